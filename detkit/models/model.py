@@ -1,0 +1,72 @@
+"""The contract of a model, and the one function that puts a model on a backbone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from detkit.backbones.backbone import Backbone
+from detkit.registry import Registry
+from detkit.structures import Prediction, Targets
+
+models: Registry[Model] = Registry("model", "detkit.models")
+
+
+@dataclass(frozen=True)
+class Wants:
+    """What a model asks of its backbone: levels (those that exist are built), and a tail or none."""
+
+    levels: tuple[str, ...]
+    tail: bool = False
+
+
+class Model(nn.Module):
+    """Images in; losses out when there are targets, predictions when there are none.
+
+    What comes back depends on the arguments alone, never on `train()` or `eval()`.
+
+    Attributes:
+        task: what it predicts (`detect`, `segment_pixels`); chooses evaluator and writers.
+        num_classes: K, without the background.
+    """
+
+    task: ClassVar[str]
+
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.num_classes = num_classes
+        mean_std = torch.tensor([backbone.normalization.mean, backbone.normalization.std])
+        self.register_buffer("mean_std", mean_std.reshape(2, 1, 3, 1, 1))
+
+    @classmethod
+    def wants(cls, fpn: bool) -> Wants:
+        """What the backbone has to offer, with an FPN on it or without."""
+        raise NotImplementedError
+
+    def forward(
+        self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None
+    ) -> dict[str, Tensor] | list[Prediction]:
+        """
+        Args:
+            images: (B, 3, H, W) uint8 RGB, or float in 0 … 1.
+            targets: one per image, in pixels of `images`.
+            sizes: (B, 2) height and width of each image without its padding; all of it if None.
+        Returns:
+            With targets scalar losses by name, their sum the loss; else one prediction per image.
+        """
+        raise NotImplementedError
+
+    def normalize(self, images: Tensor, sizes: Tensor | None = None) -> Tensor:
+        """Float images as the backbone expects them, zero (the mean colour) in the padding."""
+        mean, std = self.mean_std
+        scale = 255.0 if images.dtype == torch.uint8 else 1.0
+        normalized = (images.to(mean.dtype) - mean * scale) / (std * scale)
+        if sizes is None:
+            return normalized
+        rows = torch.arange(images.shape[2], device=images.device) < sizes[:, :1]
+        columns = torch.arange(images.shape[3], device=images.device) < sizes[:, 1:]
+        return normalized * (rows[:, None, :, None] & columns[:, None, None, :])

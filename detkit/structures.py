@@ -1,0 +1,248 @@
+"""What travels between rooms: Targets and Batch on the way in, Detections and Segmentation on the way out.
+
+Boxes are `xyxy`, float32, absolute pixels and continuous: a box that covers one pixel is
+`[x, y, x + 1, y + 1]`. Labels are 0 … K−1; background exists only inside a model's head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    import numpy as np
+
+IGNORE = 255  # the pixel label that no loss and no metric counts (VOC's void)
+
+
+class _Tensors:
+    """Moves every tensor of a dataclass at once."""
+
+    def to(self, device: torch.device | str, non_blocking: bool = False):
+        return replace(  # type: ignore[type-var]
+            self,
+            **{
+                f.name: value.to(device, non_blocking=non_blocking)
+                for f in fields(self)  # type: ignore[arg-type]
+                if isinstance(value := getattr(self, f.name), Tensor)
+            },
+        )
+
+
+@dataclass
+class Targets(_Tensors):
+    """What one image shows, in pixels of the network's image.
+
+    Attributes:
+        boxes: (N, 4) float32, xyxy.
+        labels: (N,) int64, 0 … K−1.
+        masks: (N, H, W) bool, one per object, or None.
+        crowd: (N,) bool: a group of objects; not trained on, ignored by COCO's metrics.
+        difficult: (N,) bool: VOC's flag, ignored by VOC's metrics.
+        pixels: (H, W) uint8 class of each pixel, 255 where it does not count, or None.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    masks: Tensor | None = None
+    crowd: Tensor | None = None
+    difficult: Tensor | None = None
+    pixels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, keep: Tensor) -> Targets:
+        """The objects that `keep` (a bool mask or indices) names; `pixels` stay."""
+        per_object = ("boxes", "labels", "masks", "crowd", "difficult")
+        kept = {k: v[keep] for k in per_object if (v := getattr(self, k)) is not None}
+        return replace(self, **kept)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How the network's image came from the file's image, and the way back.
+
+    The file's image is resized to `resized`, put at (`left`, `top`) and padded. The only place where
+    that arithmetic lives.
+
+    Attributes:
+        image_id: the data set's own name of the image (VOC: the file's stem, COCO: an integer).
+        index: its place in the records, −1 for an image from elsewhere.
+        file: where it came from, for messages and outputs.
+        original: (height, width) in pixels of the file's image, upright.
+        resized: (height, width) of the same content inside the network's image.
+        top, left: pixels of padding before the content.
+    """
+
+    image_id: int | str
+    index: int
+    file: str
+    original: tuple[int, int]
+    resized: tuple[int, int]
+    top: int = 0
+    left: int = 0
+
+    def boxes_to_image(self, boxes: Tensor) -> Tensor:
+        """(N, 4) boxes of the network's image → the file's image, clipped to it."""
+        (height, width), (h, w) = self.original, self.resized
+        scale = boxes.new_tensor([width / w, height / h, width / w, height / h])
+        offset = boxes.new_tensor([self.left, self.top, self.left, self.top])
+        limit = boxes.new_tensor([width, height, width, height])
+        return torch.minimum(((boxes - offset) * scale).clamp(min=0), limit)
+
+    def boxes_to_network(self, boxes: Tensor) -> Tensor:
+        """(N, 4) boxes of the file's image → the network's image."""
+        (height, width), (h, w) = self.original, self.resized
+        scale = boxes.new_tensor([w / width, h / height, w / width, h / height])
+        return boxes * scale + boxes.new_tensor([self.left, self.top, self.left, self.top])
+
+    def map_to_image(self, logits: Tensor) -> Tensor:
+        """(K, H, W) maps of the network's image → (K, height, width) of the file's, bilinearly."""
+        h, w = self.resized
+        content = logits[:, self.top : self.top + h, self.left : self.left + w]
+        return F.interpolate(
+            content[None].float(), size=self.original, mode="bilinear", align_corners=False
+        )[0]
+
+
+@dataclass
+class Batch(_Tensors):
+    """Images of one step, padded at the right and bottom to one size.
+
+    Attributes:
+        images: (B, 3, H, W) uint8 RGB, or float32 in 0 … 1 for 16-bit data.
+        sizes: (B, 2) int64, height and width of each image without the padding.
+        targets: one per image; empty when the images come without annotations.
+        frames: one per image.
+    """
+
+    images: Tensor
+    sizes: Tensor
+    targets: list[Targets] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        moved = super().to(device, non_blocking)
+        return replace(moved, targets=[t.to(device, non_blocking) for t in self.targets])
+
+    def pin_memory(self) -> Batch:
+        """For the DataLoader, which calls it by this name."""
+        return replace(self, images=self.images.pin_memory())
+
+
+@dataclass
+class Detections(_Tensors):
+    """The objects found in one image, best first.
+
+    Attributes:
+        boxes: (N, 4) float32, xyxy; pixels of the network's image until `to_image`.
+        scores: (N,) float32, 0 … 1.
+        labels: (N,) int64, 0 … K−1.
+        names: the K class names, or empty inside a model, which does not know them.
+        masks: (N, H, W) bool or None.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    names: tuple[str, ...] = ()
+    masks: Tensor | None = None
+
+    @staticmethod
+    def empty(names: Sequence[str] = (), device: torch.device | str = "cpu") -> Detections:
+        return Detections(
+            boxes=torch.zeros(0, 4, device=device),
+            scores=torch.zeros(0, device=device),
+            labels=torch.zeros(0, dtype=torch.int64, device=device),
+            names=tuple(names),
+        )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, keep: int | slice | Tensor | Sequence[int]) -> Detections:
+        """Some of them, by a slice, indices or a bool mask; an integer gives a set of one."""
+        if isinstance(keep, int):
+            keep = [range(len(self))[keep]]
+        if not isinstance(keep, (slice, Tensor)):
+            keep = torch.as_tensor(keep, dtype=torch.int64, device=self.scores.device)
+        return replace(
+            self,
+            boxes=self.boxes[keep],
+            scores=self.scores[keep],
+            labels=self.labels[keep],
+            masks=None if self.masks is None else self.masks[keep],
+        )
+
+    def __iter__(self) -> Iterator[Detections]:
+        return (self[i] for i in range(len(self)))
+
+    def filter(
+        self, score_thresh: float = 0.0, classes: Sequence[str | int] | None = None
+    ) -> Detections:
+        """Those at or above a score, of some classes (names or labels)."""
+        keep = self.scores >= score_thresh
+        if classes is not None:
+            wanted = [self.names.index(c) if isinstance(c, str) else c for c in classes]
+            keep &= torch.isin(self.labels, self.labels.new_tensor(wanted))
+        return self[keep]
+
+    def to_image(self, frame: Frame) -> Detections:
+        """The same in pixels of the file's image."""
+        return replace(self, boxes=frame.boxes_to_image(self.boxes))
+
+    def draw(self, image: np.ndarray) -> np.ndarray:
+        """A copy of an (H, W, 3) uint8 RGB picture with the boxes, names and scores on it."""
+        from detkit.draw import draw_boxes
+
+        return draw_boxes(image, self)
+
+    def to_coco(self, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+        """COCO result records: `bbox` is x, y, width, height."""
+        boxes = self.boxes.cpu().double()
+        boxes[:, 2:] -= boxes[:, :2]
+        rows = zip(boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
+        return [
+            {"image_id": image_id, "category_id": category_ids[k], "bbox": b, "score": s}
+            for b, s, k in rows
+        ]
+
+
+@dataclass
+class Segmentation(_Tensors):
+    """The class of each pixel of one image.
+
+    Attributes:
+        logits: (K, H, W) float32; pixels of the network's image until `to_image`.
+        names: the K class names, or empty inside a model.
+    """
+
+    logits: Tensor
+    names: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> Tensor:
+        """(H, W) uint8, the best class of each pixel."""
+        return self.logits.argmax(0).to(torch.uint8)
+
+    def to_image(self, frame: Frame) -> Segmentation:
+        """The same in pixels of the file's image."""
+        return replace(self, logits=frame.map_to_image(self.logits))
+
+    def draw(self, image: np.ndarray) -> np.ndarray:
+        """A copy of an (H, W, 3) uint8 RGB picture with the classes laid over it in colour."""
+        from detkit.draw import draw_pixels
+
+        return draw_pixels(image, self.labels.cpu().numpy(), self.names)
+
+
+Prediction = Detections | Segmentation
