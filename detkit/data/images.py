@@ -1,0 +1,219 @@
+"""The one image decoder: the header first, then the pixels, upright, RGB.
+
+What comes out is (H, W, 3) uint8, or float32 in 0 … 1 where the file has 16 bits a channel. EXIF
+orientation is applied once, here. Grey becomes three equal channels, a palette its colours, CMYK is
+converted (Adobe's inverted inks too), transparency is laid over white, of an animation the first
+frame counts. Refused by name: files that are missing, empty, no image, cut off, larger than
+`MAX_PIXELS`, or of floating-point samples.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from detkit.errors import DetkitError
+
+MAX_PIXELS = 178_956_970  # where Pillow itself refuses: 0.5 GB of RGB
+SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"]
+    + [".ppm", ".pgm", ".pbm", ".pnm"]
+)
+_SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name is one of a picture (hidden files, such as macOS's `._x.jpg`, are not)."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def size(path: Path) -> tuple[int, int]:
+    """(height, width) of the upright image, from the header alone.
+
+    Raises:
+        DetkitError: missing, empty, not an image, or too large.
+    """
+    with _open(path, path) as image:
+        return _upright_size(image)
+
+
+def read(path: str | Path) -> NDArray:
+    """(H, W, 3) uint8 RGB, upright; float32 in 0 … 1 for 16-bit files.
+
+    Raises:
+        DetkitError: the header's faults, a file that is cut off, or one that cannot be decoded.
+    """
+    path = Path(path)
+    data = _bytes(path)
+    with _open(io.BytesIO(data), path) as image:
+        turn = _orientation(image)
+        # Without the end marker OpenCV would return the part that is there, Pillow refuses it.
+        whole_jpeg = image.format == "JPEG" and data.endswith(b"\xff\xd9")
+        if whole_jpeg and image.mode in ("RGB", "L"):  # OpenCV takes 3/4 of Pillow's time
+            pixels = _with_opencv(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, path)
+        elif _is_16_bit(image, data):
+            pixels = _sixteen_bit(data, path)
+        else:
+            pixels = _with_pillow(image, path)
+            turn = 1 if image.format == "TIFF" else turn  # Pillow turns TIFF by itself
+    return np.ascontiguousarray(_turned(pixels, turn))
+
+
+def read_values(path: Path) -> NDArray[np.uint8]:
+    """(H, W) uint8: the raw values of an index image (palette indices, grey levels), upright.
+
+    Raises:
+        DetkitError: as `read`, or a colour image, whose values name no class.
+    """
+    with _open(io.BytesIO(_bytes(path)), path) as image:
+        turn = _orientation(image) if image.format != "TIFF" else 1
+        _load(image, path)
+        values = np.asarray(image)
+    if values.ndim == 3 and (values[..., :1] == values[..., :3]).all():
+        values = values[..., 0]
+    if values.ndim == 3:
+        raise DetkitError(
+            "The mask is a colour image; the class of a pixel must be its value.",
+            file=path,
+            remedy="save masks as palette or grey PNG with the class index as the value.",
+        )
+    if values.dtype != np.uint8 and values.size and not 0 <= values.min() <= values.max() <= 255:
+        raise DetkitError(
+            f"The mask holds the value {values.max()}; class indices end at 255.",
+            file=path,
+            remedy="save masks as 8-bit images with the class index as the value.",
+        )
+    return np.ascontiguousarray(_turned(values.astype(np.uint8), turn))
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as fault:
+        raise _unreadable(path, fault) from fault
+
+
+def _open(source: Path | io.BytesIO, path: Path) -> Image.Image:
+    """Pillow's image with only the header read."""
+    try:
+        image = Image.open(source)
+    except Image.DecompressionBombError as fault:
+        raise _too_large(path, f"has over {MAX_PIXELS:,} pixels") from fault
+    except Exception as fault:  # a decoder on foreign bytes raises anything
+        raise _unreadable(path, fault) from fault
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_large(path, f"is {image.width}x{image.height}")
+    return image
+
+
+def _unreadable(path: Path, fault: Exception) -> DetkitError:
+    if not path.exists():
+        return DetkitError("The image is missing.", file=path, remedy="put it there.")
+    if path.is_dir():
+        return DetkitError("This is a folder, not an image.", file=path, remedy="name an image.")
+    if isinstance(fault, PermissionError):
+        return DetkitError("The image may not be read.", file=path, remedy="allow reading it.")
+    if path.stat().st_size == 0:
+        return DetkitError("The file is empty (0 bytes).", file=path, remedy="fetch it again.")
+    return DetkitError(
+        "This is not an image that can be decoded.",
+        file=path,
+        remedy="replace it, or convert it to PNG or JPEG.",
+    )
+
+
+def _too_large(path: Path, what: str) -> DetkitError:
+    return DetkitError(
+        f"The image {what}; the limit is {MAX_PIXELS:,} pixels.",
+        file=path,
+        remedy="scale it down or cut it into tiles.",
+    )
+
+
+def _load(image: Image.Image, path: Path) -> None:
+    try:
+        image.load()
+    except Exception as fault:  # a decoder on foreign bytes raises anything
+        raise _broken(path, str(fault)) from fault
+
+
+def _broken(path: Path, detail: str) -> DetkitError:
+    return DetkitError(
+        f"The image is cut off or damaged ({detail}).",
+        file=path,
+        remedy="fetch or save it again.",
+    )
+
+
+def _with_pillow(image: Image.Image, path: Path) -> NDArray[np.uint8]:
+    if image.mode == "F":
+        raise DetkitError(
+            "The image has floating-point samples, whose range is not known.",
+            file=path,
+            remedy="convert it to 8 or 16 bits a channel.",
+        )
+    _load(image, path)
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, layer)
+    return np.asarray(image.convert("RGB"))
+
+
+def _is_16_bit(image: Image.Image, data: bytes) -> bool:
+    """Pillow shortens 16-bit colour to 8 bits and tells nobody, so the header is asked."""
+    if image.format == "PNG":
+        return data[24] == 16  # the IHDR chunk: width, height, then the bit depth
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(258, (8,))) == 16 and image.mode != "F"  # type: ignore[attr-defined]
+    return image.mode in _SIXTEEN_BIT
+
+
+def _sixteen_bit(data: bytes, path: Path) -> NDArray[np.float32]:
+    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+    values = _with_opencv(data, flags, path) / np.float32(65535)
+    if values.ndim == 2:
+        return np.repeat(values[..., None], 3, 2)
+    colours = values[..., 2::-1]  # OpenCV gives B, G, R
+    if values.shape[2] == 4:
+        colours = colours * values[..., 3:] + (1 - values[..., 3:])
+    return colours
+
+
+def _with_opencv(data: bytes, flags: int, path: Path) -> NDArray:
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if pixels is None:
+        raise _broken(path, "the decoder gave up")
+    return pixels
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1 … 8; 1 where the tag is absent or damaged."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # Pillow would decode the whole picture to look for a late chunk
+    try:
+        turn = image.getexif().get(274, 1)
+    except Exception:  # noqa: BLE001  damaged EXIF is common, and no reason to refuse the picture
+        return 1
+    return turn if turn in range(1, 9) else 1
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    swapped = _orientation(image) >= 5 and image.format != "TIFF"  # TIFF's size is upright already
+    return (image.width, image.height) if swapped else (image.height, image.width)
+
+
+def _turned(pixels: NDArray, orientation: int) -> NDArray:
+    """The stored rows and columns as the EXIF orientation wants them shown."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
