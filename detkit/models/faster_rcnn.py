@@ -1,0 +1,145 @@
+"""Faster R-CNN (Ren, He, Girshick, Sun 2015, arXiv:1506.01497).
+
+    image ─▶ backbone ─▶ maps ─┬─▶ RPN ─▶ proposals ─┐
+                               └─────────────────── box head ─▶ classes, boxes        (figure 2)
+
+One map and the classifier's own upper layers as the head (VGG-16's fc6 and fc7, ResNet's layer4), or with
+an FPN on the backbone (Lin et al. 2017, arXiv:1612.03144) a pyramid and two new layers.
+
+Shapes: B images, P proposals an image, K classes.
+
+Differences from the paper:
+- joint training only: both networks' losses are added (the paper's "approximate joint training").
+- anchors sit on the corner of their cell and have whole-pixel sides, as in today's published weights.
+- a ground-truth box that overlaps no anchor makes none positive; elsewhere it makes all of them so.
+- background inside a crowd is not trained on (the paper's data have no crowds).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from detkit.backbones.backbone import Backbone
+from detkit.errors import DetkitError
+from detkit.models.heads.box_head import BoxHead, RoITargets, Selection, TwoLayers
+from detkit.models.heads.rpn import RPN, AnchorTargets, ProposalRules
+from detkit.models.model import Model, Wants, models
+from detkit.structures import Prediction, Targets
+
+COARSEST_ROI_LEVEL = 5  # levels beyond it serve the RPN alone (FPN, section 4.1)
+
+
+@models.register("faster_rcnn")
+class FasterRCNN(Model):
+    """See the figure above.
+
+    Args:
+        anchor_sizes: pixels; with a pyramid one a level (or a list of them), else all at one map.
+            None: 8 strides a level, or the paper's 128, 256 and 512.
+        anchor_ratios: height / width.
+        rpn_pos_iou, rpn_neg_iou: overlap from which an anchor is an object, below which background.
+        rpn_samples, rpn_positive_fraction: anchors trained an image, and how many of them objects.
+        rpn_across_border: train anchors that cross the image's border (the paper does not).
+        proposals_before_nms: best boxes a level kept before NMS, in training and at inference.
+        proposals: kept after NMS, in training and at inference.
+        proposal_nms_iou: overlap from which the worse of two proposals goes.
+        roi_pooling: "align" (Mask R-CNN) or "pool" (Fast R-CNN).
+        roi_samples, roi_positive_fraction, roi_pos_iou: proposals trained an image.
+        class_agnostic: one box for all classes instead of one a class.
+        head_channels: width of the two layers behind a pyramid.
+        score_thresh, nms_iou, detections: which boxes are detections, and how many at most.
+    """
+
+    task = "detect"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        anchor_sizes: Sequence[float] | Sequence[Sequence[float]] | None = None,
+        anchor_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        rpn_pos_iou: float = 0.7,
+        rpn_neg_iou: float = 0.3,
+        rpn_samples: int = 256,
+        rpn_positive_fraction: float = 0.5,
+        rpn_across_border: bool = True,
+        proposals_before_nms: tuple[int, int] = (2000, 1000),
+        proposals: tuple[int, int] = (2000, 1000),
+        proposal_nms_iou: float = 0.7,
+        roi_pooling: str = "align",
+        roi_samples: int = 512,
+        roi_positive_fraction: float = 0.25,
+        roi_pos_iou: float = 0.5,
+        class_agnostic: bool = False,
+        head_channels: int = 1024,
+        score_thresh: float = 0.05,
+        nms_iou: float = 0.5,
+        detections: int = 100,
+    ) -> None:
+        super().__init__(backbone, num_classes)
+        channels = next(iter(backbone.channels.values()))
+        self.rpn = RPN(
+            channels,
+            list(backbone.strides.values()),
+            sizes_per_level(anchor_sizes, list(backbone.strides.values())),
+            anchor_ratios,
+            AnchorTargets(
+                rpn_pos_iou, rpn_neg_iou, rpn_samples, rpn_positive_fraction, rpn_across_border
+            ),
+            ProposalRules(tuple(proposals_before_nms), tuple(proposals), proposal_nms_iou),
+        )
+        levels = [int(level) for level in backbone.strides if int(level) <= COARSEST_ROI_LEVEL]
+        self.head = BoxHead(
+            backbone.tail or TwoLayers(channels, channels=head_channels),
+            levels,
+            num_classes,
+            RoITargets(roi_pos_iou, roi_samples, roi_positive_fraction),
+            Selection(score_thresh, nms_iou, detections),
+            roi_pooling,
+            class_agnostic,
+        )
+        backbone.tail = None  # it is the head's now, under one name in the checkpoint
+
+    @classmethod
+    def wants(cls, fpn: bool) -> Wants:
+        return Wants(levels=("2", "3", "4", "5")) if fpn else Wants(levels=("4",), tail=True)
+
+    def forward(
+        self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None
+    ) -> dict[str, Tensor] | list[Prediction]:
+        if sizes is None:
+            sizes = torch.tensor([images.shape[2:]] * len(images), device=images.device)
+        maps = list(self.backbone(self.normalize(images, sizes)).values())
+        proposals, rpn_losses = self.rpn(maps, sizes, targets)
+        detections, head_losses = self.head(
+            maps[: len(self.head.levels)], proposals, sizes, targets
+        )
+        return list(detections) if targets is None else {**rpn_losses, **head_losses}
+
+
+def sizes_per_level(
+    sizes: Sequence[float] | Sequence[Sequence[float]] | None, strides: Sequence[int]
+) -> list[list[float]]:
+    """The anchor sizes of each level, from however they were written.
+
+    Raises:
+        DetkitError: there are not as many entries as levels.
+    """
+    if sizes is None:
+        sizes = [8 * stride for stride in strides] if len(strides) > 1 else [128, 256, 512]
+    if len(strides) == 1:
+        return [[float(size) for size in sizes]]  # type: ignore[arg-type]
+    if len(sizes) != len(strides):
+        raise DetkitError(
+            f"model.anchor_sizes has {len(sizes)} entries for {len(strides)} levels"
+            f" (strides {', '.join(map(str, strides))}).",
+            remedy="give one entry a level, finest first.",
+        )
+    return [
+        [float(s) for s in entry] if isinstance(entry, Sequence) else [float(entry)]
+        for entry in sizes
+    ]

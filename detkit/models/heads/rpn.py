@@ -1,0 +1,235 @@
+"""The region proposal network (Faster R-CNN, section 3.1), over one map or a pyramid (FPN, section 4.1).
+
+Shapes: B images, L levels, A anchor shapes a cell, N anchors of all levels, P proposals an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detkit.ops import boxes as box_ops
+from detkit.ops.anchors import anchor_shapes, grid_anchors
+from detkit.ops.box_coder import BoxCoder
+from detkit.ops.matcher import BACKGROUND, IGNORED, match
+from detkit.ops.nms import keep_best_per_group
+from detkit.ops.sampler import sample
+from detkit.structures import Targets
+
+SMOOTH_L1_BETA = 1 / 9  # the published code's sigma = 3
+
+
+@dataclass(frozen=True)
+class ProposalRules:
+    """How scores become proposals.
+
+    Attributes:
+        before_nms, after_nms: boxes a level going in, boxes an image coming out: (training, inference).
+        nms_iou: overlap from which the worse of two goes.
+        min_side: pixels; narrower ones go.
+    """
+
+    before_nms: tuple[int, int] = (2000, 1000)
+    after_nms: tuple[int, int] = (2000, 1000)
+    nms_iou: float = 0.7
+    min_side: float = 1e-3
+
+
+@dataclass(frozen=True)
+class AnchorTargets:
+    """Which anchors are trained, and on what.
+
+    Attributes:
+        pos_iou, neg_iou: thresholds of the matcher.
+        number: anchors sampled of each image.
+        positive_fraction: of them positive at most.
+        across_border: whether anchors that cross the image's border are trained.
+    """
+
+    pos_iou: float = 0.7
+    neg_iou: float = 0.3
+    number: int = 256
+    positive_fraction: float = 0.5
+    across_border: bool = True
+
+
+class RPN(nn.Module):
+    """A 3×3 convolution, then for every anchor an objectness logit and four deltas.
+
+    Args:
+        channels: of the maps.
+        strides: of the levels, finest first.
+        sizes: anchor sizes of each level, pixels.
+        ratios: height / width of the anchors.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        strides: Sequence[int],
+        sizes: Sequence[Sequence[float]],
+        ratios: Sequence[float],
+        targets: AnchorTargets,
+        proposals: ProposalRules,
+    ) -> None:
+        super().__init__()
+        self.strides, self.rules, self.assign = tuple(strides), proposals, targets
+        self.box_coder = BoxCoder()
+        shapes = torch.stack([anchor_shapes(level, ratios) for level in sizes])
+        self.register_buffer("shapes", shapes, persistent=False)  # (L, A, 4)
+        per_cell = shapes.shape[1]
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.objectness = nn.Conv2d(channels, per_cell, 1)
+        self.deltas = nn.Conv2d(channels, 4 * per_cell, 1)
+        for layer in (self.conv, self.objectness, self.deltas):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, maps: list[Tensor], sizes: Tensor, targets: list[Targets] | None = None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """
+        Args:
+            maps: one (B, C, H, W) per level.
+            sizes: (B, 2) height and width of the images.
+        Returns:
+            proposals: one (P, 4) xyxy per image, best first, without gradient.
+            losses: `rpn_objectness` and `rpn_box`, or none without targets.
+        """
+        outputs = [self.predict(features) for features in maps]
+        anchors = self.anchors(maps)
+        with torch.no_grad():
+            proposals = self.propose(outputs, anchors, sizes, training=targets is not None)
+        if targets is None:
+            return proposals, {}
+        logits = torch.cat([level for level, _ in outputs], dim=1)
+        deltas = torch.cat([level for _, level in outputs], dim=1)
+        return proposals, self.losses(logits, deltas, torch.cat(anchors), sizes, targets)
+
+    def predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) → logits (B, H·W·A) and deltas (B, H·W·A, 4)."""
+        hidden = F.relu(self.conv(features))
+        logits = self.objectness(hidden).permute(0, 2, 3, 1).flatten(1)
+        deltas = self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(logits), -1, 4)
+        return logits.float(), deltas.float()
+
+    def anchors(self, maps: list[Tensor]) -> list[Tensor]:
+        """(H·W·A, 4) of each level."""
+        return [
+            grid_anchors(shapes, (m.shape[2], m.shape[3]), (stride, stride))
+            for shapes, m, stride in zip(self.shapes, maps, self.strides, strict=True)
+        ]
+
+    def propose(
+        self,
+        outputs: list[tuple[Tensor, Tensor]],
+        anchors: list[Tensor],
+        sizes: Tensor,
+        training: bool,
+    ) -> list[Tensor]:
+        """The best of each level, cut at the border, thinned out by NMS level by level."""
+        phase = 0 if training else 1
+        before, after = self.rules.before_nms[phase], self.rules.after_nms[phase]
+        boxes, logits, level = [], [], []
+        for i, ((level_logits, deltas), level_anchors) in enumerate(
+            zip(outputs, anchors, strict=True)
+        ):
+            best, index = level_logits.topk(min(before, level_logits.shape[1]), dim=1)
+            chosen = deltas.gather(1, index[..., None].expand(-1, -1, 4))
+            boxes.append(self.box_coder.decode(chosen, level_anchors[index]))
+            logits.append(best)
+            level.append(torch.full_like(index[0], i))
+        clipped = box_ops.clip(torch.cat(boxes, dim=1), sizes)
+        scores, group = torch.cat(logits, dim=1).sigmoid(), torch.cat(level)
+        wide = box_ops.sides_at_least(clipped, self.rules.min_side)
+        proposals = []
+        for image_boxes, image_scores, keep in zip(clipped, scores, wide, strict=True):
+            image_boxes = image_boxes[keep]
+            kept = keep_best_per_group(
+                image_boxes, image_scores[keep], group[keep], self.rules.nms_iou, after
+            )
+            proposals.append(image_boxes[kept])
+        return proposals
+
+    @torch.no_grad()
+    def match(self, anchors: Tensor, sizes: Tensor, targets: list[Targets]) -> Tensor:
+        """(B, N): which ground truth each anchor answers for; anchors over a crowd are ignored."""
+        matched = torch.stack(
+            [
+                match_image(anchors, t, self.assign.pos_iou, self.assign.neg_iou, keep_best=True)
+                for t in targets
+            ]
+        )
+        if self.assign.across_border:
+            return matched
+        height, width = sizes[:, :1], sizes[:, 1:]
+        inside = (anchors[:, :2] >= 0).all(1) & (anchors[:, 2] <= width) & (anchors[:, 3] <= height)
+        return torch.where(inside, matched, IGNORED)
+
+    def losses(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        anchors: Tensor,
+        sizes: Tensor,
+        targets: list[Targets],
+    ) -> dict[str, Tensor]:
+        """Equation 1, averaged over the sampled anchors of each image, then over the images.
+
+        Args:
+            logits: (B, N).
+            deltas: (B, N, 4).
+            anchors: (N, 4).
+        """
+        matched = self.match(anchors, sizes, targets)
+        index, valid = sample(matched, self.assign.number, self.assign.positive_fraction)
+        matched = matched.gather(1, index)
+        share = valid / (valid.sum(1, keepdim=True).clamp(min=1) * len(targets))
+        is_object = matched >= 0
+        objectness = F.binary_cross_entropy_with_logits(
+            logits.gather(1, index), is_object.float(), reduction="none"
+        )
+        boxes, _ = gather_targets(targets, matched)
+        anchors = anchors[index]
+        wanted = self.box_coder.encode(torch.where(is_object[..., None], boxes, anchors), anchors)
+        predicted = deltas.gather(1, index[..., None].expand(-1, -1, 4))
+        offset = F.smooth_l1_loss(predicted, wanted, beta=SMOOTH_L1_BETA, reduction="none").sum(-1)
+        return {
+            "rpn_objectness": (objectness * share).sum(),
+            "rpn_box": (offset * share * is_object).sum(),
+        }
+
+
+def match_image(
+    boxes: Tensor, targets: Targets, pos_iou: float, neg_iou: float, keep_best: bool = False
+) -> Tensor:
+    """`match` against the objects of one image, where background inside a crowd counts as ignored."""
+    if len(targets) == 0:
+        return boxes.new_full((len(boxes),), BACKGROUND, dtype=torch.int64)
+    iou = box_ops.box_iou(boxes, targets.boxes)
+    if targets.crowd is None:
+        return match(iou, pos_iou, neg_iou, keep_best)
+    matched = match(iou * ~targets.crowd, pos_iou, neg_iou, keep_best)
+    covered = box_ops.intersection_over_first(boxes, targets.boxes) * targets.crowd > 0.5
+    return torch.where((matched == BACKGROUND) & covered.any(1), IGNORED, matched)
+
+
+def gather_targets(targets: list[Targets], matched: Tensor) -> tuple[Tensor, Tensor]:
+    """Box and label of what each was matched to; anything where it was matched to nothing.
+
+    Args:
+        matched: (B, S) int64.
+    Returns:
+        boxes: (B, S, 4); labels: (B, S).
+    """
+    most = max(1, *(len(t) for t in targets))
+    boxes = matched.new_zeros(len(targets), most, 4, dtype=torch.float32)
+    labels = matched.new_zeros(len(targets), most)
+    for i, t in enumerate(targets):
+        boxes[i, : len(t)], labels[i, : len(t)] = t.boxes, t.labels
+    index = matched.clamp(min=0)
+    return boxes.gather(1, index[..., None].expand(-1, -1, 4)), labels.gather(1, index)

@@ -1,0 +1,118 @@
+"""Faster R-CNN's own rules: crowds, empty images, padding, borders."""
+
+import pytest
+import torch
+from torch import nn
+
+from detkit.backbones.backbone import Backbone
+from detkit.errors import DetkitError
+from detkit.models.faster_rcnn import FasterRCNN, sizes_per_level
+from detkit.models.heads.rpn import gather_targets, match_image
+from detkit.ops.matcher import BACKGROUND, IGNORED
+from detkit.structures import Targets
+
+
+class Pyramid(Backbone):
+    """One convolution a level: the smallest thing with strides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strides = {str(level): 2**level for level in (3, 4, 5)}
+        self.channels = dict.fromkeys(self.strides, 8)
+        self.convs = nn.ModuleList(nn.Conv2d(3, 8, s, s) for s in self.strides.values())
+
+    def forward(self, images):
+        return {level: conv(images) for level, conv in zip(self.strides, self.convs, strict=True)}
+
+
+def targets(boxes=(), labels=(), crowd=None) -> Targets:
+    return Targets(
+        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        torch.tensor(labels, dtype=torch.int64),
+        crowd=None if crowd is None else torch.tensor(crowd),
+    )
+
+
+@pytest.fixture
+def model() -> FasterRCNN:
+    torch.manual_seed(0)
+    return FasterRCNN(Pyramid(), 3, head_channels=16, anchor_sizes=[16, 32, 64])
+
+
+def test_the_losses_of_a_batch_are_the_mean_of_its_images_when_all_anchors_are_drawn():
+    torch.manual_seed(0)
+    model = FasterRCNN(
+        Pyramid(),
+        3,
+        head_channels=16,
+        anchor_sizes=[16, 32, 64],
+        rpn_samples=10**6,
+        rpn_positive_fraction=1.0,
+        roi_samples=10**6,
+        roi_positive_fraction=1.0,
+    )
+    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
+    both = [targets([[8, 8, 40, 40]], [1]), targets([[30, 10, 80, 50], [5, 5, 25, 60]], [0, 2])]
+    batch = model(images, both)
+    alone = [model(images[i : i + 1], both[i : i + 1]) for i in range(2)]
+    for name, value in batch.items():
+        mean = (alone[0][name] + alone[1][name]) / 2
+        torch.testing.assert_close(value, mean, rtol=1e-4, atol=1e-6)
+
+
+def test_nothing_inside_a_crowd_is_background():
+    boxes = torch.tensor([[10.0, 10, 20, 20], [60, 60, 70, 70]])
+    crowd = targets([[0, 0, 50, 50]], [0], [True])
+    assert match_image(boxes, crowd, 0.5, 0.5).tolist() == [IGNORED, BACKGROUND]
+
+
+def test_a_crowd_is_never_a_target(model):
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    crowd = [targets([[0, 0, 40, 40]], [0], [True])]
+    losses = model(images, crowd)
+    assert losses["rpn_box"] == 0 and losses["head_box"] == 0
+    _, matched, valid = model.head.choose([torch.tensor([[0.0, 0, 40, 40]])], crowd)
+    assert not valid.any() and (matched < 0).all()
+
+
+def test_padding_changes_nothing_about_the_boxes(model):
+    images = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+    padded = torch.full((1, 3, 128, 160), 77, dtype=torch.uint8)
+    padded[:, :, :64, :96] = images
+    (found,) = model(padded, sizes=torch.tensor([[64, 96]]))
+    assert len(found) > 0
+    assert (found.boxes[:, 2] <= 96).all() and (found.boxes[:, 3] <= 64).all()
+
+
+def test_anchors_across_the_border_can_be_left_out_of_training():
+    torch.manual_seed(0)
+    model = FasterRCNN(Pyramid(), 1, anchor_sizes=[16, 32, 64], rpn_across_border=False)
+    maps = [torch.zeros(1, 8, 64 // s, 64 // s) for s in (8, 16, 32)]
+    anchors = torch.cat(model.rpn.anchors(maps))
+    matched = model.rpn.match(anchors, torch.tensor([[64, 48]]), [targets([[0, 0, 30, 30]], [0])])
+    crossing = (anchors[:, :2] < 0).any(1) | (anchors[:, 2] > 48) | (anchors[:, 3] > 64)
+    assert crossing.any() and not crossing.all()
+    assert (matched[0, crossing] == IGNORED).all()
+    assert (matched[0, ~crossing] != IGNORED).any()
+
+
+def test_targets_are_gathered_image_by_image():
+    both = [targets([[1, 2, 3, 4], [5, 6, 7, 8]], [3, 4]), targets()]
+    boxes, labels = gather_targets(both, torch.tensor([[1, 0, -1], [-1, -2, -1]]))
+    assert boxes[0, :2].tolist() == [[5, 6, 7, 8], [1, 2, 3, 4]]
+    assert labels[0, :2].tolist() == [4, 3]
+
+
+def test_a_missing_anchor_size_is_named():
+    with pytest.raises(DetkitError, match="2 entries for 3 levels"):
+        sizes_per_level([16, 32], [8, 16, 32])
+
+
+def test_class_weights_scale_the_class_loss(model):
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    truth = [targets([[8, 8, 40, 40]], [1])]
+    torch.manual_seed(1)
+    plain = model(images, truth)["head_class"]
+    model.head.class_weights = torch.full((4,), 2.0)
+    torch.manual_seed(1)
+    torch.testing.assert_close(model(images, truth)["head_class"], plain * 2)

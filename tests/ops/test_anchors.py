@@ -1,0 +1,35 @@
+"""Anchors against torchvision's generator, and by hand."""
+
+import torch
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+
+from detkit.ops.anchors import anchor_shapes, grid_anchors
+
+
+def test_the_second_anchor_of_a_row_sits_one_stride_further():
+    shapes = anchor_shapes([64], [1.0])
+    anchors = grid_anchors(shapes, (1, 2), (4, 4))
+    assert shapes.tolist() == [[-32, -32, 32, 32]]
+    assert anchors[1].tolist() == [-28, -32, 36, 32]  # -28 == -32 + stride 4
+
+
+def test_a_ratio_is_height_over_width_at_equal_area():
+    (box,) = anchor_shapes([100], [0.5]).tolist()
+    width, height = box[2] - box[0], box[3] - box[1]
+    assert abs(height / width - 0.5) < 0.02
+    assert abs(width * height - 100**2) < 150  # rounding moves each side by at most a pixel
+
+
+def test_anchors_equal_torchvisions_on_random_grids():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(1000):
+        h, w = torch.randint(1, 6, (2,), generator=generator).tolist()
+        stride = 2 ** int(torch.randint(2, 6, (1,), generator=generator))
+        sizes = (torch.rand(2, generator=generator) * 300 + 8).tolist()
+        ratios = (torch.rand(3, generator=generator) * 2 + 0.3).tolist()
+        reference = AnchorGenerator((tuple(sizes),), (tuple(ratios),))
+        images = ImageList(torch.zeros(1, 3, h * stride, w * stride), [(h * stride, w * stride)])
+        (expected,) = reference(images, [torch.zeros(1, 1, h, w)])
+        ours = grid_anchors(anchor_shapes(sizes, ratios), (h, w), (stride, stride))
+        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
