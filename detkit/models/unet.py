@@ -1,0 +1,170 @@
+"""U-Net (Ronneberger, Fischer, Brox 2015, arXiv:1505.04597).
+
+    image ─▶ 1 ─────────────── skip ───────────────▶ 1 ─▶ 1×1 ─▶ K logits a pixel
+             └▶ 1/2 ────────── skip ─────────▶ 1/2 ─▲
+                └▶ 1/4 ─────── skip ───▶ 1/4 ─▲         (figure 1)
+                   └▶ 1/8 … ───────────────▲
+             encoder ▼                        ▲ decoder: upsample, concatenate, two 3×3 convolutions
+
+Shapes: B images, K classes (the data's background is one of them, if it has one), (H, W) pixels.
+
+Differences from the paper:
+- convolutions are padded, so the logits have the image's size and no tile has to be mirrored;
+- any backbone is the encoder (the paper's own is `backbone=unet_encoder`); where it has no map of a
+  stride (mostly 1, often 2) the decoder goes on without a skip;
+- upsampling is bilinear unless `upsample: transposed` asks for the paper's up-convolution;
+- batch norm behind each convolution, no dropout;
+- no weight map for borders between touching cells; `class_weights` balance classes instead. Each
+  image's loss is its mean over the pixels that count, and the batch's the mean over its images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detkit.backbones.backbone import Backbone
+from detkit.errors import DetkitError, unknown
+from detkit.models.model import Model, Wants, models
+from detkit.structures import IGNORE, Prediction, Segmentation, Targets
+
+
+@models.register("unet")
+class UNet(Model):
+    """Encoder, decoder with skips, one linear layer (section 2).
+
+    Args:
+        decoder_width: channels at full resolution, doubled with each halving of it; the paper's
+            network has 64.
+        upsample: `bilinear`, or `transposed` (the paper's 2×2 up-convolution).
+        class_weights: weight of each class in the cross-entropy.
+
+    Raises:
+        DetkitError: an unknown way of upsampling, or class weights that are not K.
+    """
+
+    task = "segment_pixels"
+    class_weights: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        decoder_width: int = 16,
+        upsample: str = "bilinear",
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(backbone, num_classes)
+        if upsample not in ("bilinear", "transposed"):
+            raise unknown("way of upsampling", upsample, ("bilinear", "transposed"))
+        weights = torch.ones(num_classes) if class_weights is None else torch.tensor(class_weights)
+        if len(weights) != num_classes:
+            raise DetkitError(
+                f"{len(weights)} class weights for {num_classes} classes.",
+                record="model.class_weights",
+                remedy="give one weight per class, or null.",
+            )
+        self.register_buffer("class_weights", weights.float(), persistent=False)
+
+        # halvings: how often the resolution was halved; a level's name is just that number
+        self.coarsest = max(
+            level for level in backbone.channels if level in self.wants(False).levels
+        )
+        channels, blocks = backbone.channels[self.coarsest], []
+        for halvings in reversed(range(int(self.coarsest))):
+            skip, width = backbone.channels.get(str(halvings), 0), decoder_width * 2**halvings
+            blocks.append(Block(channels, skip, width, transposed=upsample == "transposed"))
+            channels = width
+        self.decoder = nn.ModuleList(blocks)
+        self.head = nn.Conv2d(channels, num_classes, 1)
+
+    @classmethod
+    def wants(cls, fpn: bool) -> Wants:
+        return Wants(("2", "3", "4", "5") if fpn else ("0", "1", "2", "3", "4", "5"))
+
+    def forward(
+        self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None
+    ) -> dict[str, Tensor] | list[Prediction]:
+        maps = self.backbone(self.normalize(images, sizes))
+        logits = self.head(self.decode(maps, images.shape[2:])).float()
+        if targets is None:
+            return [Segmentation(image) for image in logits]
+        return {"pixels": self.loss(logits, pixel_map(targets, images, sizes))}
+
+    def decode(self, maps: dict[str, Tensor], full: Sequence[int]) -> Tensor:
+        """The encoder's maps → (B, decoder_width, H, W)."""
+        features = maps[self.coarsest]
+        for block, halvings in zip(self.decoder, reversed(range(len(self.decoder))), strict=True):
+            skip = maps.get(str(halvings))
+            size = [-(-side // 2**halvings) for side in full] if skip is None else skip.shape[2:]
+            features = block(features, skip, size)
+        return features
+
+    def loss(self, logits: Tensor, pixels: Tensor) -> Tensor:
+        """Cross-entropy, averaged over the pixels of each image that count, then over the images.
+
+        Args:
+            logits: (B, K, H, W) float32. pixels: (B, H, W) int64, `IGNORE` where nothing counts.
+        """
+        each = F.cross_entropy(
+            logits, pixels, self.class_weights, ignore_index=IGNORE, reduction="none"
+        )
+        counts = pixels != IGNORE
+        weight = self.class_weights[pixels.where(counts, 0)] * counts
+        return (each.sum((1, 2)) / weight.sum((1, 2)).clamp(min=1e-6)).mean()
+
+
+class Block(nn.Module):
+    """One step up: twice the resolution, the skip beside it, two 3×3 convolutions.
+
+    Args:
+        channels: of the coarser map. skip: of the encoder's map, 0 for none. width: what comes out.
+        transposed: up-convolution instead of bilinear upsampling.
+    """
+
+    def __init__(self, channels: int, skip: int, width: int, *, transposed: bool) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(channels, width, 2, stride=2) if transposed else nn.Identity()
+        taken = (width if transposed else channels) + skip
+        self.convolutions = nn.Sequential(*convolution(taken, width), *convolution(width, width))
+
+    def forward(self, features: Tensor, skip: Tensor | None, size: Sequence[int]) -> Tensor:
+        features = self.up(features)
+        if features.shape[2:] != tuple(size):  # also where a backbone rounds its sizes another way
+            features = F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+        return self.convolutions(features if skip is None else torch.cat([skip, features], 1))
+
+
+def convolution(taken: int, given: int) -> tuple[nn.Module, ...]:
+    """3×3 convolution (He's initialisation, the paper's section 3), batch norm, ReLU."""
+    layer = nn.Conv2d(taken, given, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return layer, nn.BatchNorm2d(given), nn.ReLU(inplace=True)
+
+
+def pixel_map(targets: list[Targets], images: Tensor, sizes: Tensor | None) -> Tensor:
+    """(B, H, W) int64 labels of the images' pixels, `IGNORE` in the padding.
+
+    Raises:
+        DetkitError: an image came without a map.
+    """
+    shape = (len(images), *images.shape[2:])
+    labels = torch.full(shape, IGNORE, dtype=torch.int64, device=images.device)
+    for i, target in enumerate(targets):
+        if target.pixels is None:
+            raise DetkitError(
+                f"Image {i} of the batch has no map of pixel labels.",
+                remedy="train this model on data with masks (dataset=mask_folder, shapes, or voc"
+                " with SegmentationClass).",
+            )
+        height, width = target.pixels.shape
+        labels[i, :height, :width] = target.pixels
+    if sizes is None:
+        return labels
+    rows = torch.arange(shape[1], device=images.device) < sizes[:, :1]
+    columns = torch.arange(shape[2], device=images.device) < sizes[:, 1:]
+    return labels.where(rows[:, :, None] & columns[:, None], IGNORE)
