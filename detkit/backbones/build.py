@@ -1,0 +1,157 @@
+"""Backbones by name, cut to the levels that are asked, with weights, frozen parts and a neck."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from detkit.backbones import pretrained
+from detkit.backbones.backbone import Backbone, backbones
+from detkit.backbones.fpn import FPN
+from detkit.backbones.norms import freeze_norms
+from detkit.backbones.trunk import Trunk
+from detkit.errors import DetkitError, unknown
+
+NORMS = ("auto", "frozen", "train")
+NECK = ("fpn_channels", "fpn_extra")
+PYRAMID = ("2", "3", "4", "5")  # the paper's, where `levels` says nothing
+
+
+def build(
+    name: str,
+    *,
+    levels: Sequence[str | int] | None = None,
+    tail: bool = False,
+    strict: bool = True,
+    weights: str = "none",
+    allow_download: bool = False,
+    frozen_stages: int = 0,
+    norm: str = "auto",
+    width: float = 1.0,
+    fpn_channels: int = 256,
+    fpn_extra: int = 1,
+    **own: Any,
+) -> Backbone:
+    """The backbone of that name, with an FPN on it where the name ends in `_fpn`.
+
+    Args:
+        levels: the maps that come out, by the logarithm of their stride. None: all that exist (in
+            front of the tail, if there is one); with an FPN those of "2" … "5" and the extra ones.
+        tail: keep the stages behind level "4" as a head for RoIs.
+        strict: whether a level that does not exist is an error, or left out (a model asks so).
+        weights: "none", a file, or "imagenet": torchvision's published file of that network.
+        allow_download: "imagenet" may fetch that file.
+        frozen_stages: so many of the first stages are not trained, their norms included.
+        norm: "auto" freezes the batch norms whose weights came from the file, "frozen" all of them,
+            "train" none.
+        width: multiplies every channel count, except `fpn_channels`.
+        fpn_channels: width of the pyramid.
+        fpn_extra: how many levels there are beyond the network's last one.
+        own: that network's own settings; `settings(name)` lists them.
+    Raises:
+        DetkitError: a name, setting, level or weights file that does not fit.
+    """
+    base, fpn = _split(name)
+    if norm not in NORMS:
+        raise unknown("norm", norm, NORMS)
+    for key in own:
+        if key not in backbones.settings(base):
+            raise unknown(f"setting of the backbone {name}", key, settings(name))
+    trunk = backbones[base](width=width, **own)
+    if not isinstance(trunk, Trunk):
+        raise TypeError(f"{name} is a {type(trunk).__name__}: what is registered must be a Trunk")
+    known = frozenset(trunk.state_dict())
+    asked = _levels(name, trunk, levels, tail, strict, fpn_extra if fpn else None)
+    if tail and (fpn or trunk.tail_size is None):
+        raise _no_tail(name)
+    last = list(trunk.channels)[-1]
+    beyond = any(int(level) > int(last) for level in asked)  # made from the last one
+    trunk.keep([n for n in trunk.channels if n in asked or (beyond and n == last)], tail)
+    if weights != "none":
+        imagenet = weights == "imagenet"
+        file = pretrained.find_imagenet(base, allow_download) if imagenet else weights
+        trunk.weights_report = pretrained.load(trunk, known, file, norm)
+    if norm == "frozen":
+        freeze_norms(trunk)
+    _freeze(trunk, frozen_stages)
+    return FPN(trunk, fpn_channels, asked) if fpn else trunk
+
+
+def names() -> list[str]:
+    """The registered backbones, each also with an FPN on it."""
+    return sorted(name + neck for name in backbones.names() for neck in ("", "_fpn"))
+
+
+def settings(name: str) -> dict[str, inspect.Parameter]:
+    """What a user can set of that backbone: `build`'s arguments and the network's own.
+
+    Not `tail`, `strict` and `allow_download`, which whoever builds a model decides.
+    """
+    base, fpn = _split(name)
+    decided = ("name", "tail", "strict", "allow_download", "own", *(() if fpn else NECK))
+    general = inspect.signature(build, eval_str=True).parameters
+    return {k: p for k, p in general.items() if k not in decided} | backbones.settings(base)
+
+
+def _split(name: str) -> tuple[str, bool]:
+    fpn = name not in backbones and name.endswith("_fpn")
+    base = name.removesuffix("_fpn") if fpn else name
+    if base not in backbones:
+        every = ", ".join(backbones.names())
+        raise unknown("backbone", name, names(), f"choose one of: {every}; each also with _fpn.")
+    return base, fpn
+
+
+def _levels(
+    name: str,
+    trunk: Trunk,
+    levels: Sequence[str | int] | None,
+    tail: bool,
+    strict: bool,
+    extra: int | None,
+) -> list[str]:
+    """The levels that come out, finest first."""
+    exist = list(trunk.channels)
+    if extra is not None:
+        exist += [str(int(exist[-1]) + i + 1) for i in range(extra)]
+    if levels is None:
+        if extra is not None:
+            return [n for n in exist if n in PYRAMID or n not in trunk.channels]
+        return [n for n in exist if not tail or int(n) <= 4]
+    asked = {str(n) for n in ([levels] if isinstance(levels, (str, int)) else levels)}
+    missing = sorted(asked.difference(exist))
+    if missing and (strict or len(missing) == len(asked)):
+        raise DetkitError(
+            f"{name} has no level {', '.join(missing)}.",
+            remedy=f"choose among {', '.join(exist)} (level n has stride 2 to the n).",
+        )
+    return [n for n in exist if n in asked]
+
+
+def _freeze(trunk: Trunk, count: int) -> None:
+    stages = trunk.stages()
+    if not 0 <= count <= len(stages):
+        raise DetkitError(
+            f"frozen_stages is {count}, but {len(stages)} stages are built.",
+            remedy=f"set backbone.frozen_stages to 0 … {len(stages)}.",
+        )
+    for stage in stages[:count]:
+        nn.ModuleList(stage).requires_grad_(False)
+    prefixes = tuple(n for names in list(trunk.path.values())[:count] for n in names)
+    freeze_norms(trunk, lambda n: n in prefixes or n.startswith(tuple(f"{p}." for p in prefixes)))
+
+
+def _no_tail(name: str) -> DetkitError:
+    having = [n for n in backbones.names() if _tail_size(n)]
+    return DetkitError(
+        f"The backbone {name} has no upper stages left for a head that wants them.",
+        remedy=f"choose one of {', '.join(having)}, or a model without such a head.",
+    )
+
+
+def _tail_size(name: str) -> int | None:
+    builder = backbones[name]
+    return getattr(getattr(builder, "func", builder), "tail_size", None)

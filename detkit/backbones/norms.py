@@ -1,0 +1,142 @@
+"""Batch norms beside their convolutions: run as one, frozen, matched to a file."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import FrozenBatchNorm2d
+
+STATISTICS = ("weight", "bias", "running_mean", "running_var")
+
+
+def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
+    """`norm(conv(x))`, a frozen norm folded into the weight so that one convolution does both.
+
+    (conv(x) − mean) · s + bias with s = weight / √(var + eps) is a convolution by s · conv.weight;
+    the gradient of conv.weight flows through that product.
+
+    Args:
+        x: (B, C, H, W).
+    Returns:
+        (B, D, H', W'), a tensor that nothing else holds: an activation may work in place.
+    """
+    if not isinstance(norm, FrozenBatchNorm2d):
+        return norm(conv(x))
+    weight, bias = _folded(conv, norm)
+    if conv.padding_mode != "zeros":
+        raise ValueError(f"conv_norm knows zero padding only, not {conv.padding_mode!r}")
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def run(chain: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """The modules one after the other, each convolution together with the frozen norm behind it."""
+    modules = list(chain)
+    while modules:
+        module = modules.pop(0)
+        if isinstance(module, nn.Conv2d) and modules and isinstance(modules[0], FrozenBatchNorm2d):
+            x = conv_norm(x, module, modules.pop(0))
+        else:
+            x = module(x)
+    return x
+
+
+class Chain(nn.Sequential):
+    """A Sequential that runs by `run`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return run(self, x)
+
+
+def freeze_norms(
+    module: nn.Module, chosen: Callable[[str], bool] = lambda prefix: True
+) -> list[str]:
+    """Put frozen norms with the same statistics in place of trainable ones.
+
+    Args:
+        chosen: tells from a norm's name ("layer1.0.bn1") whether it is meant.
+    Returns:
+        The names of those that changed.
+    """
+    return _replace(module, nn.BatchNorm2d, _frozen, chosen)
+
+
+def match_norms(module: nn.Module, state_dict: Mapping[str, Tensor]) -> list[str]:
+    """Freeze the norms that `state_dict` holds as frozen ones, unfreeze those it holds trainable.
+
+    A trainable norm has a `num_batches_tracked` beside its weight, a frozen one has none. Norms
+    that are not in the file stay.
+
+    Returns:
+        The names of those that changed.
+    """
+
+    def held(prefix: str, trainable: bool) -> bool:
+        tracked = f"{prefix}.num_batches_tracked" in state_dict
+        return f"{prefix}.running_mean" in state_dict and tracked == trainable
+
+    return _replace(module, nn.BatchNorm2d, _frozen, lambda p: held(p, False)) + _replace(
+        module, FrozenBatchNorm2d, _trainable, lambda p: held(p, True)
+    )
+
+
+def fold_norms(module: nn.Module) -> int:
+    """Multiply every frozen norm into the convolution before it, for good, and leave an Identity.
+
+    For inference, where it saves doing so at each call. The state dict changes: never save such a
+    module, and never train it. Norms are found by place: directly behind a convolution among the
+    children of one module, as in every network here.
+
+    Returns:
+        How many norms are gone.
+    """
+    count = 0
+    for parent in list(module.modules()):
+        children = list(parent.named_children())
+        for (_, conv), (name, norm) in itertools.pairwise(children):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, FrozenBatchNorm2d):
+                with torch.no_grad():
+                    weight, bias = _folded(conv, norm)
+                conv.weight = nn.Parameter(weight, requires_grad=False)
+                conv.bias = nn.Parameter(bias, requires_grad=False)
+                setattr(parent, name, nn.Identity())
+                count += 1
+    return count
+
+
+def _folded(conv: nn.Conv2d, norm: FrozenBatchNorm2d) -> tuple[Tensor, Tensor]:
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    mean = norm.running_mean if conv.bias is None else norm.running_mean - conv.bias
+    return conv.weight * scale[:, None, None, None], norm.bias - mean * scale
+
+
+def _replace(
+    module: nn.Module,
+    old: type[nn.Module],
+    make: Callable[..., nn.Module],
+    chosen: Callable[[str], bool],
+) -> list[str]:
+    names = [n for n, m in module.named_modules() if isinstance(m, old) and n and chosen(n)]
+    for name in names:
+        parent, _, child = name.rpartition(".")
+        setattr(module.get_submodule(parent), child, make(module.get_submodule(name)))
+    return names
+
+
+def _frozen(norm: nn.BatchNorm2d) -> FrozenBatchNorm2d:
+    frozen = FrozenBatchNorm2d(norm.num_features, eps=norm.eps)
+    return _copy(norm, frozen)
+
+
+def _trainable(norm: FrozenBatchNorm2d) -> nn.BatchNorm2d:
+    trainable = nn.BatchNorm2d(len(norm.weight), eps=norm.eps)
+    return _copy(norm, trainable)
+
+
+def _copy(source, target):
+    for name in STATISTICS:
+        getattr(target, name).data = getattr(source, name).detach().clone()
+    return target.to(source.weight.device).train(source.training)

@@ -1,0 +1,170 @@
+"""Weights from a file or from torchvision's published ones: what fits is taken, the rest told."""
+
+from __future__ import annotations
+
+import pickle
+import urllib.error
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torchvision
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from detkit.backbones.backbone import Normalization, WeightsReport
+from detkit.backbones.norms import STATISTICS, freeze_norms, match_norms
+from detkit.backbones.trunk import Trunk
+from detkit.errors import DetkitError
+
+__all__ = ["find_imagenet", "load", "match_norms", "read"]
+
+COUNTER = "num_batches_tracked"
+# torchvision's GoogLeNet rescales its input from ImageNet's mean and deviation to these
+OTHER_NORMALIZATION = {"googlenet-1378be20.pth": Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}
+
+
+def load(trunk: Trunk, known: frozenset[str], path: str | Path, norm: str) -> WeightsReport:
+    """Fill `trunk` (and its tail) from a file and freeze the norms that it filled.
+
+    Args:
+        known: keys of the whole network, of which `trunk` may be a part.
+        norm: with "train" the norms stay trainable.
+    Raises:
+        DetkitError: the file cannot be read, has a tensor of another shape, or none that fits.
+    """
+    path = Path(path)
+    tensors, metadata = read(path)
+    trunk.check_metadata(metadata, str(path))
+    own = trunk.state_dict()
+    places = {key: [place for place in (key, f"tail.{key}") if place in own] for key in tensors}
+    taken = {place: tensors[key] for key, where in places.items() for place in where}
+    _check_fit(taken, own, tensors, path)
+    trunk.load_state_dict(taken, strict=False)
+    trunk.normalization = OTHER_NORMALIZATION.get(path.name, trunk.normalization)
+
+    frozen: list[str] = []
+    if norm == "train":
+        if "folded" in metadata.get("batch_norm", ""):
+            warnings.warn(
+                f"{path}: its batch norms are folded into the convolutions, so norm=train "
+                "computes something else until it has seen enough images. "
+                "Remedy: backbone.norm=auto.",
+                stacklevel=2,
+            )
+    else:
+        frozen = freeze_norms(trunk, lambda name: all(f"{name}.{s}" in taken for s in STATISTICS))
+    left = [key for key, where in places.items() if not where and not key.endswith(COUNTER)]
+    not_used = [key for key in left if key in known or key.startswith(trunk.classifier)]
+    return WeightsReport(
+        file=str(path),
+        loaded=sum(bool(where) for key, where in places.items() if not key.endswith(COUNTER)),
+        missing=tuple(key for key in own if key not in taken and not key.endswith(COUNTER)),
+        not_used=tuple(not_used),
+        unexpected=tuple(key for key in left if key not in not_used),
+        norms_frozen=len(frozen),
+        metadata=metadata,
+    )
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file or a PyTorch state dict, in float32, and its metadata.
+
+    Nothing in the file is executed.
+    """
+    if not path.is_file():
+        raise DetkitError(
+            "No weights file there.", file=path, remedy="name a file (or none, or imagenet)."
+        )
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        else:
+            metadata = {}
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+            for wrapper in ("state_dict", "model"):  # how training scripts store it
+                if isinstance(tensors, Mapping) and isinstance(tensors.get(wrapper), Mapping):
+                    tensors = tensors[wrapper]
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise _no_weights(path, str(error).splitlines()[0] if str(error) else "") from error
+    if not isinstance(tensors, Mapping) or not tensors:
+        raise _no_weights(path, "it holds no tensors by name")
+    if odd := [str(key) for key, value in tensors.items() if not isinstance(value, Tensor)]:
+        raise _no_weights(path, f"{odd[0]} is not a tensor")
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, metadata
+
+
+def find_imagenet(name: str, allow_download: bool) -> Path:
+    """torchvision's published ImageNet file of the network `name`, on this machine.
+
+    Raises:
+        DetkitError: there is none published, or none here and it may not be downloaded.
+    """
+    try:
+        entries = list(torchvision.models.get_model_weights(name))
+    except ValueError:
+        raise DetkitError(
+            f"torchvision publishes no ImageNet weights of {name}.",
+            remedy="set backbone.weights to a file, or to none.",
+        ) from None
+    urls = [entry.url for entry in entries if entry.name.startswith("IMAGENET1K_V")]
+    cache = Path(torch.hub.get_dir()) / "checkpoints"
+    folders = [Path("weights").resolve(), Path(__file__).parents[2] / "weights", cache]
+    for url in urls:
+        for folder in folders:
+            if (file := folder / Path(url).name).is_file():
+                return file
+    if allow_download:
+        return _download(urls[0], cache)
+    looked = ", ".join(dict.fromkeys(map(str, folders)))
+    raise DetkitError(
+        f"No {' or '.join(Path(url).name for url in urls)} in {looked}.",
+        remedy=f"put it there (from {urls[0]}), or set allow_download=true.",
+    )
+
+
+def _download(url: str, folder: Path) -> Path:
+    file = folder / Path(url).name
+    folder.mkdir(parents=True, exist_ok=True)
+    try:  # the published name ends in the first digits of the file's sha256
+        torch.hub.download_url_to_file(url, str(file), hash_prefix=file.stem.rpartition("-")[2])
+    except (urllib.error.URLError, OSError, RuntimeError) as error:
+        raise DetkitError(
+            f"The download failed: {error}", file=url, remedy=f"fetch it by hand into {folder}."
+        ) from error
+    return file
+
+
+def _check_fit(
+    taken: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    path: Path,
+) -> None:
+    if not any(not key.endswith(COUNTER) for key in taken):
+        theirs, ours = sorted(tensors)[0], sorted(own)[0]
+        raise DetkitError(
+            f"Nothing in it fits: it has tensors like {theirs}, this network like {ours}.",
+            file=path,
+            remedy="choose the backbone that the file is of, "
+            "or weights=PATH (not backbone.weights) for a whole model's checkpoint.",
+        )
+    for key, tensor in taken.items():
+        if tensor.shape != own[key].shape:
+            raise DetkitError(
+                f"Its shape is {tuple(tensor.shape)}, the network's {tuple(own[key].shape)}.",
+                file=path,
+                record=key,
+                remedy="choose the backbone that the file is of, at its width (backbone.width).",
+            )
+
+
+def _no_weights(path: Path, why: str) -> DetkitError:
+    return DetkitError(
+        f"This is no weights file ({why}).",
+        file=path,
+        remedy="name a safetensors file or a PyTorch state dict.",
+    )
