@@ -106,7 +106,7 @@ class FasterRCNN(Model):
 
     @classmethod
     def wants(cls, fpn: bool) -> Wants:
-        return Wants(levels=("2", "3", "4", "5")) if fpn else Wants(levels=("4",), tail=True)
+        return Wants(levels=("2", "3", "4", "5", "6")) if fpn else Wants(levels=("4",), tail=True)
 
     def forward(
         self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None

@@ -1,0 +1,213 @@
+"""Time beside a peer: the same weights and inputs, both models in turn in one run, ratios with their spread.
+
+A single time says little on a shared machine; the ratio of two runs side by side does. Peak memory is that
+of a process of its own for each side.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import fasterrcnn_resnet50_fpn
+from torchvision.models.resnet import resnet50
+from torchvision.ops import FrozenBatchNorm2d
+
+from detkit.errors import unknown
+from detkit.inference.run import prepare
+from detkit.interop.torchvision import load_faster_rcnn
+from detkit.models.build import build
+from detkit.ops.precision import PRECISIONS, autocast
+from detkit.structures import Targets
+
+CLASSES = 20
+OBJECTS = 8  # in each image
+Step = Callable[[], None]
+
+
+def benchmark(settings: Any) -> dict[str, Any]:
+    """Times each row of `settings.rows` in each precision and prints ours / torchvision's.
+
+    Args:
+        settings: model, rows, batch_size, height, width, precisions, repeats, threads, device, output.
+    Returns:
+        row: {"ours": seconds, "peer": seconds, "ratio": …, "low": …, "high": …, memory in MiB}.
+    """
+    if settings.model not in PAIRS:
+        raise unknown("peer for model", settings.model, PAIRS)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    device = "cuda" if settings.device == "auto" and torch.cuda.is_available() else settings.device
+    device = "cpu" if device == "auto" else device
+    print(
+        f"timing {settings.model} beside torchvision's on {device}, batch {settings.batch_size},"
+        f" {settings.height}×{settings.width}, {settings.repeats} pairs a row,"
+        f" {torch.get_num_threads()} threads"
+    )
+    results: dict[str, Any] = {}
+    print(f"{'':20}{'ours s':>9}{'peer s':>9}{'ratio':>8}{'spread':>16}{'MiB ours/peer':>16}")
+    for precision in settings.precisions:
+        for row in settings.rows:
+            case = (settings.model, row, precision, device, settings.batch_size)
+            size = (settings.height, settings.width)
+            results[f"{row}/{precision}"] = timed = compare(case, size, settings.repeats)
+            print(
+                f"{row + ' ' + precision:20}{timed['ours']:9.3f}{timed['peer']:9.3f}"
+                f"{timed['ratio']:8.2f}{timed['low']:9.2f} –{timed['high']:5.2f}"
+                f"{timed['ours_MiB']:9.0f}/{timed['peer_MiB']:.0f}",
+                flush=True,
+            )
+    if settings.output:
+        with open(settings.output, "w", encoding="utf-8") as file:
+            json.dump(results, file, indent=1)
+    return results
+
+
+def compare(case: tuple, size: tuple[int, int], repeats: int) -> dict[str, float]:
+    """Ours, peer, ours, peer …: median times, and the median, least and greatest ratio of a pair."""
+    ours, peer = steps(*case, *size)
+    ours(), peer()
+    pairs = [(_seconds(ours, case[3]), _seconds(peer, case[3])) for _ in range(repeats)]
+    ratios = [a / b for a, b in pairs]
+    return {
+        "ours": statistics.median(a for a, _ in pairs),
+        "peer": statistics.median(b for _, b in pairs),
+        "ratio": statistics.median(ratios),
+        "low": min(ratios),
+        "high": max(ratios),
+        "ours_MiB": _peak_memory(case, size, 0),
+        "peer_MiB": _peak_memory(case, size, 1),
+    }
+
+
+def _seconds(step: Step, device: str) -> float:
+    start = time.perf_counter()
+    step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _peak_memory(case: tuple, size: tuple[int, int], which: int) -> float:
+    """MiB at most of a fresh process that takes two steps of one side."""
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(duplex=False)
+    arguments = (send, case, size, which, torch.get_num_threads())
+    process = context.Process(target=_measure_memory, args=arguments)
+    process.start()
+    peak = receive.recv()
+    process.join()
+    return peak
+
+
+def _measure_memory(pipe: Any, case: tuple, size: tuple[int, int], which: int, threads: int):
+    torch.set_num_threads(threads)
+    step = steps(*case, *size)[which]
+    step(), step()
+    if case[3] == "cuda":
+        pipe.send(torch.cuda.max_memory_allocated() / 2**20)
+    else:
+        pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def steps(
+    model: str, row: str, precision: str, device: str, batch_size: int, height: int, width: int
+) -> tuple[Step, Step]:
+    """One training step or one inference of ours and of the peer, ready to be timed."""
+    torch.manual_seed(0)
+    ours, peer = PAIRS[model](height, width)
+    ours, peer = ours.to(device), peer.to(device)
+    images = torch.randint(0, 256, (batch_size, 3, height, width), dtype=torch.uint8, device=device)
+    dtype = PRECISIONS[precision]
+    if row == "train":
+        targets = [random_targets(height, width, device) for _ in range(batch_size)]
+        theirs = [{"boxes": t.boxes, "labels": t.labels + 1} for t in targets]
+        return (
+            _training_step(ours.train(), lambda: ours(images, targets), dtype, device),
+            _training_step(peer.train(), lambda: peer(list(images / 255), theirs), dtype, device),
+        )
+    if row != "inference":
+        raise unknown("row", row, ["train", "inference"])
+    fast = prepare(ours, device, precision)
+
+    @torch.inference_mode()
+    def infer() -> None:
+        with autocast(device, dtype):
+            fast(images)
+
+    peer.eval()
+
+    @torch.inference_mode()
+    def infer_peer() -> None:
+        with autocast(device, dtype):
+            peer(list(images / 255))
+
+    return infer, infer_peer
+
+
+def _training_step(
+    model: nn.Module, losses: Callable[[], Mapping[str, Tensor]], dtype: torch.dtype, device: str
+) -> Step:
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-6)
+
+    def step() -> None:
+        with autocast(device, dtype):
+            loss = sum(losses().values(), torch.zeros((), device=device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def random_targets(height: int, width: int, device: str) -> Targets:
+    """Objects of a tenth to a half of the image."""
+    share = torch.rand(OBJECTS, 4, device=device)
+    limit = torch.tensor([width, height], device=device)
+    side = (share[:, :2] * 0.4 + 0.1) * limit
+    corner = share[:, 2:] * (limit - side)
+    labels = torch.randint(0, CLASSES, (OBJECTS,), device=device)
+    return Targets(torch.cat([corner, corner + side], dim=1), labels)
+
+
+def faster_rcnn_pair(height: int, width: int) -> tuple[nn.Module, nn.Module]:
+    """Ours and torchvision's ResNet-50-FPN with one state dict, norms frozen, three stages trained."""
+    peer = fasterrcnn_resnet50_fpn(
+        weights=None,
+        weights_backbone=None,
+        num_classes=CLASSES + 1,
+        trainable_backbone_layers=3,
+        min_size=min(height, width),
+        max_size=max(height, width),
+    )
+    _freeze_norms(peer)
+    ours = build(
+        {"name": "faster_rcnn"},
+        {"name": "resnet50_fpn", "norm": "frozen", "frozen_stages": 2},
+        CLASSES,
+    )
+    load_faster_rcnn(ours, peer.state_dict())
+    for name, parameter in peer.backbone.body.named_parameters():
+        parameter.requires_grad_(name.startswith(("layer2", "layer3", "layer4")))
+    return ours, peer
+
+
+def _freeze_norms(peer: nn.Module) -> None:
+    """What torchvision does when it loads published weights, with random ones."""
+    frozen = resnet50(norm_layer=FrozenBatchNorm2d)
+    for name, module in peer.backbone.body.named_children():
+        if name != "conv1":
+            peer.backbone.body[name] = getattr(frozen, name)
+    del module
+
+
+PAIRS: dict[str, Callable[[int, int], tuple[nn.Module, nn.Module]]] = {
+    "faster_rcnn": faster_rcnn_pair
+}
