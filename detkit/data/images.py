@@ -10,6 +10,7 @@ frame counts. Refused by name: files that are missing, empty, no image, cut off,
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,7 @@ SUFFIXES = frozenset(
     + [".ppm", ".pgm", ".pbm", ".pnm"]
 )
 _SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
+_END = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 
 def is_image(path: Path) -> bool:
@@ -42,6 +44,22 @@ def size(path: Path) -> tuple[int, int]:
         return _upright_size(image)
 
 
+def check(path: Path) -> tuple[int, int]:
+    """`size`, and the end of the file is there: only a JPEG or PNG without its end is decoded.
+
+    Raises:
+        DetkitError: as `size`, or cut off.
+    """
+    with _open(path, path) as image:
+        mark = _END.get(image.format or "")
+        if mark:
+            with path.open("rb") as file:
+                file.seek(-min(len(mark), path.stat().st_size), os.SEEK_END)
+                if file.read() != mark:
+                    _load(image, path)
+        return _upright_size(image)
+
+
 def read(path: str | Path) -> NDArray:
     """(H, W, 3) uint8 RGB, upright; float32 in 0 … 1 for 16-bit files.
 
@@ -53,7 +71,7 @@ def read(path: str | Path) -> NDArray:
     with _open(io.BytesIO(data), path) as image:
         turn = _orientation(image)
         # Without the end marker OpenCV would return the part that is there, Pillow refuses it.
-        whole_jpeg = image.format == "JPEG" and data.endswith(b"\xff\xd9")
+        whole_jpeg = image.format == "JPEG" and data.endswith(_END["JPEG"])
         if whole_jpeg and image.mode in ("RGB", "L"):  # OpenCV takes 3/4 of Pillow's time
             pixels = _with_opencv(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, path)
         elif _is_16_bit(image, data):
@@ -174,7 +192,7 @@ def _is_16_bit(image: Image.Image, data: bytes) -> bool:
     return image.mode in _SIXTEEN_BIT
 
 
-def _sixteen_bit(data: bytes, path: Path) -> NDArray[np.float32]:
+def _sixteen_bit(data: bytes, path: Path) -> NDArray:
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     values = _with_opencv(data, flags, path) / np.float32(65535)
     if values.ndim == 2:
@@ -198,7 +216,7 @@ def _orientation(image: Image.Image) -> int:
         return 1  # Pillow would decode the whole picture to look for a late chunk
     try:
         turn = image.getexif().get(274, 1)
-    except Exception:  # noqa: BLE001  damaged EXIF is common, and no reason to refuse the picture
+    except Exception:  # damaged EXIF is common, and no reason to refuse the picture
         return 1
     return turn if turn in range(1, 9) else 1
 

@@ -41,7 +41,7 @@ class Strings(Sequence[str]):
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, i):  # type: ignore[override]  # an int gives str; slices are not needed
+    def __getitem__(self, i):  # an index gives str; slices are not needed
         start, end = self.offsets[i], self.offsets[i + 1]
         return self.buffer[start:end].tobytes().decode("utf-8", "surrogateescape")
 
@@ -89,7 +89,7 @@ class Masks:
 
 
 class Annotation(NamedTuple):
-    """What the data set says of one image, as views into the flat arrays.
+    """What the data set says of one image, cut out of the flat arrays.
 
     Attributes:
         boxes: (N, 4) float32, xyxy, pixels of the file's upright image.
@@ -115,9 +115,10 @@ class Records:
         root: the folder that `files` and `pixel_files` are relative to.
         files: I image paths.
         image_ids: I ids; `integer_ids` says whether they are integers to the outside.
-        sizes: (I, 2) int32, height and width, upright; 0 where nobody said (scoring without images).
+        sizes: (I, 2) int32, height and width, upright; 0 where nobody said (no images at hand).
         offsets: (I + 1,) int64, where each image's objects begin.
-        boxes, labels, crowd, difficult, areas: of all objects, as in `Annotation`.
+        boxes: (N, 4) float64, so that evaluation gets the file's own numbers.
+        labels, crowd, difficult, areas: of all objects, as in `Annotation`.
         instances: the objects' masks, or None.
         pixel_files: I index images of the class of each pixel, or None.
         pixel_labels: (256,) int16: the label (255: does not count) of each value in those files,
@@ -136,7 +137,7 @@ class Records:
     integer_ids: bool
     sizes: NDArray[np.int32]
     offsets: NDArray[np.int64]
-    boxes: NDArray[np.float32]
+    boxes: NDArray[np.float64]
     labels: NDArray[np.int64]
     crowd: NDArray[np.bool_]
     difficult: NDArray[np.bool_]
@@ -160,8 +161,9 @@ class Records:
 
     def annotation(self, i: int) -> Annotation:
         at = slice(self.offsets[i], self.offsets[i + 1])
+        boxes = self.boxes[at].astype(np.float32)
         return Annotation(
-            self.boxes[at], self.labels[at], self.crowd[at], self.difficult[at], self.areas[at]
+            boxes, self.labels[at], self.crowd[at], self.difficult[at], self.areas[at]
         )
 
     def image(self, i: int) -> NDArray:
@@ -290,7 +292,7 @@ def offsets_of(lengths: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
 def ragged_take(
     offsets: NDArray[np.int64], chosen: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the elements of the chosen runs, one run after the other, and their new offsets."""
+    """Indices of the elements of the chosen runs, run after run, and their new offsets."""
     lengths = offsets[chosen + 1] - offsets[chosen]
     new = offsets_of(lengths)
     shift = np.repeat(offsets[chosen] - new[:-1], lengths)

@@ -1,0 +1,322 @@
+"""From what a format's reader found to Records: are the images there, can the boxes be true?
+
+The checks are the same for every format. What a reader hands over still has the names of files and
+objects, so that a message can say where the fault is; Records no longer need them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from detkit.data import images as decoder
+from detkit.data.records import Masks, Records, Strings, offsets_of
+from detkit.errors import DetkitError, unknown
+
+SLACK = 1.0  # pixels that a box may reach over the edge: 0-based tools in 1-based formats, rounding
+MANY = 2000  # images, from which on the header check shows its progress
+
+
+@dataclass
+class Draft:
+    """I images and N objects as read, unchecked.
+
+    Attributes:
+        files, image_ids: of each image.
+        annotation_files: what to name in messages, one per image.
+        counts: objects of each image.
+        boxes: (N, 4) float64 xyxy, continuous pixels.
+        labels: (N,) 0 … K−1.
+        numbers: (N,) what the file calls each object; `unit` is the word for it.
+        sizes: (I, 2) height and width as the annotation states them, 0 where it does not.
+        inclusive: the file's own coordinates are 1-based and inclusive (VOC), for messages.
+    """
+
+    root: Path
+    source: str
+    names: Sequence[str]
+    files: Sequence[str]
+    image_ids: Sequence[str]
+    annotation_files: Sequence[str]
+    counts: Sequence[int] | NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    unit: str = "object"
+    inclusive: bool = False
+    sizes: NDArray[np.int32] | None = None
+    category_ids: Sequence[int] | None = None
+    integer_ids: bool = False
+    crowd: NDArray[np.bool_] | None = None
+    difficult: NDArray[np.bool_] | None = None
+    areas: NDArray[np.float64] | None = None
+    instances: Masks | None = None
+    pixel_files: Sequence[str] | None = None
+    pixel_labels: NDArray[np.int16] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def finish(draft: Draft, *, images: bool, bad_boxes: str, bad_images: str) -> Records:
+    """Check a draft and make it Records.
+
+    Args:
+        images: the pictures are needed; False where only results are scored.
+        bad_boxes: `error`, `drop` (leave the box out), or `clip` (to the image; what has no extent
+            after that is left out).
+        bad_images: `error` or `drop` (leave the image out).
+    Raises:
+        DetkitError: the first fault, or a wrong choice.
+    """
+    for setting, value, choices in (
+        ("bad_boxes", bad_boxes, ("error", "drop", "clip")),
+        ("bad_images", bad_images, ("error", "drop")),
+    ):
+        if value not in choices:
+            raise unknown(f"choice for dataset.{setting}", value, choices)
+    _no_twins(draft)
+    records = _flat(draft)
+    whole = np.ones(len(records), bool)
+    if images:
+        sizes, whole, note = _check_images(draft, records, bad_images)
+        records = replace(records, sizes=sizes, notes=records.notes + note)
+    records = _check_boxes(draft, records, whole, bad_boxes)
+    if not whole.all():
+        records = records.subset(np.flatnonzero(whole))
+    if not len(records):
+        raise DetkitError(
+            "No image is left.", file=draft.root, remedy="see the faults of bad_images=error."
+        )
+    return records
+
+
+def label_of(names: Sequence[str], classes: Sequence[str] | None) -> tuple[list[str], list[int]]:
+    """The class list to use, and the label of each name found (−1: not wanted)."""
+    chosen = list(names if classes is None else map(str, classes))
+    twice = [name for name, n in Counter(chosen).items() if n > 1]
+    if twice:
+        raise DetkitError(
+            f"The class {twice[0]!r} occurs twice.",
+            remedy="name each class once (dataset.classes).",
+        )
+    place = {name: label for label, name in enumerate(chosen)}
+    return chosen, [place.get(name, -1) for name in names]
+
+
+def known_only(draft: Draft, unlisted: Sequence[str], unknown_classes: str) -> Draft:
+    """The draft without its objects of label −1, or the error that names the first of them.
+
+    Args:
+        unlisted: the class name of each object of label −1.
+        unknown_classes: `error` or `drop`.
+    """
+    if unknown_classes not in ("error", "drop"):
+        choices = ("error", "drop")
+        raise unknown("choice for dataset.unknown_classes", unknown_classes, choices)
+    keep = draft.labels >= 0
+    if keep.all():
+        return draft
+    owner = np.repeat(np.arange(len(draft.files)), draft.counts)
+    if unknown_classes == "error":
+        n = int(keep.argmin())
+        fault = unknown("class", unlisted[0], draft.names)
+        raise DetkitError(
+            fault.problem,
+            file=draft.annotation_files[owner[n]],
+            record=f"{draft.unit} {draft.numbers[n]}",
+            remedy="add it to dataset.classes, or leave such objects out with"
+            f" dataset.unknown_classes=drop ({(~keep).sum():,} of {len(keep):,}).",
+        )
+    classes = ", ".join(f"{name} ({n:,})" for name, n in Counter(unlisted).most_common())
+    flat = ("boxes", "labels", "numbers", "crowd", "difficult", "areas")
+    return replace(
+        draft,
+        counts=np.bincount(owner[keep], minlength=len(draft.files)),
+        instances=None if draft.instances is None else draft.instances.take(np.flatnonzero(keep)),
+        notes=(*draft.notes, f"left out objects of other classes: {classes}"),
+        **{k: v[keep] for k in flat if (v := getattr(draft, k)) is not None},
+    )
+
+
+def pixel_draft(
+    root: Path,
+    source: str,
+    names: Sequence[str],
+    files: Sequence[str],
+    masks: Sequence[str],
+    labels: NDArray[np.int16],
+    notes: tuple[str, ...] = (),
+) -> Draft:
+    """A draft of index images: no objects, the file's stem as id."""
+    return Draft(
+        root=root,
+        source=source,
+        names=names,
+        files=files,
+        image_ids=[Path(file).stem for file in files],
+        annotation_files=masks,
+        counts=[0] * len(files),
+        boxes=np.zeros((0, 4)),
+        labels=np.zeros(0, np.int64),
+        numbers=np.zeros(0, np.int64),
+        pixel_files=masks,
+        pixel_labels=labels,
+        notes=notes,
+    )
+
+
+def _flat(draft: Draft) -> Records:
+    n = len(draft.labels)
+    boxes = draft.boxes.reshape(n, 4)
+    extent = boxes[:, 2:] - boxes[:, :2]
+    areas = extent.prod(1) if draft.areas is None else draft.areas
+    ids = range(1, len(draft.names) + 1) if draft.category_ids is None else draft.category_ids
+    size = np.zeros((len(draft.files), 2), np.int32) if draft.sizes is None else draft.sizes
+    return Records(
+        names=tuple(draft.names),
+        category_ids=np.array(ids, np.int64),
+        source=draft.source,
+        root=draft.root,
+        files=Strings.of(draft.files),
+        image_ids=Strings.of(draft.image_ids),
+        integer_ids=draft.integer_ids,
+        sizes=np.asarray(size, np.int32),
+        offsets=offsets_of(draft.counts),
+        boxes=boxes,
+        labels=draft.labels.astype(np.int64),
+        crowd=np.zeros(n, bool) if draft.crowd is None else draft.crowd,
+        difficult=np.zeros(n, bool) if draft.difficult is None else draft.difficult,
+        areas=areas,
+        instances=draft.instances,
+        pixel_files=None if draft.pixel_files is None else Strings.of(draft.pixel_files),
+        pixel_labels=draft.pixel_labels,
+        notes=draft.notes,
+    )
+
+
+def _no_twins(draft: Draft) -> None:
+    first: dict[str, int] = {}
+    for i, image_id in enumerate(draft.image_ids):
+        if first.setdefault(image_id, i) != i:
+            raise DetkitError(
+                f"Two images have the id {image_id!r}: "
+                f"{draft.files[first[image_id]]} and {draft.files[i]}.",
+                file=draft.annotation_files[i],
+                remedy="give each image an id of its own.",
+            )
+
+
+def _check_images(
+    draft: Draft, records: Records, bad_images: str
+) -> tuple[NDArray[np.int32], NDArray[np.bool_], tuple[str, ...]]:
+    """Upright sizes from the headers, which images are whole, and what was left out."""
+    sizes, whole = records.sizes.copy(), np.ones(len(records), bool)
+    faults: list[DetkitError] = []
+    todo = range(len(records))
+    for i in tqdm(todo, "checking images", leave=False, disable=len(records) < MANY):
+        try:
+            sizes[i] = _size(records, i, draft)
+            if records.pixel_files is not None:
+                decoder.check(records.root / records.pixel_files[i])
+        except DetkitError as fault:
+            if bad_images == "error":
+                advice = f"{(fault.remedy or '').rstrip('.')}, or leave such images out with "
+                advice += f"dataset.bad_images=drop (image {i + 1:,} of {len(records):,})."
+                raise DetkitError(
+                    fault.problem, file=fault.file, record=fault.record, remedy=advice
+                ) from None
+            faults.append(fault)
+            whole[i] = False
+    if not faults:
+        return sizes, whole, ()
+    first = str(faults[0]).partition("\n")[0]
+    note = f"left out {len(faults):,} of {len(records):,} images (bad_images=drop). First: {first}"
+    return sizes, whole, (note,)
+
+
+def _size(records: Records, i: int, draft: Draft) -> tuple[int, int]:
+    """(height, width) of the picture, which must be what the annotation says, if it says so."""
+    size, stated = decoder.check(records.path(i)), tuple(map(int, records.sizes[i]))
+    if not all(stated) or stated == size:
+        return size
+    turned = stated == size[::-1]
+    raise DetkitError(
+        f"The annotation is of an image {stated[1]}x{stated[0]}, the picture is {size[1]}x{size[0]}"
+        + (" (upright, after its EXIF orientation)." if turned else "."),
+        file=records.path(i),
+        record=f"annotated in {draft.annotation_files[i]}",
+        remedy="save the picture with its pixels turned and no orientation tag"
+        if turned
+        else "put the picture back that was annotated",
+    )
+
+
+def _check_boxes(
+    draft: Draft, records: Records, whole: NDArray[np.bool_], bad_boxes: str
+) -> Records:
+    owner = np.repeat(np.arange(len(records)), np.diff(records.offsets))
+    limit = np.tile(records.sizes[owner][:, ::-1], 2).astype(np.float64)
+    limit[limit == 0] = np.inf  # nobody knows the size
+    boxes = records.boxes
+    finite = np.isfinite(boxes).all(1)
+    empty = finite & (boxes[:, 2:] <= boxes[:, :2]).any(1)
+    outside: NDArray[np.bool_] = finite & ~empty & ((boxes < -SLACK) | (boxes > limit + SLACK)).any(1)
+    bad: NDArray[np.bool_] = (~finite | empty | outside) & whole[owner]
+    if not bad.any():
+        return replace(records, notes=records.notes + _one_pixel_note(draft, boxes, owner))
+    first = int(bad.argmax())
+    file, record = _where(draft, first, owner)
+    what, share = _what(draft, boxes[first], limit[first]), f"{bad.sum():,} of {len(bad):,}"
+    if bad_boxes == "error":
+        cut = ", or cut them at the edge with dataset.bad_boxes=clip" if outside[bad].any() else ""
+        advice = f"leave such boxes out with dataset.bad_boxes=drop ({share}){cut}"
+        raise DetkitError(what, file=file, record=record, remedy=f"correct the box, or {advice}.")
+    keep = ~bad
+    if bad_boxes == "clip":
+        boxes = np.where(outside[:, None], np.clip(boxes, 0, limit), boxes)
+        keep |= outside & (boxes[:, 2:] > boxes[:, :2]).all(1)
+    note = (
+        f"{share} boxes are bad: {(~keep).sum():,} left out, {(bad & keep).sum():,} cut "
+        f"(bad_boxes={bad_boxes}). First: {file}, {record}: {what}"
+    )
+    return replace(records, boxes=boxes, notes=(*records.notes, note)).keep_objects(keep)
+
+
+def _where(draft: Draft, n: int, owner: NDArray[np.int64]) -> tuple[str, str]:
+    """File and record of the nth object, in the file's own words."""
+    record = f"{draft.unit} {draft.numbers[n]} ({draft.names[draft.labels[n]]})"
+    return str(draft.annotation_files[owner[n]]), record
+
+
+def _what(draft: Draft, box: NDArray[np.float64], limit: NDArray[np.float64]) -> str:
+    """The fault of a bad box, in the file's own coordinates."""
+    sides = (("xmin", "xmax", "width"), ("ymin", "ymax", "height"))
+    shown = box + (np.array([1, 1, 0, 0]) if draft.inclusive else 0)
+    if not np.isfinite(box).all():
+        return f"the box {', '.join(f'{v:g}' for v in shown)} is not all finite numbers."
+    for k, (low, high, _) in enumerate(sides):
+        if box[k + 2] <= box[k]:
+            return f"{high} {shown[k + 2]:g} is not beyond {low} {shown[k]:g}."
+    for k, (low, high, side) in enumerate(sides):
+        if box[k] > limit[k] or box[k] < -SLACK:
+            return f"{low} {shown[k]:g} lies outside the image ({side} {limit[k]:g})."
+        if box[k + 2] > limit[k] + SLACK or box[k + 2] < 0:
+            return f"{high} {shown[k + 2]:g} lies outside the image ({side} {limit[k]:g})."
+    raise AssertionError(f"not a bad box: {box}")
+
+
+def _one_pixel_note(draft: Draft, boxes: NDArray, owner: NDArray[np.int64]) -> tuple[str, ...]:
+    """Boxes with xmax = xmin are one pixel wide in an inclusive format: valid, but rarely meant."""
+    thin = (boxes[:, 2:] - boxes[:, :2] == 1).any(1)
+    if not draft.inclusive or not thin.any():
+        return ()
+    file, record = _where(draft, int(thin.argmax()), owner)
+    return (
+        f"{thin.sum():,} of {len(thin):,} boxes are one pixel wide or high (xmin = xmax or "
+        f"ymin = ymax); they are kept. First: {file}, {record}",
+    )

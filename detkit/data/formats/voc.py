@@ -1,0 +1,220 @@
+"""Pascal VOC: one XML file per image, lists of images as splits, index PNGs for segmentation.
+
+Boxes are 1-based and inclusive in the files: −1, −1, 0, 0 makes them continuous, here and nowhere
+else (Everingham et al., VOC development kit). Any year, any class list, and the usual variants:
+`images/` + `annotations/`, everything in one folder, `train/` and `val/` folders, a devkit with
+`VOC2007/` and `VOC2012/` (a split is then `2007/trainval+2012/trainval`).
+"""
+
+from __future__ import annotations
+
+import os
+import xml.etree.ElementTree as ET
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from detkit.data import checks, splits
+from detkit.data.formats import formats
+from detkit.data.formats.voc_layout import Layout, annotation_folders
+from detkit.data.records import Records
+from detkit.errors import DetkitError
+
+TASKS = ("detect", "segment_pixels")
+LOOKS_FOR = "XML files with an <annotation> each, such as Annotations/000001.xml"
+MANY = 5000  # files, from which on reading shows its progress
+PIXEL_NAMES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
+    *("cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)
+
+
+@formats.register("voc")
+def read(
+    root: Path,
+    split: str,
+    *,
+    task: str = "detect",
+    images: bool = True,
+    classes: Sequence[str] | None = None,
+    unknown_classes: str = "error",
+    bad_boxes: str = "error",
+    bad_images: str = "error",
+) -> Records:
+    """Read one split.
+
+    Args:
+        root: the folder; a devkit with year folders, or one year, or another layout of XML files.
+        split: a list of ImageSets/Main (Segmentation for pixels), several joined with `+`, the path
+            of a list file, or the name of a folder.
+        task: `segment_pixels` reads SegmentationClass instead of the boxes.
+        images: whether the pictures must be there.
+        classes: the class list, in this order; by default the names in all XML files of the data
+            set, alphabetically, so that every split has the same. For pixels the 20 of VOC after
+            `background`.
+        unknown_classes: what to do with objects that are not in `classes`: `error` or `drop`.
+        bad_boxes, bad_images: see `detkit.data.checks.finish`.
+    """
+    layout = Layout.of(root, task)
+    if task == "segment_pixels":
+        draft = _pixels(layout, split, classes)
+    else:
+        draft = _objects(layout, split, classes, unknown_classes)
+    return checks.finish(draft, images=images, bad_boxes=bad_boxes, bad_images=bad_images)
+
+
+def recognises(root: Path) -> str | None:
+    """Why this folder is VOC: one of its XML files is an annotation. None if it is not."""
+    for folder in annotation_folders(root):
+        names = [name for name in splits.names_in(folder) if name.endswith(".xml")]
+        try:
+            if ET.parse(folder / names[0]).getroot().tag != "annotation":
+                continue
+        except ET.ParseError:
+            if folder.name != "Annotations":
+                continue
+        return f"{os.path.relpath(folder, root)}/ holds {len(names):,} VOC annotations (XML)"
+    return None
+
+
+def existing_splits(root: Path, task: str = "detect") -> list[str]:
+    """The splits that can be asked for by name."""
+    return sorted(Layout.of(root, task).splits())
+
+
+class _Objects:
+    """All objects of some XML files, flat: `codes` index `names`, boxes are continuous."""
+
+    def __init__(self, root: Path, files: Sequence[str]) -> None:
+        self.names: list[str] = []
+        self.codes, self.difficult, self.numbers = array("q"), array("b"), array("q")
+        self.boxes = array("d")
+        self.counts: list[int] = []
+        self.sizes = np.zeros((len(files), 2), np.int32)
+        code_of: dict[str, int] = {}
+        for i, file in enumerate(
+            tqdm(files, "reading XML", leave=False, disable=len(files) < MANY)
+        ):
+            annotation = _parse(root / file)
+            self.sizes[i] = _stated_size(annotation)
+            objects = annotation.findall("object")
+            for number, thing in enumerate(objects, 1):
+                name = (thing.findtext("name") or "").strip()
+                record = f"object {number} ({name or 'no name'})"
+                if not name:
+                    raise _incomplete(root / file, record, "name")
+                self.codes.append(code_of.setdefault(name, len(code_of)))
+                self.boxes.extend(_box(thing, root / file, record))
+                self.difficult.append((thing.findtext("difficult") or "0").strip() == "1")
+                self.numbers.append(number)
+            self.counts.append(len(objects))
+        self.names = list(code_of)
+
+
+def _parse(path: Path) -> ET.Element:
+    try:
+        return ET.fromstring(path.read_bytes())
+    except ET.ParseError as fault:
+        line, column = fault.position
+        raise DetkitError(
+            f"The XML is broken ({str(fault).partition(':')[0]}).",
+            file=path,
+            record=f"line {line}, column {column + 1}",
+            remedy="correct the file, or write it anew.",
+        ) from fault
+    except OSError as fault:
+        raise DetkitError(f"The file cannot be read ({fault}).", file=path) from fault
+
+
+def _stated_size(annotation: ET.Element) -> tuple[int, int]:
+    """(height, width); 0, 0 where the file has none, or the zeros that some tools write."""
+    try:
+        return tuple(int(float(annotation.findtext(f"size/{k}") or 0)) for k in ("height", "width"))  # type: ignore[return-value]
+    except ValueError:
+        return 0, 0
+
+
+def _box(thing: ET.Element, path: Path, record: str) -> tuple[float, float, float, float]:
+    """1-based inclusive → continuous."""
+    box = thing.find("bndbox")
+    if box is None:
+        raise _incomplete(path, record, "bndbox")
+    corners = []
+    for key in ("xmin", "ymin", "xmax", "ymax"):
+        text = box.findtext(key)
+        if text is None:
+            raise _incomplete(path, record, f"bndbox/{key}")
+        try:
+            corners.append(float(text))
+        except ValueError:
+            raise DetkitError(
+                f"{key} is {text!r}, not a number.",
+                file=path,
+                record=record,
+                remedy="correct the box, or remove the object.",
+            ) from None
+    return corners[0] - 1, corners[1] - 1, corners[2], corners[3]
+
+
+def _incomplete(path: Path, record: str, key: str) -> DetkitError:
+    return DetkitError(
+        f"<{key}> is missing.", file=path, record=record, remedy="complete or remove the object."
+    )
+
+
+def _objects(
+    layout: Layout, split: str, classes: Sequence[str] | None, unknown_classes: str
+) -> checks.Draft:
+    members, how = layout.members(split)
+    for part, stem in members:
+        if stem not in part.xml:
+            raise DetkitError(
+                f"There is no annotation {stem}.xml.",
+                file=layout.root,
+                record=how,
+                remedy="add the XML file (without objects if the image has none), or unlist it.",
+            )
+    files = [part.xml[stem] for part, stem in members]
+    found = _Objects(layout.root, files)
+    everywhere = set(found.names)
+    if classes is None:  # every split has to count the same classes
+        others = {xml for part in layout.parts.values() for xml in part.xml.values()} - set(files)
+        everywhere |= set(_Objects(layout.root, sorted(others)).names)
+    names, label = checks.label_of(found.names, sorted(everywhere) if classes is None else classes)
+    codes = np.array(found.codes, np.int64)
+    draft = checks.Draft(
+        root=layout.root,
+        source=f"VOC, {how}",
+        names=names,
+        files=[part.pictures.get(stem, f"{part.default}/{stem}.jpg") for part, stem in members],
+        image_ids=[stem for _, stem in members],
+        annotation_files=files,
+        counts=found.counts,
+        boxes=np.array(found.boxes).reshape(-1, 4),
+        labels=np.array(label, np.int64)[codes],
+        numbers=np.array(found.numbers, np.int64),
+        inclusive=True,
+        sizes=found.sizes,
+        difficult=np.array(found.difficult, bool),
+    )
+    unlisted = [found.names[c] for c in codes[draft.labels < 0]]
+    return checks.known_only(draft, unlisted, unknown_classes)
+
+
+def _pixels(layout: Layout, split: str, classes: Sequence[str] | None) -> checks.Draft:
+    members, how = layout.members(split)
+    names = list(PIXEL_NAMES if classes is None else classes)
+    allowed = np.full(256, -1, np.int16)
+    allowed[: len(names)] = range(len(names))
+    allowed[255] = 255  # void
+    masks = [
+        f"{Path(part.default).parent / 'SegmentationClass' / stem}.png" for part, stem in members
+    ]
+    pictures = [part.pictures.get(stem, f"{part.default}/{stem}.jpg") for part, stem in members]
+    return checks.pixel_draft(
+        layout.root, f"VOC SegmentationClass, {how}", names, pictures, masks, allowed
+    )

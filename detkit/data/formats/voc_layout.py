@@ -1,0 +1,202 @@
+"""Where the XML files, the pictures and the lists of a VOC data set are, in its layouts."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from detkit.data import images, splits
+from detkit.errors import DetkitError
+
+LISTS = ("ImageSets", "splits", "")  # where lists are when there is no ImageSets/Main
+_FLAGGED = re.compile(r"^(.*?)\s+(-1|0|1)$")  # a line of a class's list: `000012  1`
+_NO_PICTURES = ("segmentation", "mask")  # folders whose PNGs are labels
+
+
+@dataclass
+class Part:
+    """One year of a devkit, one split's folder, or the whole data set.
+
+    Attributes:
+        xml, pictures: path from the data set's root, by file stem.
+        lists: list file by split name.
+        default: the folder where a picture that is missing would be.
+    """
+
+    xml: dict[str, str] = field(default_factory=dict)
+    pictures: dict[str, str] = field(default_factory=dict)
+    lists: dict[str, Path] = field(default_factory=dict)
+    default: str = "JPEGImages"
+
+
+@dataclass
+class Layout:
+    """Where things are below a root. `kind` says what the names of the parts are."""
+
+    root: Path
+    kind: str  # "years", "folders" (one per split), or "one"
+    parts: dict[str, Part]
+
+    @staticmethod
+    def of(root: Path, task: str = "detect") -> Layout:
+        found = annotation_folders(root)
+        if not found:
+            raise DetkitError(
+                "There are no XML annotations.",
+                file=root,
+                remedy="set dataset.root to their folder.",
+            )
+        if found[0].name == "Annotations":
+            homes = sorted({folder.parent for folder in found if folder.name == "Annotations"})
+            parts = {os.path.relpath(h, root): _official(root, h, task) for h in homes}
+            return Layout(root, "years" if len(parts) > 1 else "one", parts)
+        by_word: dict[str, list[Path]] = {}
+        for folder in found:
+            by_word.setdefault(splits.word_of(folder, root) or "", []).append(folder)
+        kind = "one" if "" in by_word else "folders"
+        groups = {"": found} if kind == "one" else by_word
+        return Layout(root, kind, {w: _loose(root, w, fs) for w, fs in groups.items()})
+
+    def splits(self) -> list[str]:
+        if self.kind == "folders":
+            return list(self.parts)
+        prefix = self.kind == "years"
+        return [
+            f"{key}/{name}" if prefix else name for key, p in self.parts.items() for name in p.lists
+        ]
+
+    def members(self, split: str) -> tuple[list[tuple[Part, str]], str]:
+        """(part, stem) of each image of a split, and how the split came about."""
+        as_path = Path(split).expanduser()
+        for path in (as_path, self.root / split):
+            if path.suffix and path.is_file():
+                parts = list(self.parts.values())
+                return self._of_list(parts, path), f"the list {split}"
+        if self.kind == "folders":
+            keys = [self._known(term) for term in split.split("+")]
+            members = [(self.parts[k], stem) for k in keys for stem in self.parts[k].xml]
+            return members, f"the folders of {split}"
+        if not self.splits():
+            part = next(iter(self.parts.values()))
+            chosen, how = splits.by_hash(stems := sorted(part.xml), split, self.root)
+            return [(part, stems[i]) for i in chosen], how
+        listed: dict[tuple[int, str], tuple[Part, str]] = {}
+        for term in split.split("+"):
+            key, _, name = self._known(term).rpartition("/")
+            part = self.parts[key] if self.kind == "years" else next(iter(self.parts.values()))
+            members = self._of_list([part], part.lists[name])
+            listed.update({(id(member[0]), member[1]): member for member in members})
+        return list(listed.values()), f"the list {split}"
+
+    def _known(self, term: str) -> str:
+        known = self.splits()
+        year = [k for k in known if k.endswith(f"{term}")] if "/" in term else []
+        name = splits.find(term, known) or (year[0] if len(year) == 1 else None)
+        if name is None:
+            raise splits.missing(term, known, self.root)
+        return name
+
+    def _of_list(self, parts: list[Part], path: Path) -> list[tuple[Part, str]]:
+        members = []
+        for line in splits.read_list(path):
+            stem = line
+            for part in parts:
+                if line in part.xml or line in part.pictures:
+                    break
+            else:
+                part = parts[0]
+                flagged = _FLAGGED.match(line)
+                if flagged and flagged[2] == "-1":
+                    continue  # the devkit's mark for an image without that class
+                stem = Path(flagged[1] if flagged else line).name
+                if Path(stem).suffix.lower() in images.SUFFIXES | {".xml"}:
+                    stem = Path(stem).stem
+                part = next((p for p in parts if stem in p.xml or stem in p.pictures), part)
+            members.append((part, stem))
+        return members
+
+
+def annotation_folders(root: Path) -> list[Path]:
+    """Folders with XML files; those called Annotations alone, if there are any."""
+    if any(name.endswith(".xml") for name in splits.names_in(root / "Annotations")):
+        return [root / "Annotations"]
+    if not root.is_dir():
+        return []
+    with_xml = [
+        folder
+        for folder in splits.folders(root)
+        if any(name.endswith(".xml") for name in splits.names_in(folder))
+    ]
+    return [f for f in with_xml if f.name == "Annotations" and f.parent != root] or with_xml
+
+
+def _official(root: Path, home: Path, task: str) -> Part:
+    """A year's folder: Annotations, JPEGImages, ImageSets (Segmentation for pixels, else Main)."""
+    kind = "Segmentation" if task == "segment_pixels" else "Main"
+    folders = [home / "JPEGImages"]
+    if not folders[0].is_dir():
+        folders = [f for f in splits.folders(home) if _may_hold_pictures(f)]
+    part = Part(
+        xml=_xml(root, [home / "Annotations"]),
+        pictures=_pictures(root, folders),
+        default=os.path.relpath(home / "JPEGImages", root),
+    )
+    for place in (f"ImageSets/{kind}", *LISTS):
+        if part.lists:
+            break
+        part.lists = _lists(home / place)
+    return part
+
+
+def _loose(root: Path, word: str, xml_folders: list[Path]) -> Part:
+    """Any other layout; `word` is the split that all of the part's folders name, or empty."""
+    folders = [f for f in splits.folders(root) if _may_hold_pictures(f)]
+    own = [f for f in folders if (splits.word_of(f, root) or "") == word]
+    pictures = _pictures(root, own)
+    part = Part(_xml(root, xml_folders), pictures or _pictures(root, folders))
+    part.default = str(Path(next(iter(part.pictures.values()), "JPEGImages/x")).parent)
+    for place in ("ImageSets/Main", *LISTS):
+        if part.lists or word:
+            break
+        part.lists = _lists(root / place)
+    return part
+
+
+def _may_hold_pictures(folder: Path) -> bool:
+    return not folder.name.lower().startswith(_NO_PICTURES)
+
+
+def _xml(root: Path, folders: list[Path]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for folder in folders:
+        for name in splits.names_in(folder):
+            if name.endswith(".xml"):
+                _add(found, name[:-4], os.path.relpath(folder / name, root), root)
+    return found
+
+
+def _pictures(root: Path, folders: list[Path]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for folder in folders:
+        for stem, name in splits.images_in(folder).items():
+            _add(found, stem, os.path.relpath(folder / name, root), root)
+    return found
+
+
+def _add(found: dict[str, str], stem: str, path: str, root: Path) -> None:
+    if found.setdefault(stem, path) != path:
+        raise DetkitError(
+            f"{found[stem]} and {path} have the same name.",
+            file=root,
+            remedy="rename or remove one of them, or set dataset.root to one of the folders.",
+        )
+
+
+def _lists(folder: Path) -> dict[str, Path]:
+    """Lists by split name. In the data set's own folder only those named like a split."""
+    found = {name[:-4]: folder / name for name in splits.names_in(folder) if name.endswith(".txt")}
+    if folder.name in ("Main", "Segmentation", "ImageSets", "splits"):
+        return found
+    return {name: path for name, path in found.items() if name in splits.WORDS}
