@@ -1,15 +1,16 @@
-"""COCO's average precision and recall, by COCO's own code (Lin et al. 2014, cocodataset.org/#detection-eval).
+"""COCO's average precision and recall (Lin et al. 2014), by COCO's own code.
 
 pycocotools is the reference. hotcoco, if it is installed, gives the same figures bit for bit in a
 hundredth of the time (a test compares them) and is used then.
 
-Crowd regions are ignored by COCO's rules. VOC's difficult objects are ordinary objects here: COCO has
-no such flag, and calling them crowds would change how detections on them are matched.
+Crowd regions are ignored by COCO's rules. VOC's difficult objects are ordinary objects here: COCO
+has no such flag, and calling them crowds would change how detections on them are matched.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import io
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 ALL, SMALL, MEDIUM, LARGE = range(4)  # COCO's area ranges: sides of 32 and 96 pixels divide them
 EVERY = slice(None)
 # figure: (table, overlap thresholds 0.50 … 0.95, area range, most detections an image: 1, 10, 100)
-FIGURES = {
+FIGURES: dict[str, tuple[str, Any, int, int]] = {
     "AP": ("precision", EVERY, ALL, 2),
     "AP50": ("precision", [0], ALL, 2),
     "AP75": ("precision", [5], ALL, 2),
@@ -57,9 +58,9 @@ def coco(
         masks: overlap of masks instead of boxes; both sides must have masks.
         package: "pycocotools" or "hotcoco"; None for `implementation()`.
     Returns:
-        `coco/AP`, `AP50`, `AP75`, `APs`, `APm`, `APl`, `AR1`, `AR10`, `AR100`, `ARs`, `ARm`, `ARl`, and
-        `coco/AP/NAME`, `coco/AP50/NAME` for each class (`coco_masks/…` for masks), as fractions of
-        1; None where no object counts, and means run over the classes with one.
+        `coco/AP`, `AP50`, `AP75`, `APs`, `APm`, `APl`, `AR1`, `AR10`, `AR100`, `ARs`, `ARm`,
+        `ARl`, and `coco/AP/NAME`, `coco/AP50/NAME` for each class (`coco_masks/…` for masks), as
+        fractions of 1; None where no object counts, and means run over the classes with one.
     """
     tables = accumulate(records, results, masks, package or implementation())
     start = "coco_masks" if masks else "coco"
@@ -82,29 +83,26 @@ def _mean_of_known(values: np.ndarray) -> float | None:
 def accumulate(
     records: Records, results: Results, masks: bool, package: str
 ) -> dict[str, np.ndarray]:
-    """COCO's tables: precision (10, 101, K, 4, 3) and recall (10, K, 4, 3), −1 where no object counts."""
-    if package == "hotcoco":
-        from hotcoco import COCO, COCOeval
-    else:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    kind = "segm" if masks else "bbox"
+    """COCO's precision (10, 101, K, 4, 3) and recall (10, K, 4, 3), −1 where no object counts."""
     with contextlib.redirect_stdout(io.StringIO()):
-        sides = [
-            _indexed(COCO, package, {**_frame(records), "annotations": annotations})
+        truth, found = (
+            _indexed(package, {**_frame(records), "annotations": annotations})
             for annotations in (_objects(records, masks), _detections(results, masks))
-        ]
-        evaluation = COCOeval(*sides, kind)
+        )
+        module = importlib.import_module(
+            "hotcoco" if package == "hotcoco" else f"{package}.cocoeval"
+        )
+        evaluation = module.COCOeval(truth, found, "segm" if masks else "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
     return {name: np.asarray(evaluation.eval[name]) for name in ("precision", "recall")}
 
 
-def _indexed(coco_class: Any, package: str, dataset: dict[str, Any]) -> Any:
+def _indexed(package: str, dataset: dict[str, Any]) -> Any:
     """A COCO object of our own dictionaries; `loadRes` fails on a list without detections."""
     if package == "hotcoco":
-        return coco_class(dataset)
-    made = coco_class()
+        return importlib.import_module(package).COCO(dataset)
+    made = importlib.import_module(f"{package}.coco").COCO()
     made.dataset = dataset
     made.createIndex()
     return made

@@ -1,8 +1,9 @@
-"""Pascal VOC's average precision by the development kit's rules (Everingham et al. 2010, section 4.2).
+"""Pascal VOC's average precision, by the development kit's rules (Everingham et al. 2010, 4.2).
 
 A detection goes to the object of its image and class that it overlaps most. It is right if they
 overlap by more than half and no better scored detection has that object already; a second one for
-the same object is wrong; one that goes to a difficult object counts as nothing, nor does the object.
+the same object is wrong. A detection that goes to a difficult object does not count, nor does the
+object.
 Crowd regions of COCO data, which the kit does not know, are treated as difficult.
 
 The kit measures inclusive pixels (width = xmax − xmin + 1). `Records` and `Results` hold the same
@@ -43,8 +44,8 @@ def voc(
         strict: it needs more than that, else at least that.
         count_difficult: difficult objects are ordinary ones (not the kit's rule).
     Returns:
-        `voc/mAP`, `voc07/mAP`, and `voc/AP/NAME`, `voc07/AP/NAME` for each class, as fractions of 1;
-        None for a class without a countable object, and the means run over the others.
+        `voc/mAP`, `voc07/mAP`, and `voc/AP/NAME`, `voc07/AP/NAME` for each class, as fractions of
+        1; None for a class without a countable object, and the means run over the others.
     """
     images = np.repeat(np.arange(len(records)), np.diff(records.offsets))
     ignored = records.crowd if count_difficult else records.crowd | records.difficult

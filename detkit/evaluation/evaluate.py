@@ -1,0 +1,240 @@
+"""What a task is measured by: predictions of image after image in, figures and a table out.
+
+An evaluator counts each image once, in one process or in several: each process adds its part, and
+one of them merges the others' states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+
+from detkit.evaluation.coco import coco, implementation
+from detkit.evaluation.pixels import count, pixels
+from detkit.evaluation.results import Results
+from detkit.evaluation.voc import voc
+from detkit.structures import Detections, Frame, Prediction, Segmentation
+
+if TYPE_CHECKING:
+    from detkit.data.records import Records
+
+Figures = dict[str, Any]
+
+
+class Evaluator(Protocol):
+    """The measure of one task.
+
+    Attributes:
+        headline: the key of the figure by which checkpoints are compared, more is better.
+    """
+
+    headline: ClassVar[str]
+
+    def __init__(self, records: Records) -> None: ...
+
+    def add(self, frames: Sequence[Frame], predictions: Sequence[Prediction]) -> None:
+        """Predictions in pixels of the files' images; only the first ones of an image count."""
+
+    def state(self) -> Any:
+        """What was added, to be pickled and merged elsewhere."""
+
+    def merge(self, states: Sequence[Any]) -> None:
+        """Replaces what was added by several states, this one's own among them."""
+
+    def result(self) -> Figures:
+        """All figures, as fractions of 1 under flat keys; None where nothing could be measured."""
+
+    def table(self, result: Figures) -> str:
+        """The result to read, with what each figure means."""
+
+
+class DetectionEvaluator:
+    """COCO's figures and both VOC metrics of boxes."""
+
+    headline: ClassVar[str] = "voc/mAP"
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+        self._parts: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+
+    def add(self, frames: Sequence[Frame], predictions: Sequence[Prediction]) -> None:
+        for frame, found in zip(frames, predictions, strict=True):
+            assert isinstance(found, Detections)
+            part = (found.boxes.double(), found.scores.double(), found.labels)
+            boxes, scores, labels = (tensor.cpu().numpy() for tensor in part)
+            self._parts.setdefault(frame.index, (boxes, scores, labels))
+
+    def state(self) -> Any:
+        return self._parts
+
+    def merge(self, states: Sequence[Any]) -> None:
+        self._parts = {index: part for state in reversed(states) for index, part in state.items()}
+
+    def results(self) -> Results:
+        """All detections, in the order of the images."""
+        if not self._parts:
+            return Results.empty()
+        order = sorted(self._parts)
+        boxes, scores, labels = map(
+            np.concatenate, zip(*(self._parts[i] for i in order), strict=True)
+        )
+        images = np.repeat(order, [len(self._parts[i][1]) for i in order])
+        return Results(images, boxes, scores, labels)
+
+    def result(self) -> Figures:
+        return detection_figures(self.records, self.results())
+
+    def table(self, result: Figures) -> str:
+        return detection_table(self.records, result)
+
+
+class PixelEvaluator:
+    """Mean intersection over union and accuracy of pixels."""
+
+    headline: ClassVar[str] = "pixels/mIoU"
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+        self._counts = np.zeros((len(records.names),) * 2, np.int64)
+        self._seen: set[int] = set()
+
+    def add(self, frames: Sequence[Frame], predictions: Sequence[Prediction]) -> None:
+        for frame, found in zip(frames, predictions, strict=True):
+            assert isinstance(found, Segmentation)
+            truth = self.records.pixels(frame.index)
+            if truth is not None and frame.index not in self._seen:
+                self._counts += count(truth, found.labels.cpu().numpy(), len(self._counts))
+                self._seen.add(frame.index)
+
+    def state(self) -> Any:
+        return self._counts, self._seen
+
+    def merge(self, states: Sequence[Any]) -> None:
+        # counts cannot tell images apart, so that the processes have to share them out (they do)
+        self._counts = np.sum([counts for counts, _ in states], axis=0)
+        self._seen = set().union(*(seen for _, seen in states))
+        if len(self._seen) != sum(len(seen) for _, seen in states):
+            raise ValueError("two processes evaluated the same image")
+
+    def result(self) -> Figures:
+        names = self.records.names
+        absent = [name for name, n in zip(names, self._counts.sum(1), strict=True) if n == 0]
+        return {
+            **pixels(self._counts, names),
+            "images": len(self._seen),
+            "classes_without_objects": absent,
+        }
+
+    def table(self, result: Figures) -> str:
+        columns = {"IoU": "pixels/IoU"}
+        rows = _class_rows(self.records.names, result, columns)
+        mean = ["mean", _percent(result["pixels/mIoU"])]
+        accuracy = _percent(result["pixels/accuracy"])
+        lines = [
+            *_aligned([["class", "IoU"], mean, *rows]),
+            "",
+            f"{result['images']:,} images. In percent. Pixel accuracy {accuracy}.",
+            "IoU: right pixels of a class / pixels that are or were called it, over the whole set; "
+            "pixels marked 255 count nowhere.",
+            *_absent(result),
+        ]
+        return "\n".join(lines)
+
+
+evaluators: dict[str, type[Evaluator]] = {
+    "detect": DetectionEvaluator,
+    "segment_pixels": PixelEvaluator,
+}
+
+
+def detection_figures(records: Records, results: Results) -> Figures:
+    """COCO's figures, both VOC metrics, and what they were counted on."""
+    ordinary = ~records.crowd & ~records.difficult
+    countable, easy = (
+        np.bincount(records.labels[kept], minlength=len(records.names))
+        for kept in (~records.crowd, ordinary)
+    )
+    counts = list(zip(records.names, countable.tolist(), easy.tolist(), strict=True))
+    return {
+        **coco(records, results),
+        **voc(records, results),
+        "images": len(records),
+        "objects": int(countable.sum()),
+        "difficult": int(np.count_nonzero(records.difficult)),
+        "crowd": int(np.count_nonzero(records.crowd)),
+        "detections": len(results),
+        "detections_of_unknown_images": results.unknown_images.total(),
+        "detections_of_unknown_classes": results.unknown_classes.total(),
+        "classes_without_objects": [name for name, number, _ in counts if not number],
+        "classes_only_difficult": [name for name, number, n in counts if number and not n],
+    }
+
+
+CLASS_COLUMNS = {
+    "coco/AP": "coco/AP",
+    "coco/AP50": "coco/AP50",
+    "voc/AP": "voc/AP",
+    "voc07/AP": "voc07/AP",
+}
+MEANS = ("coco/AP", "coco/AP50", "voc/mAP", "voc07/mAP")
+OTHERS = ("AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+
+def detection_table(records: Records, result: Figures) -> str:
+    """The figures of each class and of all, with their definitions."""
+    mean = ["mean", *(_percent(result[key]) for key in MEANS)]
+    rows = _class_rows(records.names, result, CLASS_COLUMNS)
+    others = [[*OTHERS], [_percent(result[f"coco/{name}"]) for name in OTHERS]]
+    lines = [
+        *_aligned([["class", *CLASS_COLUMNS], mean, *rows]),
+        "",
+        *_aligned([["coco/", *others[0]], ["", *others[1]]]),
+        "",
+        f"{result['images']:,} images, {result['objects']:,} objects, "
+        f"{result['detections']:,} detections. In percent; – where no object counts.",
+        "coco/AP: mean over overlaps of 50, 55 … 95 %, AP50 and AP75 at one; s, m, l: objects "
+        "below 32², up to 96², above; AR: recall with 1, 10, 100 detections an image "
+        f"({implementation()}).",
+        "voc/AP: area under the precision-recall curve at overlaps above 50 %; voc07/AP: mean "
+        "of 11 points of it.",
+    ]
+    if result["difficult"]:
+        lines.append(
+            f"{result['difficult']:,} difficult objects: ordinary ones for coco/, ignored by voc/ "
+            "and voc07/."
+        )
+    if only := result["classes_only_difficult"]:
+        lines.append(f"Only difficult objects, so not in the means of voc/: {', '.join(only)}.")
+    if result["crowd"]:
+        lines.append(f"{result['crowd']:,} crowd regions: ignored by all.")
+    for what in ("images", "classes"):
+        if number := result[f"detections_of_unknown_{what}"]:
+            lines.append(f"{number:,} detections of {what} that the data lack were left out.")
+    return "\n".join([*lines, *_absent(result)])
+
+
+def _class_rows(names: Sequence[str], result: Figures, columns: dict[str, str]) -> list[list[str]]:
+    return [
+        [name, *(_percent(result[f"{prefix}/{name}"]) for prefix in columns.values())]
+        for name in names
+    ]
+
+
+def _absent(result: Figures) -> list[str]:
+    absent = result["classes_without_objects"]
+    return [f"Not in the ground truth, so not in the means: {', '.join(absent)}."] if absent else []
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of words as lines with aligned columns, the first one to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        for row in rows
+    ]

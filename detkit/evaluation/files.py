@@ -1,0 +1,230 @@
+"""The two kinds of file that the world keeps detections in.
+
+COCO results are one JSON list of `{image_id, category_id, bbox: [x, y, width, height], score}`.
+VOC's comp4 results are a folder of `*_CLASS.txt`, a line `image score xmin ymin xmax ymax` each, in
+inclusive pixels that count from 1: −1, −1, 0, 0 makes them continuous, as for the XML.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from detkit.errors import DetkitError
+from detkit.evaluation.results import Results, find_image, find_label, image_index
+
+if TYPE_CHECKING:
+    from detkit.data.records import Records
+
+COMP4_SHIFT = np.array([-1.0, -1.0, 0.0, 0.0])
+
+
+def read(path: str | Path, records: Records) -> Results:
+    """Detections from a COCO results JSON or a folder of VOC comp4 text files.
+
+    Detections of images or classes that the records lack are left out and counted.
+
+    Raises:
+        DetkitError: no such file, or a row that is not a detection (with its place).
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return _read_comp4(path, records)
+    if not path.exists():
+        raise DetkitError(
+            "There is no such file.",
+            file=path,
+            remedy="name a COCO results JSON or a folder of VOC comp4 text files (*_CLASS.txt).",
+        )
+    return _read_coco(path, records)
+
+
+def _read_coco(path: Path, records: Records) -> Results:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise DetkitError(
+            f"This is not JSON that can be read ({error}).",
+            file=path,
+            remedy="write the results again; a file that ends early was cut.",
+        ) from error
+    if not isinstance(rows, list):
+        raise DetkitError(
+            f"COCO results are a list, this is a {type(rows).__name__}.",
+            file=path,
+            remedy="give the list of {image_id, category_id, bbox, score} alone"
+            " (a ground-truth file goes to dataset.annotations).",
+        )
+    values = np.array([_coco_row(row, i, path) for i, row in enumerate(rows)], np.float64)
+    values = values.reshape(-1, 5)
+    values[:, 3:] += values[:, 1:3]
+    ids = [row["image_id"] for row in rows]
+    categories = [row["category_id"] for row in rows]
+    index = image_index(records)
+    label_of = {category: k for k, category in enumerate(records.category_ids.tolist())}
+    masks = [row.get("segmentation") for row in rows]
+    return Results(
+        images=np.array([find_image(index, image) for image in ids], np.int64),
+        boxes=values[:, 1:],
+        scores=values[:, 0],
+        labels=np.array([find_label(label_of, category) for category in categories], np.int64),
+        masks=masks if masks and all(masks) else None,
+    ).known(ids, categories)
+
+
+def _coco_row(row: Any, i: int, path: Path) -> tuple[float, ...]:
+    """Score, x, y, width, height of one row, or the error that names it."""
+    if not isinstance(row, dict):
+        problem = f"This is no object but {str(row)[:80]!r}."
+    elif missing := [key for key in ("image_id", "category_id", "score") if key not in row]:
+        problem = f"It has no {' and no '.join(missing)}."
+    elif "bbox" not in row and "segmentation" not in row:
+        problem = "It has neither bbox nor segmentation."
+    else:
+        box: Any = row.get("bbox") or _box_of(row["segmentation"])
+        try:
+            x, y, width, height = map(float, box)
+            score = float(row["score"])
+            if not all(map(math.isfinite, (score, x, y, width, height))):
+                problem = f"Score {score} and box {box} are not all finite."
+            elif width < 0 or height < 0:
+                problem = f"The box {box} has a negative side."
+            else:
+                return score, x, y, width, height
+        except (TypeError, ValueError):
+            problem = f"Score {row['score']!r} and box {box!r} are not a number and four."
+    raise DetkitError(
+        problem,
+        file=path,
+        record=f"result {i} (from 0)",
+        remedy="a result is {image_id, category_id, bbox: [x, y, width, height], score}.",
+    )
+
+
+def _box_of(segmentation: Any) -> list[float] | None:
+    """x, y, width, height around a run-length mask, None if it is no such thing."""
+    from pycocotools import mask
+
+    try:
+        return mask.toBbox(segmentation).tolist()
+    except Exception:  # noqa: BLE001  # its C code raises whatever it stumbles over
+        return None
+
+
+def _read_comp4(folder: Path, records: Records) -> Results:
+    files = sorted(folder.glob("*.txt"))
+    if not files:
+        raise DetkitError(
+            "The folder holds no text file.",
+            file=folder,
+            remedy="name a folder of VOC comp4 results (*_CLASS.txt) or a COCO results JSON.",
+        )
+    index = image_index(records)
+    ids: list[str] = []
+    rows: list[list[float]] = []
+    labels: list[int] = []
+    classes: list[str] = []
+    for file in files:
+        label = class_of(file.stem, records.names)
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            if line.strip():
+                image, values = _comp4_row(line, number, file)
+                ids.append(image)
+                rows.append(values)
+                labels.append(label)
+                classes.append(file.stem)
+    table = np.array(rows, np.float64).reshape(-1, 5)
+    return Results(
+        images=np.array([find_image(index, image) for image in ids], np.int64),
+        boxes=table[:, 1:] + COMP4_SHIFT,
+        scores=table[:, 0],
+        labels=np.array(labels, np.int64),
+    ).known(ids, classes)
+
+
+def _comp4_row(line: str, number: int, file: Path) -> tuple[str, list[float]]:
+    """Image and (score, xmin, ymin, xmax, ymax) of one line, or the error that names it."""
+    image, *words = line.strip().rsplit(maxsplit=5)  # an image's name may hold spaces
+    try:
+        values = [float(word) for word in words]
+        _, xmin, ymin, xmax, ymax = values
+        if not all(map(math.isfinite, values)):
+            problem = "holds a number that is not finite"
+        elif xmax < xmin - 1 or ymax < ymin - 1:
+            problem = "has an inverted box"
+        else:
+            return image, values
+    except ValueError as error:
+        problem = f"is not a detection ({error})"
+    raise DetkitError(
+        f"{line.strip()!r} {problem}.",
+        file=file,
+        record=f"line {number}",
+        remedy="a line is: image score xmin ymin xmax ymax.",
+    )
+
+
+def class_of(stem: str, names: Sequence[str]) -> int:
+    """Label of the longest class name that is the stem or ends it behind `_`; −1 if none does."""
+    fitting = [
+        (len(name), k)
+        for k, name in enumerate(names)
+        if stem == _file_name(name) or stem.endswith(f"_{_file_name(name)}")
+    ]
+    return max(fitting)[1] if fitting else -1
+
+
+def _file_name(name: str) -> str:
+    """A class name as a part of a file name."""
+    return name.replace("/", "-").replace("\\", "-")
+
+
+def to_coco(results: Results, records: Records) -> list[dict[str, Any]]:
+    """COCO result records; `read` makes the same results of them."""
+    boxes = np.column_stack([results.boxes[:, :2], results.boxes[:, 2:] - results.boxes[:, :2]])
+    categories = records.category_ids[results.labels]
+    columns = (results.images, categories, boxes, results.scores)
+    rows = [
+        {"image_id": records.image_id(image), "category_id": category, "bbox": box, "score": score}
+        for image, category, box, score in zip(*(c.tolist() for c in columns), strict=True)
+    ]
+    for row, mask in zip(rows, results.masks or (), strict=False):
+        row["segmentation"] = mask
+    return rows
+
+
+def write_coco(results: Results, records: Records, path: str | Path) -> None:
+    """Write a COCO results JSON."""
+    write_text(path, json.dumps(to_coco(results, records)))
+
+
+def write_comp4(
+    results: Results, records: Records, folder: str | Path, prefix: str = "comp4_det_test"
+) -> None:
+    """Write a folder of VOC comp4 text files, one per class, empty where nothing was found."""
+    boxes = results.boxes - COMP4_SHIFT
+    for label, name in enumerate(records.names):
+        chosen = np.flatnonzero(results.labels == label)
+        values = np.column_stack([results.scores[chosen], boxes[chosen]]).tolist()
+        images = [records.image_ids[i] for i in results.images[chosen].tolist()]
+        lines = (" ".join([i, *map(repr, row)]) for i, row in zip(images, values, strict=True))
+        write_text(Path(folder) / f"{prefix}_{_file_name(name)}.txt", lines)
+
+
+def write_text(path: str | Path, text: str | Iterable[str]) -> None:
+    """Write a text, or lines, under another name, then rename it: the file is whole or absent."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.writelines([text] if isinstance(text, str) else (f"{line}\n" for line in text))
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
