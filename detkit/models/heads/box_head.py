@@ -113,7 +113,7 @@ class BoxHead(nn.Module):
             pool_rois(maps, self.levels, rois, image, self.tail.size, mode=self.pooling)
         )
         deltas = self.deltas(features)
-        return self.logits(features).float(), deltas.float().reshape(len(rois), -1, 4)
+        return self.logits(features).float(), deltas.float().unflatten(1, (-1, 4))
 
     @torch.no_grad()
     def choose(
