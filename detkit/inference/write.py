@@ -1,0 +1,290 @@
+"""What predictions leave on disk: drawn pictures and videos, tables, index masks.
+
+Everything is written while it comes, so memory does not grow with the length of a video, under a
+temporary name (`….partial.…`) that becomes the final one in `close`: a file with its final name is
+whole. Files of other names are never touched.
+"""
+
+from __future__ import annotations
+
+import csv
+import heapq
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from detkit.errors import DetkitError
+from detkit.inference import video
+from detkit.inference.sources import Item, Picture
+from detkit.structures import Detections, Prediction, Segmentation
+
+JSON, CSV = "predictions.json", "predictions.csv"
+
+
+def partial(path: Path) -> Path:
+    """The temporary name that a file has until it is whole."""
+    return path.with_name(f"{path.stem}.partial{path.suffix}")
+
+
+class Lines:
+    """A text file of a head, records of one line each, and a tail.
+
+    Args:
+        between: what stands between two records.
+    """
+
+    def __init__(self, path: Path, head: str = "", between: str = "\n", tail: str = "\n") -> None:
+        self.path, self._between, self._tail = path, between, tail
+        # File names of any bytes survive: surrogateescape writes them back as they were.
+        self._file = partial(path).open("w", encoding="utf-8", errors="surrogateescape", newline="")
+        self._file.write(head)
+        self.count = 0
+
+    def add(self, record: str) -> None:
+        self._file.write(f"{self._between}{record}" if self.count else record)
+        self.count += 1
+
+    def close(self) -> None:
+        if self._file.closed:
+            return
+        self._file.write(self._tail if self.count else self._tail.lstrip("\n"))
+        self._file.close()
+        partial(self.path).replace(self.path)
+
+
+def json_lines(path: Path) -> Lines:
+    """A JSON list that `json.load` and pycocotools read, one record a line."""
+    return Lines(path, "[\n", ",\n", "\n]\n")
+
+
+def csv_lines(path: Path, columns: Sequence[str]) -> Lines:
+    return Lines(path, csv_row(columns) + "\n")
+
+
+def csv_row(values: Sequence[Any]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="").writerow(["" if v is None else v for v in values])
+    return buffer.getvalue()
+
+
+class Drawings:
+    """Drawn copies: NAME.jpg of an image, NAME.mp4 of a video, upright and without sound.
+
+    Args:
+        videos: draw those, too.
+    """
+
+    def __init__(self, output: Path, videos: bool) -> None:
+        self.output, self.videos = output, videos
+        self._clip: video.Reader | None = None
+        self._path: Path | None = None
+        self._writer: video.Writer | None = None
+
+    def add(self, picture: Picture, prediction: Prediction) -> None:
+        if picture.clip is not None and not self.videos:
+            return
+        drawn = prediction.draw(displayable(picture.image))
+        if picture.clip is None:
+            save_image(self.output / f"{picture.item.name}.jpg", drawn)
+            return
+        if picture.clip is not self._clip:
+            self.close()
+            self._clip, self._path = picture.clip, self.output / f"{picture.item.name}.mp4"
+            height, width = drawn.shape[:2]
+            self._writer = video.open_writer(partial(self._path), picture.clip, (height, width))
+        assert self._writer is not None
+        assert picture.seconds is not None
+        self._writer.write(drawn, picture.seconds)
+
+    def close(self) -> None:
+        """Finishes the video that is being written."""
+        if self._writer is not None and self._path is not None:
+            self._writer.close()
+            partial(self._path).replace(self._path)
+        self._clip = self._path = self._writer = None
+
+
+def displayable(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8, from uint8 or from float in 0 … 1."""
+    return image if image.dtype == np.uint8 else (image * 255 + 0.5).astype(np.uint8)
+
+
+def save_image(path: Path, image: np.ndarray) -> None:
+    """Writes (H, W, 3) uint8 RGB or (H, W) uint8 in the format of the suffix, any file name."""
+    pixels = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    encoded, data = cv2.imencode(path.suffix, pixels)
+    if not encoded:
+        height, width = image.shape[:2]
+        raise DetkitError(
+            f"A picture of {width}x{height} cannot be written as {path.suffix}.",
+            file=path,
+            remedy="scale the source down.",
+        )
+    partial(path).write_bytes(data.tobytes())
+    partial(path).replace(path)
+
+
+class DetectionWriter:
+    """Drawn copies, `predictions.json` (COCO results and more keys) and `predictions.csv`.
+
+    Args:
+        output: the folder, which exists.
+        names, category_ids: of the K classes.
+        part: the process's mark in the tables' names, for `merge`.
+        videos: draw videos, too.
+    """
+
+    tables = (JSON, CSV)
+    columns = ("file", "frame", "timestamp", "class", "score", "xmin", "ymin", "xmax", "ymax")
+
+    def __init__(
+        self,
+        output: Path,
+        names: Sequence[str],
+        category_ids: Sequence[int],
+        *,
+        part: str = "",
+        videos: bool = True,
+    ) -> None:
+        self.names, self.category_ids = names, category_ids
+        self.drawings = Drawings(output, videos)
+        self._json = json_lines(_part(output / JSON, part))
+        self._csv = csv_lines(_part(output / CSV, part), self.columns)
+        self.found = 0
+
+    def add(self, picture: Picture, prediction: Prediction) -> None:
+        assert isinstance(prediction, Detections)
+        self.drawings.add(picture, prediction)
+        file, frame, seconds = picture.item.file, picture.frame, _rounded(picture.seconds)
+        records = prediction.to_coco(picture.image_id, self.category_ids)
+        labels, corners = prediction.labels.tolist(), prediction.boxes.tolist()
+        for record, label, box in zip(records, labels, corners, strict=True):
+            name, score = self.names[label], round(record["score"], 6)
+            extra = {"category": name, "file_name": file, "frame": frame, "timestamp": seconds}
+            bbox = [round(side, 3) for side in record["bbox"]]
+            kept = {k: v for k, v in extra.items() if v is not None}
+            self._json.add(json.dumps({**record, "bbox": bbox, "score": score, **kept}))
+            sides = [round(side, 3) for side in box]
+            self._csv.add(csv_row([file, frame, seconds, name, score, *sides]))
+        self.found += len(records)
+
+    def close(self) -> None:
+        self.drawings.close()
+        self._json.close()
+        self._csv.close()
+
+
+class PixelWriter:
+    """Overlays, index masks `masks/NAME.png` and the share of each class in `predictions.csv`.
+
+    A video's masks are `masks/NAME/000012.png`, one a frame.
+    """
+
+    tables = (CSV,)
+
+    def __init__(
+        self,
+        output: Path,
+        names: Sequence[str],
+        category_ids: Sequence[int],
+        *,
+        part: str = "",
+        videos: bool = True,
+    ) -> None:
+        self.names, self.masks = names, output / "masks"
+        self.drawings = Drawings(output, videos)
+        self._csv = csv_lines(_part(output / CSV, part), ["file", "frame", "timestamp", *names])
+        self.found = 0
+        self.masks.mkdir(exist_ok=True)
+
+    def add(self, picture: Picture, prediction: Prediction) -> None:
+        assert isinstance(prediction, Segmentation)
+        self.drawings.add(picture, prediction)
+        labels, name = prediction.labels.cpu().numpy(), picture.item.name
+        path = self.masks / f"{name}.png"
+        if picture.frame is not None:
+            (self.masks / name).mkdir(exist_ok=True)
+            path = self.masks / name / f"{picture.frame:06d}.png"
+        save_image(path, labels)
+        self.found += 1
+        counts = np.bincount(labels.ravel(), minlength=len(self.names))[: len(self.names)]
+        shares = [round(float(share), 6) for share in counts / labels.size]
+        row = [picture.item.file, picture.frame, _rounded(picture.seconds), *shares]
+        self._csv.add(csv_row(row))
+
+    def close(self) -> None:
+        self.drawings.close()
+        self._csv.close()
+
+
+writers: dict[str, type[DetectionWriter] | type[PixelWriter]] = {
+    "detect": DetectionWriter,
+    "segment_pixels": PixelWriter,
+}
+
+
+def check_free(output: Path, items: Sequence[Item]) -> None:
+    """
+    Raises:
+        DetkitError: a drawn copy would replace one of the sources.
+    """
+    sources = {os.path.realpath(item.path) for item in items if isinstance(item.path, str)}
+    for item in items:
+        drawn = output / f"{item.name}{'.mp4' if item.video else '.jpg'}"
+        if os.path.realpath(drawn) in sources:
+            raise DetkitError(
+                "The drawn copy would replace this source.",
+                file=drawn,
+                remedy="choose another folder with output=DIR.",
+            )
+
+
+def merge(output: Path, tables: Sequence[str], parts: Sequence[str], items: Sequence[Item]) -> None:
+    """Joins the tables of several processes, in the order of the source, and removes the parts."""
+    order = {item.file: place for place, item in enumerate(items)}
+    for table in tables:
+        paths = [_part(output / table, part) for part in parts]
+        if table == JSON:
+            whole, read = json_lines(output / table), _json_records
+        else:
+            whole, read = csv_lines(output / table, next(_csv_rows(paths[0]))), _csv_records
+        placed = (((order[file], line) for file, line in read(path)) for path in paths)
+        for _, line in heapq.merge(*placed, key=lambda pair: pair[0]):
+            whole.add(line)
+        whole.close()
+        for path in paths:
+            path.unlink()
+
+
+def _part(path: Path, part: str) -> Path:
+    return path.with_name(f"{path.stem}.{part}{path.suffix}") if part else path
+
+
+def _json_records(path: Path) -> Iterator[tuple[str, str]]:
+    """The file that each record is about, and the record's text."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("{"):
+                record = line.rstrip().removesuffix(",")
+                yield json.loads(record)["file_name"], record
+
+
+def _csv_rows(path: Path) -> Iterator[list[str]]:
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        yield from csv.reader(file)
+
+
+def _csv_records(path: Path) -> Iterator[tuple[str, str]]:
+    rows = _csv_rows(path)
+    next(rows)
+    return ((row[0], csv_row(row)) for row in rows)
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)

@@ -1,0 +1,33 @@
+"""Which device a name means."""
+
+from __future__ import annotations
+
+import torch
+
+from detkit.errors import DetkitError
+
+
+def pick_device(name: str, local_rank: int = 0) -> torch.device:
+    """`auto` is CUDA, else MPS, else the CPU; a bare `cuda` is this process's own GPU."""
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DetkitError(
+            f"No device {name!r}.", remedy="choose auto, cpu, cuda, cuda:1 … or mps."
+        ) from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise DetkitError(
+            f"device={name}, but torch sees no CUDA GPU.",
+            remedy="choose device=cpu or device=auto, or install a driver that fits this torch.",
+        )
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", local_rank)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DetkitError(
+            f"No GPU {device.index}: there are {torch.cuda.device_count()} on this machine.",
+            remedy="start as many processes as there are GPUs (torchrun --nproc_per_node).",
+        )
+    return device
