@@ -1,0 +1,179 @@
+"""The presets: what `transforms=NAME` builds. Their keyword arguments are the keys of its file."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from detkit.data.transforms import Transform, transforms
+from detkit.errors import DetkitError
+
+SMOOTH = 24  # pixels over which the shifts of elastic bending are alike
+
+
+@transforms.register("detection")
+def detection(
+    train: bool,
+    *,
+    short_side: int | None = 600,
+    long_side: int | None = 1000,
+    flip: float = 0.5,
+    vertical_flip: float = 0.0,
+    scale: Sequence[float] = (1.0, 1.0),
+    crop: int | None = None,
+    colour: float = 0.0,
+    min_visibility: float = 0.25,
+) -> Transform:
+    """Keeps the aspect ratio (Faster R-CNN, section 3.3: short side 600, long side at most 1000).
+
+    Args:
+        short_side: pixels that the shorter side is resized to; None keeps the file's size.
+        long_side: what the longer side may not exceed, whatever the shorter one becomes.
+        flip, vertical_flip: probabilities.
+        scale: range of a random factor on the size.
+        crop: train on random squares of this many pixels a side, after scaling.
+        colour: strength of random brightness, contrast, saturation (± 0.4) and hue (± 0.1).
+        min_visibility: part of a box that has to be left by a crop.
+    """
+    _check(short_side=short_side, long_side=long_side, crop=crop, scale=scale)
+    _check_shares(
+        flip=flip, vertical_flip=vertical_flip, colour=colour, min_visibility=min_visibility
+    )
+
+    def steps(A: Any, fill: tuple[float, ...]) -> list:
+        return [*_crops(A, crop, fill), *_flips(A, flip, vertical_flip), *_colours(A, colour)]
+
+    sizes = functools.partial(_sides, short_side, long_side, False)
+    if not train:
+        return Transform(sizes)
+    return Transform(sizes, scale=scale, steps=steps, min_visibility=min_visibility)
+
+
+@transforms.register("segmentation")
+def segmentation(
+    train: bool,
+    *,
+    short_side: int | None = None,
+    long_side: int | None = None,
+    flip: float = 0.5,
+    vertical_flip: float = 0.0,
+    quarter_turns: float = 0.0,
+    elastic: float = 0.0,
+    scale: Sequence[float] = (1.0, 1.0),
+    crop: int | None = None,
+    colour: float = 0.0,
+) -> Transform:
+    """As `detection`, with the deformations of U-Net (Ronneberger 2015, section 3.1).
+
+    Args:
+        quarter_turns: probability of a turn by 90, 180 or 270 degrees.
+        elastic: standard deviation, in pixels, of the smooth shifts that bend the image
+            (U-Net: 10 pixels).
+        short_side, long_side, flip, vertical_flip, scale, crop, colour: as for `detection`.
+    """
+    _check(short_side=short_side, long_side=long_side, crop=crop, scale=scale)
+    _check_shares(
+        flip=flip, vertical_flip=vertical_flip, colour=colour, quarter_turns=quarter_turns
+    )
+
+    def steps(A: Any, fill: tuple[float, ...]) -> list:
+        # white noise from −1 … 1 smoothed by sigma has a deviation of 1 / (sigma sqrt(12 pi))
+        alpha = elastic * SMOOTH * math.sqrt(12 * math.pi)
+        bend = [A.ElasticTransform(alpha, SMOOTH, fill=fill, p=1)] if elastic else []
+        turn = [A.RandomRotate90(p=quarter_turns)] if quarter_turns else []
+        flips = _flips(A, flip, vertical_flip)
+        return [*bend, *_crops(A, crop, fill), *turn, *flips, *_colours(A, colour)]
+
+    sizes = functools.partial(_sides, short_side, long_side, False)
+    return Transform(sizes, scale=scale, steps=steps) if train else Transform(sizes)
+
+
+@transforms.register("square")
+def square(
+    train: bool,
+    *,
+    size: int = 416,
+    letterbox: bool = True,
+    flip: float = 0.5,
+    vertical_flip: float = 0.0,
+    jitter: float = 0.2,
+    colour: float = 0.5,
+    min_visibility: float = 0.25,
+) -> Transform:
+    """One size for all images (YOLO, Redmon 2016, section 2.2: scaling and shifts up to 20 %).
+
+    Args:
+        size: pixels a side.
+        letterbox: keep the aspect ratio and fill the rest, else stretch.
+        jitter: each side is scaled by 1 ± this, and the image shifted by ± this part of a side.
+        flip, vertical_flip, colour, min_visibility: as for `detection`.
+    """
+    _check(size=size)
+    _check_shares(flip=flip, vertical_flip=vertical_flip, colour=colour, jitter=jitter)
+
+    def steps(A: Any, fill: tuple[float, ...]) -> list:
+        zoom, shift = (1 - jitter, 1 + jitter), (-jitter, jitter)
+        axes = {"scale": {"x": zoom, "y": zoom}, "translate_percent": {"x": shift, "y": shift}}
+        move = [A.Affine(**axes, balanced_scale=False, fill=fill, p=1)] if jitter else []
+        return [*move, *_flips(A, flip, vertical_flip), *_colours(A, colour)]
+
+    sizes = functools.partial(_sides, None, size, True)
+    if not letterbox:
+        sizes = functools.partial(_stretched, size)
+    if not train:
+        return Transform(sizes, square=size)
+    return Transform(sizes, square=size, steps=steps, min_visibility=min_visibility)
+
+
+def _crops(A: Any, crop: int | None, fill: tuple[float, ...]) -> list:
+    """Random squares; what is too small is padded at the right and bottom, as in a batch."""
+    if crop is None:
+        return []
+    return [A.RandomCrop(crop, crop, True, pad_position="top_left", fill=fill, p=1)]
+
+
+def _flips(A: Any, flip: float, vertical_flip: float) -> list:
+    return [A.HorizontalFlip(p=flip), A.VerticalFlip(p=vertical_flip)]
+
+
+def _colours(A: Any, strength: float) -> list:
+    if not strength:
+        return []
+    reach = (1 - 0.4 * strength, 1 + 0.4 * strength)
+    return [A.ColorJitter(reach, reach, reach, (-0.1 * strength, 0.1 * strength), p=1)]
+
+
+def _check(scale: Sequence[float] = (1.0, 1.0), **pixels: int | None) -> None:
+    for name, value in pixels.items():
+        if value is not None and not 1 <= value <= 16384:
+            raise DetkitError(f"transforms.{name} is {value}.", remedy="choose 1 … 16384 pixels.")
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 16:
+        raise DetkitError(
+            f"transforms.scale is {list(scale)}.",
+            remedy="give the smallest and the largest factor, such as [0.8, 1.25].",
+        )
+
+
+def _check_shares(**shares: float) -> None:
+    for name, value in shares.items():
+        if not 0 <= value <= 1:
+            raise DetkitError(f"transforms.{name} is {value}.", remedy="choose 0 … 1.")
+
+
+def _sides(
+    short: int | None, long: int | None, grow: bool, height: int, width: int
+) -> tuple[int, int]:
+    """The short side becomes `short` unless the long one would exceed `long`.
+
+    Without `short` the size is kept below the limit, or with `grow` the long side made `long`.
+    """
+    factor = short / min(height, width) if short else 1.0
+    if long and (grow or factor * max(height, width) > long):
+        factor = long / max(height, width)
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def _stretched(size: int, height: int, width: int) -> tuple[int, int]:
+    return size, size

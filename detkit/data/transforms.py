@@ -1,0 +1,211 @@
+"""From a file's image to the network's: resizing always, and random changes in training.
+
+Resizing is ours, because a Frame needs its exact numbers on the way back; every random change is
+albumentations', behind this one adapter. All randomness comes from the seed handed in, so a sample
+depends on (seed, epoch, image) and on nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+
+from detkit.data.records import Annotation
+from detkit.errors import unknown
+from detkit.registry import Registry
+from detkit.structures import IGNORE, Targets
+
+transforms: Registry[Transform] = Registry("transforms preset", "detkit.data")
+
+FILL = (124, 116, 104)  # ImageNet's mean colour: about zero after normalisation
+
+Sizes = Callable[[int, int], tuple[int, int]]
+Steps = Callable[[Any, tuple[float, float, float]], list]
+
+
+class Sample(NamedTuple):
+    """One image as the network gets it.
+
+    Attributes:
+        image: (H, W, 3) uint8, or float32 in 0 … 1 where the file had 16 bits.
+        targets: what it shows, in its pixels.
+        resized, top, left: for the Frame; random crops and zooms of training are not in them.
+    """
+
+    image: np.ndarray
+    targets: Targets
+    resized: tuple[int, int]
+    top: int
+    left: int
+
+
+class Transform:
+    """Resize, put on a square or not, then change at random or not.
+
+    Args:
+        sizes: (height, width) of an image → those that it is resized to.
+        scale: in training both are also multiplied by a random number from this range.
+        square: pixels a side of a canvas that the image is centred on, or None.
+        steps: (albumentations, fill colour) → random changes, or None.
+        min_visibility: objects of which a crop leaves less than this part of the box are dropped.
+    """
+
+    def __init__(
+        self,
+        sizes: Sizes,
+        *,
+        scale: Sequence[float] = (1.0, 1.0),
+        square: int | None = None,
+        steps: Steps | None = None,
+        min_visibility: float = 0.0,
+    ) -> None:
+        self.sizes = sizes
+        self.scale = scale
+        self.square = square
+        self.compose = {}
+        if steps is not None:
+            import albumentations as A  # 2 s, which prediction does not have to wait for
+
+            for dtype in (np.dtype(np.uint8), np.dtype(np.float32)):
+                self.compose[dtype] = A.Compose(
+                    steps(A, _fill(dtype)),
+                    bbox_params=A.BboxParams(
+                        "albumentations",
+                        label_fields=["kept"],
+                        min_visibility=min_visibility,
+                        min_width=1,
+                        min_height=1,
+                    ),
+                )
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        annotation: Annotation | None = None,
+        masks: np.ndarray | None = None,
+        pixels: np.ndarray | None = None,
+        *,
+        seed: tuple[int, ...] = (0,),
+    ) -> Sample:
+        """
+        Args:
+            image: (H, W, 3) uint8 or float32 RGB.
+            annotation: its objects; None for none.
+            masks: (N, H, W) bool.
+            pixels: (H, W) uint8.
+            seed: what this sample's randomness depends on; without random changes it is not used.
+        """
+        height, width = image.shape[:2]
+        h, w = self.sizes(height, width)
+        rng = np.random.default_rng(seed)
+        if self.scale[0] != self.scale[1]:
+            factor = np.exp(rng.uniform(*np.log(self.scale)))
+            h, w = max(1, round(h * factor)), max(1, round(w * factor))
+        below, beside = (0, 0) if self.square is None else (self.square - h, self.square - w)
+        top, left = below // 2, beside // 2
+        border = ((top, below - top), (left, beside - left))
+        if annotation is None:
+            annotation = Annotation(*(np.zeros(shape) for shape in ((0, 4), 0, 0, 0, 0)))
+        boxes = annotation.boxes.astype(np.float64) * np.tile([w / width, h / height], 2)
+        boxes = np.clip(boxes, 0, [w, h, w, h])
+        kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(1))
+        boxes = boxes[kept] + [left, top, left, top]
+        image = _resize(image, h, w)
+        if below or beside:
+            image = cv2.copyMakeBorder(
+                image, *border[0], *border[1], cv2.BORDER_CONSTANT, value=_fill(image.dtype)
+            )
+        if masks is not None:
+            masks = np.pad(_nearest(masks[kept], h, w), ((0, 0), *border))
+        if pixels is not None:
+            pixels = np.pad(_nearest(pixels, h, w), border, constant_values=IGNORE)
+        if self.compose:
+            image, boxes, chosen, masks, pixels = self._change(image, boxes, masks, pixels, rng)
+            kept = kept[chosen]
+        targets = Targets(
+            boxes=torch.from_numpy(boxes.astype(np.float32)),
+            labels=torch.from_numpy(annotation.labels[kept].astype(np.int64)),
+            masks=None if masks is None else torch.from_numpy(np.ascontiguousarray(masks)),
+            crowd=torch.from_numpy(annotation.crowd[kept].astype(bool)),
+            difficult=torch.from_numpy(annotation.difficult[kept].astype(bool)),
+            pixels=None if pixels is None else torch.from_numpy(np.ascontiguousarray(pixels)),
+        )
+        return Sample(image, targets, (h, w), top, left)
+
+    def _change(
+        self,
+        image: np.ndarray,
+        boxes: np.ndarray,
+        masks: np.ndarray | None,
+        pixels: np.ndarray | None,
+        rng: np.random.Generator,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
+        """Everything through albumentations, with the indices of the objects that are left."""
+        compose = self.compose[image.dtype]
+        # One stream for all steps: set_random_seed would give each step the same numbers, and two
+        # coins would always fall alike.
+        compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        height, width = image.shape[:2]
+        data: dict[str, Any] = {
+            "image": image,
+            "bboxes": boxes / [width, height, width, height],
+            "kept": np.arange(len(boxes)),
+        }
+        if masks is not None and len(masks):
+            data["masks"] = list(masks.view(np.uint8))
+        if pixels is not None:
+            data["mask"] = pixels + np.uint8(
+                1
+            )  # wraps: IGNORE is 0, what albumentations fills with
+        data = compose(**data)
+        image = data["image"]
+        height, width = image.shape[:2]
+        kept = np.asarray(data["kept"], np.int64).reshape(-1)
+        boxes = np.asarray(data["bboxes"], np.float64).reshape(-1, 4) * np.tile([width, height], 2)
+        if masks is not None:
+            empty = np.zeros((0, height, width), bool)
+            masks = np.stack(data["masks"]).astype(bool)[kept] if "masks" in data else empty
+        if pixels is not None:
+            pixels = data["mask"] - np.uint8(1)
+        return image, boxes, kept, masks, pixels
+
+
+def _fill(dtype: np.dtype) -> tuple[float, ...]:
+    """The colour around images of that kind."""
+    return FILL if dtype == np.uint8 else tuple(value / 255 for value in FILL)
+
+
+def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear; by areas where it shrinks, so that fine texture does not turn into noise."""
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=how)
+
+
+def _nearest(labels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(…, H, W) → (…, height, width), the value at the centre of each new pixel."""
+    rows = ((np.arange(height) + 0.5) * labels.shape[-2] / height).astype(np.int64)
+    columns = ((np.arange(width) + 0.5) * labels.shape[-1] / width).astype(np.int64)
+    return labels[..., rows[:, None], columns]
+
+
+def build(settings: Mapping[str, Any], train: bool) -> Transform:
+    """The preset `settings["name"]` with the other settings; the random changes only in training.
+
+    Raises:
+        DetkitError: no such preset or setting, or a value that it cannot have.
+    """
+    given = dict(settings)
+    name = given.pop("name")
+    known = transforms.settings(name)
+    for key in given:
+        if key not in known:
+            raise unknown(f"setting of transforms={name}", key, known)
+    return transforms[name](train, **given)
