@@ -1,0 +1,69 @@
+"""`detkit VERB key=value …`, the same as `python -m detkit VERB key=value …`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+VERBS = {
+    "train": "train a model on a data set",
+    "evaluate": "measure a checkpoint, or anyone's predictions, on a data set",
+    "predict": "draw what a checkpoint finds in images or a video",
+}
+USAGE = """usage: detkit VERB key=value …
+{verbs}
+`detkit VERB --help` shows every setting of a verb; `detkit --version` the version."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb.
+
+    Args:
+        argv: the verb and its arguments; None for those of the process.
+    Returns:
+        The exit status: 0, 2 after a mistake in the input, 130 after Ctrl-C.
+    """
+    verb, *rest = [*(sys.argv[1:] if argv is None else argv), ""]
+    rest = rest[:-1]
+    try:
+        return _run(verb, rest)
+    except KeyboardInterrupt:
+        print(
+            "\nstopped. What was written stays; a run goes on with resume=RUN_DIR.", file=sys.stderr
+        )
+        return 130
+    except Exception as error:
+        from detkit.errors import DetkitError
+
+        if not isinstance(error, DetkitError):
+            raise
+        print(f"{error}", file=sys.stderr)
+        return 2
+
+
+def _run(verb: str, rest: list[str]) -> int:
+    from detkit import __version__, errors
+
+    if verb in ("--version", "-V"):
+        print(f"detkit {__version__}")
+        return 0
+    if verb in ("", "--help", "-h", "help"):
+        print(USAGE.format(verbs="\n".join(f"  {name:<10}{what}" for name, what in VERBS.items())))
+        return 0
+    if verb not in VERBS:
+        raise errors.unknown("verb", verb, VERBS)
+    if {"--help", "-h"} & set(rest):
+        from detkit.config.help import page
+
+        print(page(verb, [argument for argument in rest if argument not in ("--help", "-h")]))
+        return 0
+    from detkit.config import launch
+
+    command = getattr(importlib.import_module(f"detkit.commands.{verb}"), verb)
+    launch(verb, rest, command)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""Hydra, kept in one room: from the command line to typed settings, and Hydra's own ways to run.
+
+Hydra's compose API answers the ordinary call, so no folder of Hydra's appears; an argument list with a
+flag of Hydra's (`--cfg job`, `--multirun`, …) or a setting of Hydra's goes through Hydra's main.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import detkit
+from detkit import checkpoint
+from detkit.config import arguments, groups
+from detkit.config.mistakes import mistake, parsed
+from detkit.config.settings import typed
+
+_PACKAGE = Path(detkit.__file__).resolve().parent
+CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())
+FOLDER = {"train": "run_dir", "evaluate": "output", "predict": "output"}  # where a verb writes
+STORED = "of_checkpoint"  # how configs and choices that come from a checkpoint are called
+_REFUSALS = (HydraException, OmegaConfBaseException, ValueError)
+
+
+def compose(verb: str, argv: Sequence[str]) -> Any:
+    """The settings of `detkit VERB argv…`: TrainSettings, EvaluateSettings or PredictSettings.
+
+    Args:
+        verb: `train`, `evaluate` or `predict`.
+        argv: `key=value` arguments, file names unquoted.
+    Raises:
+        DetkitError: an unknown setting or choice, a value of the wrong type, an argument of another
+            form.
+    """
+    name, overrides = prepare(verb, argv)
+    return _settings(verb, resolved(verb, name, overrides))
+
+
+def resolved(verb: str, name: str, overrides: Sequence[str], hydras: bool = False) -> DictConfig:
+    """What Hydra makes of the overrides; with its own node `hydra` in it if `hydras`."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            return hydra.compose(name, list(overrides), return_hydra_config=hydras)
+        except _REFUSALS as error:
+            raise mistake(verb, name, overrides, error) from error
+
+
+def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
+    """The name of the primary config and the overrides, once every choice is known to Hydra."""
+    overrides = [arguments.quoted(argument) for argument in argv]
+    for override in parsed(verb, overrides):
+        if override.key_or_group == "plugins":
+            groups.import_plugins(override.value())
+    _store_choices({"train": groups.GROUPS, "evaluate": ("dataset",)}.get(verb, ()))
+    given = arguments.given(argv)
+    if verb == "train" and given.get("resume", "null") != "null":
+        ConfigStore.instance().store(STORED, _literal(_config_of(given["resume"], "last")))
+        return STORED, overrides
+    return verb, [*_implied(verb, given), *overrides]
+
+
+def _implied(verb: str, given: Mapping[str, str]) -> list[str]:
+    """What goes without saying: the shapes without a data set, a checkpoint's own parts with it."""
+    with_data = bool({"dataset", "dataset.root", "dataset.annotations"} & given.keys())
+    if verb == "evaluate":
+        if with_data:
+            return [] if "dataset" in given else ["dataset=auto"]
+        return _stored_groups(given.get("checkpoint", "null"), ["dataset"])
+    if verb != "train":
+        return []
+    implied = []
+    if not {"model", "backbone", "experiment"} & given.keys():
+        parts = ["model", "backbone"] + ["transforms"] * ("transforms" not in given)
+        implied = _stored_groups(given.get("weights", "null"), parts)
+    if not with_data and "experiment" not in given:
+        experiment = f"shapes_{given.get('model', 'faster_rcnn')}"
+        there = not implied and (CONF / "experiment" / f"{experiment}.yaml").exists()
+        implied.append(f"experiment={experiment}" if there else "dataset=shapes")
+    return implied
+
+
+def _stored_groups(path: str, names: Sequence[str]) -> list[str]:
+    """Overrides that choose a checkpoint's own parts; none where there is no checkpoint."""
+    if path == "null" or not (config := _config_of(path, "best")):
+        return []
+    for name in names:
+        node = config[name] | ({"weights": "none"} if name == "backbone" else {})
+        ConfigStore.instance().store(STORED, _literal(node), group=name)
+    return [f"{name}={STORED}" for name in names]
+
+
+def _config_of(path: str, prefer: str) -> dict[str, Any]:
+    """The settings that a checkpoint was trained with; empty for weights without such a record."""
+    file = checkpoint.find(path, prefer)
+    if prefer == "best" and not (file.parent / "meta.json").exists():
+        return {}
+    return checkpoint.read_meta(file)["config"]
+
+
+def _literal(value: Any) -> Any:
+    """Plain values such that OmegaConf takes every text in them as it stands."""
+    if isinstance(value, Mapping):
+        return {key: _literal(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_literal(item) for item in value]
+    return arguments.literal(value) if isinstance(value, str) else value
+
+
+def _store_choices(names: Sequence[str]) -> None:
+    """Makes a choice of every registered part that has no file of its own under `conf/`."""
+    for group in names:
+        for name in groups.registry(group).names():
+            if not (CONF / group / f"{name}.yaml").exists():
+                own = groups.parameters(group, name).items()
+                node = _literal({"name": name, **{key: default for key, (_, default) in own}})
+                ConfigStore.instance().store(name, node, group=group)
+
+
+def _settings(verb: str, config: DictConfig) -> Any:
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    groups.import_plugins(values.get("plugins") or [])
+    return typed(verb, values)
+
+
+def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> None:
+    """Runs the command: once, or as often and where Hydra's flags say."""
+    overrides = [a for a in argv if not a.startswith("-") and ("=" in a or a.startswith("~"))]
+    flags = [a for a in argv if a not in overrides]
+    if not any(a.startswith("-") for a in flags) and not any(map(_is_hydras, overrides)):
+        command(compose(verb, argv))
+        return
+    name, prepared = prepare(verb, overrides)
+    if {"-m", "--multirun"} & set(flags):
+        folder = arguments.given(overrides).get(FOLDER[verb], "null")
+        if folder == "null":
+            folder = f"runs/{datetime.now():%Y-%m-%d_%H-%M-%S}_sweep"
+        prepared = [f"hydra.sweep.dir={arguments.quote(folder)}", *prepared]
+    quiet = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.sweep.subdir=${hydra.job.num}"]
+
+    def job(config: DictConfig) -> Any:
+        settings = _settings(verb, config)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # one folder a job
+            place = {FOLDER[verb]: HydraConfig.get().runtime.output_dir}
+            settings = replace(settings, **place)
+        return command(settings)
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through, for __main__ to tell
+    sys.argv = [sys.argv[0], *flags, *quiet, *prepared]
+    try:
+        hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")(job)()
+    except _REFUSALS as error:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            raise mistake(verb, name, prepared, error) from error
+
+
+def _is_hydras(argument: str) -> bool:
+    return argument.lstrip("+~").startswith(("hydra.", "hydra/"))

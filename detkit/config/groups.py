@@ -1,0 +1,95 @@
+"""The config groups: which choices there are, and which settings each of them takes."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+from pathlib import Path
+from typing import Any, Protocol
+
+from detkit import errors
+from detkit.errors import DetkitError
+
+_REGISTRIES = {
+    "model": ("detkit.models.model", "models"),
+    "backbone": ("detkit.backbones.build", None),
+    "dataset": ("detkit.data.formats", "formats"),
+    "transforms": ("detkit.data.transforms", "transforms"),
+    "optimizer": ("detkit.training.optimization", "optimizers"),
+    "schedule": ("detkit.training.optimization", "schedules"),
+}
+GROUPS = tuple(_REGISTRIES)
+
+# What the commands ask of a data set that lies in a folder, and what they say to its reader.
+_DATASET = {"root": str | None, "train_split": str | None, "val_split": str | None}
+_SAID = ("task", "images")
+
+
+class Parts(Protocol):
+    """A registry, or a module that answers like one."""
+
+    def names(self) -> list[str]: ...
+    def settings(self, name: str) -> dict[str, inspect.Parameter]: ...
+
+
+def registry(group: str) -> Parts:
+    """The registry that a group's names come from."""
+    module, attribute = _REGISTRIES[group]
+    found = importlib.import_module(module)
+    return getattr(found, attribute) if attribute else found
+
+
+def parameters(group: str, name: str) -> dict[str, tuple[Any, Any]]:
+    """Type and default of each setting that a choice takes, from its builder's signature.
+
+    `dataset=auto` is whichever format the folder turns out to be, so it takes what any of them
+    takes, and hands on what is not null.
+    """
+    if name not in (known := choices(group)):
+        raise errors.unknown(group, name, known)
+    common = {key: (hint, None) for key, hint in _DATASET.items()} if group == "dataset" else {}
+    parts = registry(group)
+    if common and name == "auto":
+        formats = [parts.settings(one) for one in parts.names() if one != "shapes"]
+        own = {key: (p.annotation | None, None) for one in formats for key, p in one.items()}
+    else:
+        own = {key: (p.annotation, p.default) for key, p in parts.settings(name).items()}
+    return common | {key: found for key, found in own.items() if not (common and key in _SAID)}
+
+
+def choices(group: str) -> list[str]:
+    """The names that a group's `name` may have."""
+    return registry(group).names() + (["auto"] if group == "dataset" else [])
+
+
+def descriptions(builder: Any) -> dict[str, str]:
+    """What a builder's docstring says under `Args:` of each setting, on one line."""
+    text = inspect.getdoc(getattr(builder, "func", builder)) or ""
+    section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", text, re.DOTALL | re.MULTILINE)
+    found = {}
+    for keys, said in re.findall(
+        r"^ {4}(\w[\w, ]*): (.*?)(?=^ {4}\w|\Z)",
+        section[1] if section else "",
+        re.DOTALL | re.MULTILINE,
+    ):
+        for key in keys.split(","):
+            found[key.strip()] = " ".join(said.split())
+    return found
+
+
+def import_plugins(names: list[str]) -> None:
+    """Imports the user's modules, whose decorators register parts; the current folder counts."""
+    if names and "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name.split(".")[0] and error.name != name:
+                raise  # the module is there, something that it imports is not
+            raise DetkitError(
+                f"plugins: no module {name!r}.",
+                remedy=f"start in the folder that holds {name}.py, or install it.",
+            ) from None

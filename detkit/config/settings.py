@@ -1,0 +1,176 @@
+"""The settings of each verb as plain dataclasses, checked against their types.
+
+The defaults stand in `conf/*.yaml`, with a line about each; here are the types alone. The config
+groups are plain dicts `{"name": …, **keywords}`, checked against the signature of the registered
+builder that they go to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal, get_type_hints
+
+import pydantic
+
+from detkit.config.groups import parameters
+from detkit.config.mistakes import unknown_setting
+from detkit.errors import DetkitError
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Group = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """The loop's own: see `conf/train.yaml`."""
+
+    epochs: int
+    max_steps: int | None
+    batch_size: int
+    accumulate: int
+    precision: Precision
+    clip_norm: float | None
+    ema: float | None
+    workers: int
+    checkpoint_every: int | None
+    evaluate_every: int
+    log_every: int
+    best_by: str | None
+    val_losses: bool
+    repeat_thresh: float | None
+    class_weights: Literal["auto"] | list[float] | None
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Of `detkit train`: see `conf/train.yaml`."""
+
+    model: Group
+    backbone: Group
+    dataset: Group
+    transforms: Group
+    optimizer: Group
+    schedule: Group
+    training: TrainingSettings
+    seed: int
+    device: str
+    run_dir: str | None
+    resume: str | None
+    weights: str | None
+    allow_download: bool
+    plugins: list[str]
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """Of `detkit evaluate`: see `conf/evaluate.yaml`."""
+
+    checkpoint: str | None
+    predictions: str | None
+    dataset: Group | None
+    split: str | None
+    output: str | None
+    device: str
+    precision: Precision
+    batch_size: int
+    workers: int
+    plugins: list[str]
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """Of `detkit predict`: see `conf/predict.yaml`."""
+
+    checkpoint: str
+    source: str
+    output: str
+    device: str
+    precision: Precision
+    score_thresh: float
+    batch_size: int
+    video: bool
+    plugins: list[str]
+
+
+Settings = TrainSettings | EvaluateSettings | PredictSettings
+VERBS: dict[str, type[Settings]] = {
+    "train": TrainSettings,
+    "evaluate": EvaluateSettings,
+    "predict": PredictSettings,
+}
+
+
+def typed(verb: str, values: Mapping[str, Any]) -> Any:
+    """The verb's settings from plain values.
+
+    Raises:
+        DetkitError: a setting that does not exist, is missing or of another type.
+    """
+    return _dataclass(VERBS[verb], values, prefix="", verb=verb)
+
+
+def _dataclass(cls: type, values: Mapping[str, Any], prefix: str, verb: str) -> Any:
+    hints = get_type_hints(cls)
+    known(values, hints, prefix, verb)
+    checked = {}
+    for field in fields(cls):
+        key, hint = prefix + field.name, hints[field.name]
+        if field.name not in values:
+            raise DetkitError(f"{key} has no value.", remedy=f"write {key}=… .")
+        value = values[field.name]
+        if is_dataclass(hint):
+            checked[field.name] = _dataclass(hint, value, f"{key}.", verb)  # type: ignore[arg-type]
+        elif hint in (Group, Group | None) and value is not None:
+            checked[field.name] = _group(key, value, verb)
+        else:
+            checked[field.name] = _value(key, value, hint)
+    return cls(**checked)
+
+
+def _group(group: str, values: Any, verb: str) -> Group:
+    if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
+        raise DetkitError(f"{group} has no name.", remedy=f"choose one with {group}=NAME.")
+    own = parameters(group, values["name"])
+    hints = {"name": str, **{key: hint for key, (hint, _) in own.items()}}
+    known(values, hints, f"{group}.", verb)
+    return {key: _value(f"{group}.{key}", value, hints[key]) for key, value in values.items()}
+
+
+def known(keys: Iterable[str], names: Iterable[str], prefix: str, verb: str) -> None:
+    """Raises the error of the first key that is none of the names, with the nearest one."""
+    full = [prefix + name for name in names]
+    for key in keys:
+        if prefix + key not in full:
+            raise unknown_setting(verb, prefix + key, full)
+
+
+def _value(key: str, value: Any, hint: Any) -> Any:
+    if isinstance(value, str) and (text := _text_or_none(hint, value)) is not None:
+        return text
+    try:  # as JSON, whose types are those of YAML: 1 is a float, [1, 2] a tuple, true no integer
+        return pydantic.TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+    except pydantic.ValidationError as error:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if (text := _text_or_none(hint, str(value))) is not None:
+                return text
+        what = "; ".join(dict.fromkeys(e["msg"] for e in error.errors()))
+        where = "".join(f"[{part}]" for part in error.errors()[0]["loc"] if isinstance(part, int))
+        raise DetkitError(
+            f"{key}{where} cannot be {json.dumps(value, ensure_ascii=False)}: {what}.",
+            remedy=f"its type is {type_name(hint)}.",
+        ) from None
+
+
+def _text_or_none(hint: Any, value: str) -> str | None:
+    """The text if the hint allows one (also for a number where a text belongs: a class called 7)."""
+    try:
+        return pydantic.TypeAdapter(hint).validate_python(value, strict=True)
+    except pydantic.ValidationError:
+        return None
+
+
+def type_name(hint: Any) -> str:
+    """An annotation as a person writes it."""
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
