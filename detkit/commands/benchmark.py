@@ -12,11 +12,13 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import fasterrcnn_resnet50_fpn
+from torchvision.models.detection import FasterRCNN as PeerFasterRCNN
+from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.models.resnet import resnet50
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -114,7 +116,16 @@ def _measure_memory(pipe: Any, case: tuple, size: tuple[int, int], which: int, t
     if case[3] == "cuda":
         pipe.send(torch.cuda.max_memory_allocated() / 2**20)
     else:
-        pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        pipe.send(_resident_peak())
+
+
+def _resident_peak() -> float:
+    """MiB; from the kernel's own count where there is one, since rusage remembers the parent's peak."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts bytes
 
 
 def steps(
@@ -179,33 +190,20 @@ def random_targets(height: int, width: int, device: str) -> Targets:
 
 def faster_rcnn_pair(height: int, width: int) -> tuple[nn.Module, nn.Module]:
     """Ours and torchvision's ResNet-50-FPN with one state dict, norms frozen, three stages trained."""
-    peer = fasterrcnn_resnet50_fpn(
-        weights=None,
-        weights_backbone=None,
+    trunk = resnet50(norm_layer=FrozenBatchNorm2d)
+    peer = PeerFasterRCNN(
+        _resnet_fpn_extractor(trunk, trainable_layers=3),
         num_classes=CLASSES + 1,
-        trainable_backbone_layers=3,
         min_size=min(height, width),
         max_size=max(height, width),
     )
-    _freeze_norms(peer)
     ours = build(
         {"name": "faster_rcnn"},
         {"name": "resnet50_fpn", "norm": "frozen", "frozen_stages": 2},
         CLASSES,
     )
     load_faster_rcnn(ours, peer.state_dict())
-    for name, parameter in peer.backbone.body.named_parameters():
-        parameter.requires_grad_(name.startswith(("layer2", "layer3", "layer4")))
     return ours, peer
-
-
-def _freeze_norms(peer: nn.Module) -> None:
-    """What torchvision does when it loads published weights, with random ones."""
-    frozen = resnet50(norm_layer=FrozenBatchNorm2d)
-    for name, module in peer.backbone.body.named_children():
-        if name != "conv1":
-            peer.backbone.body[name] = getattr(frozen, name)
-    del module
 
 
 PAIRS: dict[str, Callable[[int, int], tuple[nn.Module, nn.Module]]] = {

@@ -40,7 +40,7 @@ class Model(nn.Module):
         self.backbone = backbone
         self.num_classes = num_classes
         mean_std = torch.tensor([backbone.normalization.mean, backbone.normalization.std])
-        self.register_buffer("mean_std", mean_std.reshape(2, 1, 3, 1, 1))
+        self.register_buffer("mean_std", mean_std.reshape(2, 3, 1, 1))
 
     @classmethod
     def wants(cls, fpn: bool) -> Wants:
