@@ -24,8 +24,16 @@ transforms: Registry[Transform] = Registry("transforms preset", "detkit.data")
 
 FILL = (124, 116, 104)  # ImageNet's mean colour: about zero after normalisation
 
+NOTHING = Annotation(
+    np.zeros((0, 4), np.float32),
+    np.zeros(0, np.int64),
+    np.zeros(0, bool),
+    np.zeros(0, bool),
+    np.zeros(0, np.float64),
+)
+
 Sizes = Callable[[int, int], tuple[int, int]]
-Steps = Callable[[Any, tuple[float, float, float]], list]
+Steps = Callable[[Any, tuple[float, ...]], list]
 
 
 class Sample(NamedTuple):
@@ -110,7 +118,7 @@ class Transform:
         top, left = below // 2, beside // 2
         border = ((top, below - top), (left, beside - left))
         if annotation is None:
-            annotation = Annotation(*(np.zeros(shape) for shape in ((0, 4), 0, 0, 0, 0)))
+            annotation = NOTHING
         boxes = annotation.boxes.astype(np.float64) * np.tile([w / width, h / height], 2)
         boxes = np.clip(boxes, 0, [w, h, w, h])
         kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(1))

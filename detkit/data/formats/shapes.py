@@ -277,8 +277,9 @@ def paint(seed: int, number: int, scene: Layout) -> np.ndarray:
     canvas = cv2.addWeighted(canvas, 1, cv2.cvtColor(stripes, cv2.COLOR_GRAY2RGB), 1, -128)
     for shape in scene.shapes:
         part = canvas[shape.window]
-        stripes = _waves(rng.random(3), *shape.alpha.shape, 32, 22 * rng.random())
-        fill = cv2.add(cv2.cvtColor(stripes, cv2.COLOR_GRAY2RGB), (*_colour(rng, base), 0))
+        height, width = shape.alpha.shape
+        stripes = _waves(rng.random(3), height, width, 32, 22 * rng.random())
+        fill = cv2.add(cv2.cvtColor(stripes, cv2.COLOR_GRAY2RGB), _colour(rng, base))
         alpha = cv2.merge([shape.alpha] * 3)
         part[...] = cv2.add(
             cv2.multiply(fill, alpha, scale=1 / 255), cv2.multiply(part, 255 - alpha, scale=1 / 255)
@@ -289,7 +290,7 @@ def paint(seed: int, number: int, scene: Layout) -> np.ndarray:
 
 
 def _colour(rng: np.random.Generator, background: np.ndarray) -> np.ndarray:
-    """(3,) a random colour in −32 … 223 that is not too near to the background's."""
+    """(4,) a random colour in −32 … 223 that is not too near to the background's, and a zero."""
     colours = rng.random((8, 3)) * 255
     far = np.abs(colours - background).sum(1) > 150
-    return colours[far.argmax()] - 32
+    return np.append(colours[far.argmax()] - 32, 0)

@@ -1,0 +1,66 @@
+"""Two remedies for rare classes: showing them more often, and weighing them more in a loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detkit.data.records import Records
+from detkit.errors import DetkitError
+from detkit.structures import IGNORE
+
+MOST_READ = 500  # pixel maps that are read for the classes' shares
+
+
+def repeat_factors(records: Records, thresh: float) -> np.ndarray:
+    """How often an epoch shows each image (LVIS, Gupta 2019, appendix B.2).
+
+    A class in a share f of the images has r = max(1, sqrt(thresh / f)); an image takes the largest
+    r of its classes, an image without objects 1.
+
+    Returns:
+        (I,) float64, at least 1.
+    """
+    if not 0 < thresh <= 1:
+        raise DetkitError(
+            f"training.repeat_thresh is {thresh}.",
+            remedy="choose a share of the images, 0 … 1: classes in fewer of them are repeated.",
+        )
+    images = np.repeat(np.arange(len(records)), np.diff(records.offsets))
+    pairs = np.unique(np.stack([images, records.labels]), axis=1)
+    share = np.bincount(pairs[1], minlength=len(records.names)) / max(1, len(records))
+    rate = np.maximum(1, np.sqrt(thresh / np.maximum(share, 1e-12)))
+    factors = np.ones(len(records))
+    np.maximum.at(factors, pairs[0], rate[pairs[1]])
+    return factors
+
+
+def class_weights(records: Records, how: str = "inverse_sqrt", of: str = "boxes") -> Tensor:
+    """Weights of the classes in a loss: rare ones weigh more, the mean over all objects is 1.
+
+    Args:
+        how: `inverse` or `inverse_sqrt`, of a class's share.
+        of: count `boxes`, or `pixels` in at most 500 evenly chosen images.
+    Returns:
+        (K,) float32; 1 for a class that does not occur.
+    """
+    powers = {"inverse": -1.0, "inverse_sqrt": -0.5}
+    if how not in powers:
+        raise DetkitError(
+            f"No class weights {how!r}.", remedy=f"choose one of {', '.join(powers)}."
+        )
+    if of == "boxes":
+        counts = np.bincount(records.labels[~records.crowd], minlength=len(records.names))
+    else:
+        counts = np.zeros(IGNORE + 1, np.int64)
+        for i in np.unique(np.linspace(0, len(records) - 1, MOST_READ).astype(int)):
+            values = records.pixels(i)
+            if values is not None:
+                counts += np.bincount(values.ravel(), minlength=IGNORE + 1)
+    counts = counts[: len(records.names)].astype(np.float64)
+    weights = np.where(counts > 0, np.maximum(counts, 1) ** powers[how], 0)
+    if counts.sum():
+        weights *= counts.sum() / (weights * counts).sum()
+    weights[counts == 0] = 1
+    return torch.from_numpy(weights.astype(np.float32))
