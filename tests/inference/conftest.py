@@ -6,11 +6,15 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from detkit.backbones.backbone import Backbone
+from detkit.data.transforms import build
+from detkit.inference.predictor import Predictor
 from detkit.models.model import Model
 from detkit.structures import Detections, Segmentation
 
@@ -99,3 +103,34 @@ def turned() -> Callable[[Path, Path, int], Path]:
         return target
 
     return turn
+
+
+@pytest.fixture
+def predictor_of() -> Callable[..., Predictor]:
+    """A predictor around a model, without a checkpoint."""
+
+    def make(model: Model, score_thresh: float = 0.0, **settings) -> Predictor:
+        meta = {
+            "names": ["cat", "dög, big"],
+            "category_ids": [3, 7],
+            "config": {"model": {"name": "tiny"}, "backbone": {"name": "tiny"}},
+        }
+        transform = build({"name": "detection", "short_side": 64, "long_side": 128}, train=False)
+        return Predictor(
+            model, meta, transform, device="cpu", score_thresh=score_thresh, **settings
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def put_picture() -> Callable[..., Path]:
+    """Writes an 8 × 6 picture of one colour."""
+
+    def put(path: Path, colour: tuple[int, int, int] = (128, 128, 128)) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((6, 8, 3), colour[::-1], np.uint8)
+        path.write_bytes(cv2.imencode(path.suffix, pixels)[1].tobytes())
+        return path
+
+    return put

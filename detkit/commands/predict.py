@@ -1,0 +1,140 @@
+"""`detkit predict`: draws what a checkpoint finds in images, videos or a camera's pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from detkit.errors import DetkitError
+from detkit.inference.predictor import Predictor, load
+from detkit.inference.sources import Source
+from detkit.inference.write import DetectionWriter, PixelWriter, check_free, merge, writers
+from detkit.ops.precision import resolve
+from detkit.training import distributed
+from detkit.training.distributed import World
+from detkit.training.loop import stop_signals
+
+SHOWN = 10  # faults that are told in full
+
+
+def predict(settings: Any) -> dict[str, Any]:
+    """Writes drawn copies and tables into `settings.output`; Ctrl-C ends it with whole files.
+
+    Args:
+        settings: `PredictSettings`, see conf/predict.yaml.
+    Returns:
+        Counts `pictures` and `objects` (or masks), the `faults` as texts, `stopped`, and `output`.
+    Raises:
+        DetkitError: no checkpoint, no source, or not one picture that can be read.
+    """
+    world = distributed.start(settings.device)
+    source, output = Source(settings.source), Path(settings.output).expanduser()
+    check_free(output, source.items)
+    predictor = load(
+        settings.checkpoint, str(world.device), settings.precision, settings.score_thresh
+    )
+    if world.main:
+        print(_first_line(predictor, source, output), flush=True)
+    writer, pictures, stopped = _run(predictor, source, output, settings, world)
+    counts = distributed.gather((pictures, writer.found if writer else 0), world)
+    faults = [f for part in distributed.gather(source.faults, world) for f in part]
+    pictures, found = (sum(column) for column in zip(*counts, strict=True))
+    stopped = any(distributed.gather(stopped, world))
+    if not pictures and not stopped:
+        raise faults[0] if faults else DetkitError("No picture came.", file=settings.source)
+    _join(writer or _writer(predictor, output, settings, world), source, output, world)
+    if world.main:
+        _tell(faults, pictures, found, predictor.model.task, output, stopped)
+    return {
+        "pictures": pictures,
+        "found": found,
+        "faults": [str(fault) for fault in faults],
+        "stopped": stopped,
+        "output": str(output),
+    }
+
+
+def _run(
+    predictor: Predictor, source: Source, output: Path, settings: Any, world: World
+) -> tuple[DetectionWriter | PixelWriter | None, int, bool]:
+    """This process's share; the files are whole however it ends. No writer if nothing was read."""
+    writer, pictures = None, 0
+    stream = source.pictures(world.rank, world.size)
+    total = source.count(world.rank, world.size)
+    bar = tqdm(total=total, unit="img", disable=None if world.main else True, dynamic_ncols=True)
+    with stop_signals() as stop, bar:
+        try:
+            for batch, found in predictor.batches(stream, settings.batch_size):
+                writer = writer or _writer(predictor, output, settings, world)
+                for picture, prediction in zip(batch, found, strict=True):
+                    writer.add(picture, prediction)
+                pictures += len(batch)
+                bar.update(len(batch))
+                if stop.asked:
+                    break
+        finally:
+            stream.close()
+            if writer:
+                writer.close()
+    return writer, pictures, stop.asked
+
+
+def _writer(
+    predictor: Predictor, output: Path, settings: Any, world: World
+) -> DetectionWriter | PixelWriter:
+    output.mkdir(parents=True, exist_ok=True)
+    kind = writers[predictor.model.task]
+    part = _part(world.rank) if world.size > 1 else ""
+    return kind(output, predictor.names, predictor.category_ids, part=part, videos=settings.video)
+
+
+def _part(rank: int) -> str:
+    return f"rank{rank}"
+
+
+def _join(
+    writer: DetectionWriter | PixelWriter, source: Source, output: Path, world: World
+) -> None:
+    writer.close()  # of a process whose share was empty; closing twice does no harm
+    distributed.barrier(world)
+    if world.size > 1 and world.main:
+        merge(output, writer.tables, [_part(rank) for rank in range(world.size)], source.items)
+    distributed.barrier(world)
+
+
+def _first_line(predictor: Predictor, source: Source, output: Path) -> str:
+    config, items = predictor.meta["config"], source.items
+    images = sum(not item.video for item in items)
+    kinds = [_number(images, "image")] if images else []
+    kinds += [_number(len(items) - images, "video")] if images < len(items) else []
+    precision = str(resolve(predictor.precision, predictor.device)).removeprefix("torch.")
+    return (
+        f"predicting with {config['model']['name']} ({config['backbone']['name']}, "
+        f"{_number(len(predictor.names), 'class')}) on {' and '.join(kinds)}, "
+        f"{predictor.device} in {precision} → {output}"
+    )
+
+
+def _number(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 'es' if word.endswith('s') else 's'}"
+
+
+def _tell(
+    faults: Sequence[DetkitError], pictures: int, found: int, task: str, output: Path, stopped: bool
+) -> None:
+    """The warnings and the last line."""
+    for fault in faults[:SHOWN]:
+        print(f"warning: {fault}")
+    if len(faults) > SHOWN:
+        names = ", ".join(str(fault.file) for fault in faults[SHOWN:])
+        print(f"warning: and {len(faults) - SHOWN} more: {names}")
+    what = f"{_number(found, 'object')} in " if task == "detect" else ""
+    left_out = f", {_number(len(faults), 'fault')} (above)" if faults else ""
+    tables = "predictions.json, predictions.csv" if task == "detect" else "masks, predictions.csv"
+    print(
+        f"{'stopped' if stopped else 'done'}: {what}{_number(pictures, 'picture')}{left_out}."
+        f"  See {output}: drawn copies, {tables}"
+    )

@@ -1,0 +1,195 @@
+"""A trained model in Python: `predictor = detkit.load("runs/…"); predictor("photo.jpg")`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from detkit import checkpoint
+from detkit.data import images
+from detkit.data.loading import collate
+from detkit.data.transforms import Transform
+from detkit.data.transforms import build as build_transform
+from detkit.errors import DetkitError
+from detkit.inference.run import predictions, prepare
+from detkit.inference.sources import Item, Picture
+from detkit.models.model import Model
+from detkit.ops.device import pick_device
+from detkit.structures import Batch, Detections, Frame, Prediction
+
+
+class Predictor:
+    """Pictures in, `Detections` or `Segmentation` out, in the pixels of each picture.
+
+    Attributes:
+        model: the module as the checkpoint holds it; predictions come from a faster copy of it.
+        names, category_ids: of its K classes.
+        meta: what else the checkpoint says: its resolved config, metrics, versions.
+        score_thresh: detections below it are left out; the model's own limit holds as well.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        meta: dict[str, Any],
+        transform: Transform,
+        *,
+        device: torch.device | str,
+        precision: str = "auto",
+        score_thresh: float = 0.5,
+    ) -> None:
+        self.model, self.meta, self.transform = model, meta, transform
+        self.names: tuple[str, ...] = tuple(meta["names"])
+        self.category_ids: list[int] = list(meta["category_ids"])
+        self.device, self.precision = torch.device(device), precision
+        self.score_thresh = score_thresh
+        self._fast = prepare(model, device, precision)
+
+    def __call__(self, pictures: Any, batch_size: int = 1) -> Any:
+        """
+        Args:
+            pictures: a path, an (H, W, 3) RGB or (H, W) grey uint8 array, a (3, H, W) uint8
+                tensor, a PIL image, or a list of these.
+            batch_size: images at once, of a list.
+        Returns:
+            One prediction, or a list of them for a list.
+        Raises:
+            DetkitError: a picture that cannot be read, or an array of another kind.
+        """
+        several = isinstance(pictures, (list, tuple))
+        given = pictures if several else [pictures]
+        items = (self._picture(picture, place) for place, picture in enumerate(given))
+        found = [p for _, batch in self.batches(items, batch_size) for p in batch]
+        return found if several else found[0]
+
+    def batches(
+        self, pictures: Iterable[Picture], batch_size: int = 1
+    ) -> Iterator[tuple[list[Picture], list[Prediction]]]:
+        """Predictions of a stream such as `Source("video.mp4").pictures()`, one batch in memory."""
+        waiting: deque[list[Picture]] = deque()
+
+        def stream() -> Iterator[Batch]:
+            for chunk in _chunks(pictures, batch_size):
+                waiting.append(chunk)
+                yield collate([self._sample(picture) for picture in chunk])
+
+        found = predictions(
+            self._fast, stream(), device=self.device, precision=self.precision, names=self.names
+        )
+        for _, batch in found:
+            yield waiting.popleft(), [self._filtered(p) for p in batch]
+
+    def _filtered(self, prediction: Prediction) -> Prediction:
+        if isinstance(prediction, Detections):
+            return prediction.filter(self.score_thresh)
+        return prediction
+
+    def _sample(self, picture: Picture) -> tuple:
+        sample = self.transform(picture.image)
+        height, width = picture.image.shape[:2]
+        frame = Frame(
+            image_id=picture.image_id,
+            index=-1,
+            file=picture.item.file,
+            original=(height, width),
+            resized=sample.resized,
+            top=sample.top,
+            left=sample.left,
+        )
+        pixels = np.ascontiguousarray(sample.image.transpose(2, 0, 1))
+        return torch.from_numpy(pixels), sample.targets, frame
+
+    def _picture(self, picture: Any, place: int) -> Picture:
+        if isinstance(picture, (str, Path)):
+            path = str(Path(picture).expanduser())
+            return Picture(images.read(path), Item(path, Path(path).stem, False))
+        return Picture(as_rgb(picture), Item(f"picture {place}", str(place), False))
+
+
+def _chunks(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
+    stream = iter(pictures)
+    while chunk := list(islice(stream, size)):
+        yield chunk
+
+
+def as_rgb(picture: Any) -> np.ndarray:
+    """(H, W, 3) uint8 RGB from an array, a tensor or a PIL image.
+
+    Raises:
+        DetkitError: another shape or number format, with what to do about it.
+    """
+    if isinstance(picture, Image.Image):
+        return _from_pillow(picture)
+    if isinstance(picture, Tensor):
+        if picture.dtype != torch.uint8 or picture.ndim != 3 or len(picture) != 3:
+            raise _refused(picture, "pass (3, H, W) uint8 RGB; a batch as a list: list(tensor).")
+        return np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy())
+    if not isinstance(picture, np.ndarray):
+        raise DetkitError(
+            f"A {type(picture).__name__} is not a picture.",
+            remedy="pass a path, a uint8 array or tensor, a PIL image, or a list of these.",
+        )
+    if picture.dtype != np.uint8:
+        raise _refused(picture, "for floats in 0 … 1: (255 * image).round().astype('uint8').")
+    if picture.ndim == 2:
+        picture = np.repeat(picture[..., None], 3, axis=2)
+    if picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        remedy = "pass (H, W, 3) RGB or (H, W) grey."
+        if picture.ndim == 3 and picture.shape[2] == 4:
+            remedy = "drop the fourth channel: image[..., :3]."
+        elif picture.ndim == 3 and picture.shape[0] == 3:
+            remedy = "put the channels last: image.transpose(1, 2, 0)."
+        raise _refused(picture, remedy)
+    return np.ascontiguousarray(picture)
+
+
+def _refused(picture: np.ndarray | Tensor, remedy: str) -> DetkitError:
+    kind = "tensor" if isinstance(picture, Tensor) else "array"
+    dtype = str(picture.dtype).removeprefix("torch.")
+    shape = ", ".join(map(str, picture.shape))
+    return DetkitError(f"A {dtype} {kind} of ({shape}) is not a picture.", remedy=remedy)
+
+
+def _from_pillow(picture: Image.Image) -> np.ndarray:
+    if picture.mode[0] in "IF":  # 32-bit integers, floats, and I;16
+        raise DetkitError(
+            f"A PIL image of mode {picture.mode} has no known range.",
+            remedy="pass its path, or convert it to 8 bits a channel.",
+        )
+    picture = ImageOps.exif_transpose(picture)
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        picture = Image.alpha_composite(white, layer)
+    return np.array(picture.convert("RGB"))
+
+
+def load(
+    path: str | Path,
+    device: str = "auto",
+    precision: str = "auto",
+    score_thresh: float = 0.5,
+) -> Predictor:
+    """A predictor from a run folder, a checkpoint folder or its `model.safetensors`.
+
+    Args:
+        device: `auto` (CUDA, MPS, else the CPU), `cpu`, `cuda`, `cuda:1` or `mps`.
+        precision: `auto` (bf16 where the device is fast at it), `fp32`, `bf16` or `fp16`.
+        score_thresh: detections below it are left out.
+    Raises:
+        DetkitError: no checkpoint there, or one that cannot be read.
+    """
+    picked = pick_device(device)
+    model, meta = checkpoint.load_model(path, picked)
+    transform = build_transform(meta["config"]["transforms"], train=False)
+    return Predictor(
+        model, meta, transform, device=picked, precision=precision, score_thresh=score_thresh
+    )
