@@ -7,7 +7,7 @@ objects, so that a message can say where the fault is; Records no longer need th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class Draft:
         labels: (N,) 0 … K−1.
         numbers: (N,) what the file calls each object; `unit` is the word for it.
         sizes: (I, 2) height and width as the annotation states them, 0 where it does not.
+        relative: boxes and polygons are fractions of the image's sides (YOLO).
         inclusive: the file's own coordinates are 1-based and inclusive (VOC), for messages.
     """
 
@@ -49,6 +50,7 @@ class Draft:
     labels: NDArray[np.int64]
     numbers: NDArray[np.int64]
     unit: str = "object"
+    relative: bool = False
     inclusive: bool = False
     sizes: NDArray[np.int32] | None = None
     category_ids: Sequence[int] | None = None
@@ -82,9 +84,11 @@ def finish(draft: Draft, *, images: bool, bad_boxes: str, bad_images: str) -> Re
     _no_twins(draft)
     records = _flat(draft)
     whole = np.ones(len(records), bool)
-    if images:
+    if images or draft.relative:
         sizes, whole, note = _check_images(draft, records, bad_images)
         records = replace(records, sizes=sizes, notes=records.notes + note)
+    if draft.relative:
+        records = _in_pixels(records)
     records = _check_boxes(draft, records, whole, bad_boxes)
     if not whole.all():
         records = records.subset(np.flatnonzero(whole))
@@ -143,6 +147,12 @@ def known_only(draft: Draft, unlisted: Sequence[str], unknown_classes: str) -> D
     )
 
 
+def absent_class(name: str, known: Iterable[str], file: Path) -> DetkitError:
+    """The error for a wanted class that the data set's own list does not have."""
+    fault = unknown("class", name, known)
+    return DetkitError(fault.problem, file=file, remedy="correct dataset.classes.")
+
+
 def pixel_draft(
     root: Path,
     source: str,
@@ -197,6 +207,18 @@ def _flat(draft: Draft) -> Records:
         pixel_labels=draft.pixel_labels,
         notes=draft.notes,
     )
+
+
+def _in_pixels(records: Records) -> Records:
+    """Fractions of the image's sides → pixels."""
+    counts = np.diff(records.offsets)
+    sides = np.repeat(records.sizes[:, ::-1], counts, 0).astype(np.float64)
+    boxes, instances = records.boxes * np.tile(sides, 2), records.instances
+    if instances is not None:
+        corners = np.diff(instances.rings[instances.objects])
+        instances = replace(instances, points=instances.points * np.repeat(sides, corners, 0))
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    return replace(records, boxes=boxes, areas=areas, instances=instances)
 
 
 def _no_twins(draft: Draft) -> None:
@@ -265,8 +287,9 @@ def _check_boxes(
     boxes = records.boxes
     finite = np.isfinite(boxes).all(1)
     empty = finite & (boxes[:, 2:] <= boxes[:, :2]).any(1)
-    outside: NDArray[np.bool_] = finite & ~empty & ((boxes < -SLACK) | (boxes > limit + SLACK)).any(1)
-    bad: NDArray[np.bool_] = (~finite | empty | outside) & whole[owner]
+    beyond = (boxes < -SLACK) | (boxes > limit + SLACK)
+    outside = np.logical_and(finite & ~empty, beyond.any(1))
+    bad = np.logical_and(~finite | empty | outside, whole[owner])
     if not bad.any():
         return replace(records, notes=records.notes + _one_pixel_note(draft, boxes, owner))
     first = int(bad.argmax())

@@ -102,6 +102,15 @@ def images_in(folder: Path) -> dict[str, str]:
     return found
 
 
+def ids_of(root: Path, files: Sequence[Path]) -> list[str]:
+    """The stem of each file; where two are the same, the path below root without its suffix."""
+    stems = [file.stem for file in files]
+    if len(set(stems)) == len(stems):
+        return stems
+    below = [file.relative_to(root) if file.is_relative_to(root) else file for file in files]
+    return [str(path.with_suffix("")) for path in below]
+
+
 def word_of(folder: Path, root: Path) -> str | None:
     """The split that a folder's path below root names (`images/train` → train)."""
     parts = folder.relative_to(root).parts

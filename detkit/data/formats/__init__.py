@@ -1,14 +1,14 @@
 """One file per way to store a data set.
 
 A format is a function `read(root, split, *, task, images, …settings) -> Records`, registered by its
-name, and beside it in the same module `recognises(root) -> reason | None` and
-`splits(root, task) -> list[str]`. Its keyword settings are the keys of `conf/dataset/NAME.yaml`.
+name. Beside it in the same module stand `recognises(root, task) -> reason | None`,
+`existing_splits(root, task) -> list[str]` and `LOOKS_FOR`, the layout in a few words. Its keyword
+settings are the keys of `conf/dataset/NAME.yaml`.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 from detkit.data.records import Records
@@ -17,8 +17,8 @@ from detkit.registry import Registry
 formats: Registry[Records] = Registry("dataset format", "detkit.data.formats")
 
 
-def beside(name: str, function: str) -> Callable[..., Any] | None:
-    """`recognises` or `splits` of the module that registered the format, if it has one."""
+def beside(name: str, what: str) -> Any:
+    """What stands in the module that registered the format (`recognises` …), or None."""
     builder = formats[name]
     module = inspect.getmodule(getattr(builder, "func", builder))
-    return getattr(module, function, None)
+    return getattr(module, what, None)

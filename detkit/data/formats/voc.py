@@ -19,11 +19,10 @@ from tqdm import tqdm
 
 from detkit.data import checks, splits
 from detkit.data.formats import formats
-from detkit.data.formats.voc_layout import Layout, annotation_folders
+from detkit.data.formats.voc_layout import Layout, annotation_folders, pixel_homes
 from detkit.data.records import Records
 from detkit.errors import DetkitError
 
-TASKS = ("detect", "segment_pixels")
 LOOKS_FOR = "XML files with an <annotation> each, such as Annotations/000001.xml"
 MANY = 5000  # files, from which on reading shows its progress
 PIXEL_NAMES = (
@@ -67,17 +66,21 @@ def read(
     return checks.finish(draft, images=images, bad_boxes=bad_boxes, bad_images=bad_images)
 
 
-def recognises(root: Path) -> str | None:
-    """Why this folder is VOC: one of its XML files is an annotation. None if it is not."""
+def recognises(root: Path, task: str = "detect") -> str | None:
+    """Why this folder is VOC: XML annotations, or SegmentationClass. None if it is not."""
+    if task == "segment_pixels":
+        found = pixel_homes(root)
+        return f"{os.path.relpath(found[0], root)}/ has SegmentationClass" if found else None
+    if task != "detect":
+        return None
     for folder in annotation_folders(root):
         names = [name for name in splits.names_in(folder) if name.endswith(".xml")]
         try:
-            if ET.parse(folder / names[0]).getroot().tag != "annotation":
-                continue
+            tag = ET.parse(folder / names[0]).getroot().tag
         except ET.ParseError:
-            if folder.name != "Annotations":
-                continue
-        return f"{os.path.relpath(folder, root)}/ holds {len(names):,} VOC annotations (XML)"
+            tag = "annotation"  # broken, which `read` says better
+        if tag == "annotation":
+            return f"{os.path.relpath(folder, root)}/ holds {len(names):,} VOC annotations (XML)"
     return None
 
 

@@ -41,6 +41,8 @@ class Layout:
 
     @staticmethod
     def of(root: Path, task: str = "detect") -> Layout:
+        if task == "segment_pixels":
+            return Layout._years(root, pixel_homes(root), task)
         found = annotation_folders(root)
         if not found:
             raise DetkitError(
@@ -49,15 +51,22 @@ class Layout:
                 remedy="set dataset.root to their folder.",
             )
         if found[0].name == "Annotations":
-            homes = sorted({folder.parent for folder in found if folder.name == "Annotations"})
-            parts = {os.path.relpath(h, root): _official(root, h, task) for h in homes}
-            return Layout(root, "years" if len(parts) > 1 else "one", parts)
+            return Layout._years(root, [folder.parent for folder in found], task)
         by_word: dict[str, list[Path]] = {}
         for folder in found:
             by_word.setdefault(splits.word_of(folder, root) or "", []).append(folder)
         kind = "one" if "" in by_word else "folders"
         groups = {"": found} if kind == "one" else by_word
         return Layout(root, kind, {w: _loose(root, w, fs) for w, fs in groups.items()})
+
+    @staticmethod
+    def _years(root: Path, homes: list[Path], task: str) -> Layout:
+        if not homes:
+            raise DetkitError(
+                "There is no SegmentationClass folder.", file=root, remedy="correct dataset.root."
+            )
+        parts = {os.path.relpath(home, root): _official(root, home, task) for home in homes}
+        return Layout(root, "years" if len(parts) > 1 else "one", parts)
 
     def splits(self) -> list[str]:
         if self.kind == "folders":
@@ -200,3 +209,10 @@ def _lists(folder: Path) -> dict[str, Path]:
     if folder.name in ("Main", "Segmentation", "ImageSets", "splits"):
         return found
     return {name: path for name, path in found.items() if name in splits.WORDS}
+
+
+def pixel_homes(root: Path) -> list[Path]:
+    """The folder with SegmentationClass, or those of a devkit's years."""
+    if not root.is_dir():
+        return []
+    return [f.parent for f in splits.folders(root, depth=2) if f.name == "SegmentationClass"]

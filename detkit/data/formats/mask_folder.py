@@ -1,0 +1,260 @@
+"""Pictures and index masks: the value of a mask's pixel is its class, 255 does not count.
+
+Layouts: a list of `picture mask` pairs per split (CamVid); `images/` + `masks/` or `image/` +
+`label/`, with or without split folders or lists of names; `train/` + `trainannot/`. Masks are PNGs
+with the picture's stem, or the stem and `_mask`, `_label`, `_gt` or `_seg`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detkit.data import checks, splits
+from detkit.data import images as decoder
+from detkit.data.formats import formats
+from detkit.data.records import Records
+from detkit.errors import DetkitError
+from detkit.structures import IGNORE
+
+LOOKS_FOR = "folders images/ and masks/ (train/ and trainannot/ …), or lists of `picture mask`"
+IMAGES = ("images", "image", "imgs", "img")
+MASKS = ("masks", "mask", "labels", "label", "annotations", "annot", "gt")
+SUFFIXES = ("", "_mask", "_label", "_gt", "_seg")
+LOOKED_AT = 500  # masks whose values tell how many classes there are, when nobody names them
+
+Pairs = list[tuple[Path, Path]]
+Found = Sequence[tuple[Path | None, Path | None]]  # one of the two may be missing
+
+
+@formats.register("mask_folder")
+def read(
+    root: Path,
+    split: str,
+    *,
+    task: str = "segment_pixels",
+    classes: Sequence[str] | None = None,
+    values: Mapping[int, int] | None = None,
+    ignore: int | None = None,
+    bad_images: str = "error",
+) -> Records:
+    """Read one split.
+
+    Args:
+        root: the folder.
+        split: a folder's name or a list; without any, a fifth is `val` by hash.
+        task: here always `segment_pixels`.
+        classes: the names, by value; by default classes.txt, else the numbers that the masks hold.
+        values: label by value in the file, where they differ; masks of 0 and 255 alone are read as
+            0 and 1.
+        ignore: the value of pixels that do not count, besides 255.
+        bad_images: see `detkit.data.checks.finish`.
+    """
+    if task != "segment_pixels":
+        raise DetkitError(
+            f"Index masks have no objects for the task {task!r}.",
+            file=root,
+            remedy="choose a model of pixels (model=unet), or a data set with boxes.",
+        )
+    everything = _all_pairs(root)
+    pairs, how = _pairs(root, split, everything)
+    names = list(map(str, classes)) if classes else _listed_names(root)
+    labels, count, told = _labels(everything, values, ignore, len(names) if names else None)
+    draft = checks.pixel_draft(
+        root,
+        f"pictures and index masks, {how}",
+        names or [str(number) for number in range(count)],
+        [_below(root, picture) for picture, _ in pairs],
+        [_below(root, mask) for _, mask in pairs],
+        labels,
+        told,
+    )
+    draft.image_ids = splits.ids_of(root, [picture for picture, _ in pairs])
+    return checks.finish(draft, images=True, bad_boxes="error", bad_images=bad_images)
+
+
+def recognises(root: Path, task: str = "segment_pixels") -> str | None:
+    """Why these are pictures and masks: the first pair. None if there is none."""
+    if task != "segment_pixels" or not root.is_dir():
+        return None
+    try:
+        groups = _all_pairs(root)
+    except DetkitError:
+        return None
+    for picture, mask in (pair for pairs in groups.values() for pair in pairs):
+        if picture and mask:
+            return f"{_below(root, mask)} is the mask of {_below(root, picture)}"
+    return None
+
+
+def existing_splits(root: Path, task: str = "segment_pixels") -> list[str]:
+    """Splits by list or folder."""
+    return sorted({word for word in _all_pairs(root) if word} | _name_lists(root).keys())
+
+
+def _pairs(root: Path, split: str, groups: Mapping[str, Found]) -> tuple[Pairs, str]:
+    """The pictures and masks of a split, and how they were found."""
+    listed = next((p for p in (Path(split).expanduser(), root / split) if p.is_file()), None)
+    word = splits.find(split, existing_splits(root))
+    lists = _name_lists(root)
+    if not listed and word not in lists:
+        if word:
+            return _complete(root, groups[word]), f"the split {word}"
+        if any(groups):
+            raise splits.missing(split, existing_splits(root), root)
+        pairs = _complete(root, groups.get("", []))
+        chosen, how = splits.by_hash([picture.stem for picture, _ in pairs], split, root)
+        return [pairs[i] for i in chosen], how
+    path = listed or lists[str(word)]
+    if pairs := _pairs_of_list(root, path):
+        return pairs, f"the list {path.name}"
+    by_stem = {p.stem: (p, mask) for group in groups.values() for p, mask in group if p and mask}
+    lines = splits.read_list(path)
+    wanted = [Path(line).stem if decoder.is_image(Path(line)) else line for line in lines]
+    if absent := [name for name in wanted if name not in by_stem]:
+        raise DetkitError(
+            f"{absent[0]!r} is listed, but has no picture with a mask.",
+            file=path,
+            remedy="add both, or remove the line.",
+        )
+    return [by_stem[name] for name in wanted], f"the list {path.name}"
+
+
+def _all_pairs(root: Path) -> Mapping[str, Found]:
+    """Pictures and masks by split; the split is empty where neither list nor folder names one."""
+    texts = [root / name for name in splits.names_in(root) if name.endswith(".txt")]
+    listed = {path.stem: pairs for path in texts if (pairs := _pairs_of_list(root, path))}
+    if listed:
+        return {word: list(pairs) for word, pairs in listed.items()}
+    groups: dict[str, list[tuple[Path | None, Path | None]]] = {}
+    for folder in splits.folders(root):
+        partner = _mask_folder(root, folder)
+        if partner and (pictures := splits.images_in(folder)):
+            word = splits.word_of(folder, root) or ""
+            groups.setdefault(word, []).extend(_matched(folder, pictures, partner))
+    return groups
+
+
+def _pairs_of_list(root: Path, path: Path) -> Pairs:
+    """The pairs of a list; empty if its first line is not `picture mask`.
+
+    Paths count from the root, or end like one below it (CamVid's own are `/SegNet/CamVid/train/…`).
+    """
+    pairs: Pairs = []
+    for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
+        fields = line.split()
+        if not fields:
+            continue
+        two = len(fields) == 2 and all(decoder.is_image(Path(field)) for field in fields)
+        if not two and not pairs:
+            return []
+        if not two:
+            raise DetkitError(
+                f"{line!r} is not a picture and a mask.",
+                file=path,
+                record=f"line {number}",
+                remedy="write `picture mask` on each line, without spaces in the names.",
+            )
+        pairs.append((_place(root, fields[0]), _place(root, fields[1])))
+    return pairs
+
+
+def _place(root: Path, name: str) -> Path:
+    """A listed path: from the root, or the longest end of it that is there."""
+    parts = Path(name.lstrip("/")).parts
+    ends = [root.joinpath(*parts[i:]) for i in range(len(parts))]
+    return next((path for path in [root / name, *ends] if path.is_file()), root / name)
+
+
+def _mask_folder(root: Path, folder: Path) -> Path | None:
+    """The folder of the masks of a folder of pictures."""
+    beside = [folder.with_name(folder.name + end) for end in ("annot", "_masks", "_labels")]
+    parts = folder.relative_to(root).parts
+    for i, part in enumerate(parts):
+        if part.lower() in IMAGES:
+            siblings = {f.name.lower(): f.name for f in root.joinpath(*parts[:i]).iterdir()}
+            names = [siblings[mask] for mask in MASKS if mask in siblings]
+            beside += [root.joinpath(*parts[:i], name, *parts[i + 1 :]) for name in names]
+    return next((path for path in beside if path.is_dir() and splits.images_in(path)), None)
+
+
+def _matched(folder: Path, pictures: Mapping[str, str], partner: Path) -> Found:
+    masks = splits.images_in(partner)
+    pairs: list[tuple[Path | None, Path | None]] = []
+    for stem, name in pictures.items():
+        found = next((masks.pop(stem + end) for end in SUFFIXES if stem + end in masks), None)
+        pairs.append((folder / name, partner / found if found else None))
+    return pairs + [(None, partner / name) for name in masks.values()]
+
+
+def _complete(root: Path, found: Found) -> Pairs:
+    pairs: Pairs = []
+    for picture, mask in found:
+        if picture and mask:
+            pairs.append((picture, mask))
+            continue
+        other = "mask" if picture else "picture"
+        raise DetkitError(
+            f"There is no {other} for it.",
+            file=picture or mask,
+            remedy=f"add the {other}, remove the file, or name the pairs in a list.",
+        )
+    return pairs
+
+
+def _name_lists(root: Path) -> dict[str, Path]:
+    """Lists of names (not of pairs) by split, in splits/ or beside the folders."""
+    found: dict[str, Path] = {}
+    for folder in (root, root / "splits"):
+        for name in splits.names_in(folder):
+            if name.endswith(".txt") and (folder != root or name[:-4] in splits.WORDS):
+                found[name[:-4]] = folder / name
+    return found
+
+
+def _listed_names(root: Path) -> list[str]:
+    """Class names from classes.txt, if it is there."""
+    path = root / "classes.txt"
+    return splits.read_list(path) if path.is_file() else []
+
+
+def _labels(
+    groups: Mapping[str, Found],
+    values: Mapping[int, int] | None,
+    ignore: int | None,
+    count: int | None,
+) -> tuple[NDArray[np.int16], int, tuple[str, ...]]:
+    """(256,) label by value, the number of classes, and what to tell."""
+    told: tuple[str, ...] = ()
+    if values is None:
+        masks = [mask for group in groups.values() for _, mask in group if mask]
+        seen = _values(masks[:: len(masks) // LOOKED_AT + 1])
+        if seen == {0, IGNORE} and count in (None, 2) and ignore is None:
+            values, told = {0: 0, IGNORE: 1}, ("masks of 0 and 255: read as classes 0 and 1",)
+        else:
+            numbers = [number for number in range(IGNORE) if number != ignore]
+            highest = max(seen - {IGNORE, ignore}, default=0)
+            most = count or sum(number <= highest for number in numbers)
+            values = {number: label for label, number in enumerate(numbers[:most])}
+    allowed = np.full(256, -1, np.int16)
+    allowed[[IGNORE] if ignore is None else [IGNORE, ignore]] = IGNORE
+    for value, label in values.items():
+        allowed[int(value)] = label
+    return allowed, count or max(values.values()) + 1, told
+
+
+def _values(masks: Sequence[Path]) -> set[int]:
+    seen = np.zeros(256, bool)
+    for path in masks:
+        try:
+            seen[decoder.read_values(path)] = True
+        except DetkitError:  # a bad mask is told of where its image is checked
+            continue
+    return set(map(int, np.flatnonzero(seen)))
+
+
+def _below(root: Path, path: Path) -> str:
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)

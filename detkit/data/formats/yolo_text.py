@@ -1,0 +1,211 @@
+"""YOLO text: a line per object, `class x y width height`, as fractions of the image.
+
+Layouts: `images/train` + `labels/train`, `train/images` + `train/labels`, both in one folder, with
+or without splits; lists of image paths; and a `data.yaml` that says so. A line with more numbers is
+a polygon: `class x1 y1 x2 y2 …`. Names come from data.yaml, classes.txt or *.names, in their order.
+An image without a text file, or with an empty one, has no objects.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from detkit.data import checks, splits
+from detkit.data.formats import formats
+from detkit.data.formats.yolo_layout import (
+    described_by_yaml,
+    existing_splits,
+    label_file,
+    picture_folders,
+    pictures_of,
+)
+from detkit.data.records import Masks, Records, Strings, offsets_of
+from detkit.errors import DetkitError
+
+LOOKS_FOR = "text files of `class x y width height` beside pictures, such as labels/train/1.txt"
+__all__ = ["existing_splits", "read", "recognises"]
+NOT_LABELS = ("classes", "obj", "names", "readme", "license", "notes")  # stems of other text files
+
+
+@formats.register("yolo_text")
+def read(
+    root: Path,
+    split: str,
+    *,
+    task: str = "detect",
+    images: bool = True,
+    classes: Sequence[str] | None = None,
+    bad_boxes: str = "error",
+    bad_images: str = "error",
+) -> Records:
+    """Read one split.
+
+    Args:
+        root: the folder, or its data.yaml.
+        split: a folder's name, a list of image paths, or a key of data.yaml.
+        task: `segment_instances` keeps the polygons.
+        images: here always needed: fractions mean nothing without the size of the picture.
+        classes: the names by number; by default the names that lie with the data.
+        bad_boxes, bad_images: see `detkit.data.checks.finish`.
+    """
+    home = root if root.is_dir() else root.parent
+    files, how = pictures_of(home, split)
+    names, told = (list(map(str, classes)), ()) if classes else _names(home)
+    draft = _draft(home, files, names, task)
+    draft.source = f"YOLO text, {how}"
+    draft.notes = told
+    return checks.finish(draft, images=True, bad_boxes=bad_boxes, bad_images=bad_images)
+
+
+def recognises(root: Path, task: str = "detect") -> str | None:
+    """Why this is YOLO text: a text file of numbers beside a picture. None if there is none."""
+    if task == "segment_pixels":
+        return None
+    home = root if root.is_dir() else root.parent
+    for folder in picture_folders(home):
+        for name in splits.images_in(folder).values():
+            label = label_file(home, folder / name)
+            if label.is_file() and _is_labels(label):
+                return f"{label.relative_to(home)} holds lines of `class x y width height`"
+    return None
+
+
+def _names(home: Path) -> tuple[list[str], tuple[str, ...]]:
+    """Class names by number, and what to tell when there are none."""
+    if listed := described_by_yaml(home).get("names"):
+        if isinstance(listed, dict):
+            listed = [listed[number] for number in sorted(listed)]
+        return list(map(str, listed)), ()
+    for folder in splits.folders(home, depth=2):
+        for name in splits.names_in(folder):
+            if name == "classes.txt" or name.endswith(".names"):
+                lines = (folder / name).read_text(encoding="utf-8-sig").splitlines()
+                return [line.strip() for line in lines if line.strip()], ()
+    labels = [
+        folder / name
+        for folder in splits.folders(home)
+        for name in splits.names_in(folder)
+        if name.endswith(".txt") and _is_labels(folder / name)
+    ]
+    most = max((int(line.split()[0]) for f in labels for line in _lines(f)), default=-1)
+    told = "no data.yaml, classes.txt or *.names: the classes are called by their numbers"
+    return [str(number) for number in range(most + 1)], (told,)
+
+
+def _is_labels(path: Path) -> bool:
+    """Whether the first line is an integer and at least four numbers; an empty file may be."""
+    if path.stem.lower() in NOT_LABELS:
+        return False
+    fields = next(iter(_lines(path)), "0 0 0 0 0").split()
+    try:
+        return len([float(value) for value in fields]) >= 5 and fields[0].isdigit()
+    except ValueError:
+        return False
+
+
+def _lines(path: Path) -> list[str]:
+    text = path.read_bytes().decode("utf-8-sig", "replace")
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _draft(home: Path, files: Sequence[Path], names: Sequence[str], task: str) -> checks.Draft:
+    """All lines of a split, flat."""
+    labels = [label_file(home, file) for file in files]
+    if not any(label.is_file() for label in labels):
+        raise DetkitError(
+            "No picture of this split has a text file.",
+            file=home,
+            remedy="put labels in labels/ beside images/, or beside the pictures.",
+        )
+    boxes, classes, numbers = array("d"), array("q"), array("q")
+    points, corners, counts = array("d"), array("q"), []
+    for label in labels:
+        before = len(classes)
+        for number, values in _objects(label, names):
+            polygon = values if len(values) > 5 else []
+            if task == "segment_instances" and not polygon:
+                raise _bad(label, number, "the line is a box, not a polygon", "give its corners.")
+            classes.append(int(values[0]))
+            boxes.extend(_box(values[1:]))
+            numbers.append(number)
+            points.extend(polygon[1:])
+            corners.append(len(polygon) // 2)
+        counts.append(len(classes) - before)
+    _no_orphans(home, labels)
+    n = len(classes)
+    masks = Masks(
+        np.array(points, np.float64).reshape(-1, 2),
+        offsets_of(corners),
+        np.arange(n + 1),
+        Strings.of([""] * n),
+    )
+    return checks.Draft(
+        root=home,
+        source="YOLO text",
+        names=names,
+        category_ids=range(len(names)),
+        files=[str(f.relative_to(home) if f.is_relative_to(home) else f) for f in files],
+        image_ids=splits.ids_of(home, files),
+        annotation_files=[str(label) for label in labels],
+        counts=counts,
+        boxes=np.array(boxes, np.float64).reshape(-1, 4),
+        labels=np.array(classes, np.int64),
+        numbers=np.array(numbers, np.int64),
+        unit="line",
+        relative=True,
+        instances=masks if task == "segment_instances" else None,
+    )
+
+
+def _objects(label: Path, names: Sequence[str]) -> list[tuple[int, list[float]]]:
+    """(line number, its numbers) of each object in a text file; none if there is no file."""
+    found = []
+    text = label.read_bytes().decode("utf-8-sig", "replace") if label.is_file() else ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            values = [float(value) for value in line.split()]
+        except ValueError:
+            raise _bad(label, number, f"{line.strip()!r} is not all numbers") from None
+        if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
+            wanted = "class x y width height, or a class and at least three corners"
+            raise _bad(label, number, f"it has {len(values)} numbers, not {wanted}")
+        if values[0] not in range(len(names)):
+            known = f"the {len(names)} classes are 0 … {len(names) - 1}"
+            remedy = "correct the line, or the list of names (data.yaml, dataset.classes)."
+            raise _bad(label, number, f"its class is {values[0]:g}; {known}", remedy)
+        found.append((number, values))
+    return found
+
+
+def _box(values: Sequence[float]) -> tuple[float, float, float, float]:
+    """Centre and size, or a polygon, → corners, still in fractions."""
+    if len(values) == 4:
+        x, y, w, h = values
+        return x - w / 2, y - h / 2, x + w / 2, y + h / 2
+    return min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
+
+
+def _no_orphans(home: Path, labels: Sequence[Path]) -> None:
+    """Every text file of numbers beside those that were read has a picture, of whatever split."""
+    folders = [f / name for f in picture_folders(home) for name in splits.images_in(f).values()]
+    owned = {label_file(home, picture) for picture in folders} | set(labels)
+    for folder in sorted({label.parent for label in labels if label.is_file()}):
+        for name in splits.names_in(folder):
+            if name.endswith(".txt") and folder / name not in owned and _is_labels(folder / name):
+                raise DetkitError(
+                    "There is no picture for this text file.",
+                    file=folder / name,
+                    remedy="add the picture, or remove the file.",
+                )
+
+
+def _bad(
+    label: Path, number: int, problem: str, remedy: str = "correct or remove the line."
+) -> DetkitError:
+    return DetkitError(f"{problem}.", file=label, record=f"line {number}", remedy=remedy)

@@ -1,0 +1,113 @@
+"""`open_dataset`: from the settings of the group `dataset` to the Records of one split."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from detkit.data import splits
+from detkit.data.formats import beside, formats
+from detkit.data.records import Records
+from detkit.errors import DetkitError, unknown
+
+
+def open_dataset(
+    settings: Mapping[str, Any], split: str, *, task: str = "detect", images: bool = True
+) -> Records:
+    """Read one split of a data set.
+
+    Args:
+        settings: `name` (a format, or `auto`: the folder says which), `root`, and the format's own.
+            `train_split` and `val_split` are for `split_name`, and not looked at.
+        split: what the format calls a split.
+        task: the model's task; it decides what is read (boxes, masks, or the class of each pixel).
+        images: whether the pictures must be there (not, where results are scored).
+    Returns:
+        the Records; `source` says what was read and how it was recognised.
+    Raises:
+        DetkitError: no such folder or split, not one format that fits, or a fault in the data.
+    """
+    name, reason, arguments = _chosen(settings, task)
+    accepted = inspect.signature(formats[name]).parameters
+    context = {"task": task, "images": images, "root": None}
+    arguments = {k: v for k, v in context.items() if k in accepted} | arguments
+    if strange := [key for key in arguments if key not in accepted]:
+        raise unknown(f"setting of dataset={name}", strange[0], accepted)
+    records = formats[name](split=split, **arguments)
+    how = f"{records.source} (recognised: {reason})" if reason else records.source
+    return replace(records, source=how)
+
+
+def split_name(settings: Mapping[str, Any], which: str, task: str = "detect") -> str:
+    """The split that `train` or `val` stands for: the setting, else what the data set has.
+
+    Without a setting `val` is `val` (or `valid`), else `test`.
+    """
+    if named := settings.get(f"{which}_split"):
+        return str(named)
+    name, _, arguments = _chosen(settings, task)
+    existing_splits = beside(name, "existing_splits")
+    if existing_splits is None:
+        return which
+    existing = existing_splits(arguments["root"], task)
+    return next((s for w in (which, "test") if (s := splits.find(w, existing))), which)
+
+
+def _chosen(settings: Mapping[str, Any], task: str) -> tuple[str, str, dict[str, Any]]:
+    """The format, why it was chosen (empty if it was named), and its arguments."""
+    left_out = ("name", "train_split", "val_split")
+    arguments = {k: v for k, v in settings.items() if k not in left_out and v is not None}
+    name = str(settings.get("name") or "auto")
+    if name == "auto" or beside(name, "recognises"):  # drawn data have no folder
+        arguments["root"] = _root(arguments)
+    if name != "auto":
+        return name, "", arguments
+    return *recognise(arguments["root"], task), arguments
+
+
+def _root(arguments: Mapping[str, Any]) -> Path:
+    given = arguments.get("root") or arguments.get("annotations")
+    if not given:
+        raise DetkitError("The data set has no root.", remedy="set dataset.root to its folder.")
+    root = Path(given).expanduser()
+    if not root.exists():
+        raise DetkitError("There is no such folder.", file=root, remedy="correct dataset.root.")
+    if root.is_dir() and not any(root.iterdir()):
+        raise DetkitError("The folder is empty.", file=root, remedy="correct dataset.root.")
+    return root
+
+
+def recognise(root: Path, task: str = "detect") -> tuple[str, str]:
+    """The format of a folder, and why.
+
+    Raises:
+        DetkitError: none fits, or more than one does.
+    """
+    asked = {name: ask for name in formats.names() if (ask := beside(name, "recognises"))}
+    reasons, faults = {}, {}
+    for name, ask in asked.items():
+        try:
+            if reason := ask(root, task):
+                reasons[name] = reason
+        except DetkitError as fault:  # not readable as this format, perhaps as another
+            faults[name] = f" (but {fault.problem})"
+    if len(reasons) == 1:
+        return next(iter(reasons.items()))
+    if reasons:
+        seen = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise DetkitError(
+            f"This could be more than one format ({seen}).",
+            file=root,
+            remedy=f"choose with dataset={next(iter(reasons))} (dataset={', '.join(reasons)}).",
+        )
+    looked = "".join(
+        f"\n    {name}: {beside(name, 'LOOKS_FOR')}{faults.get(name, '')}" for name in asked
+    )
+    raise DetkitError(
+        f"No data set for this task ({task}) was recognised here. Looked for:{looked}",
+        file=root,
+        remedy="set dataset.root to the data set's own folder, or name its format (dataset=…).",
+    )
