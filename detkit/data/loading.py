@@ -188,7 +188,8 @@ def evaluation_batches(
 ) -> Batches:
     """Each image once over all ranks, in order: this rank's are `rank`, `rank + world`, …"""
     mine = range(rank, len(dataset), world)
-    keys = [[(0, i) for i in mine[at : at + batch_size]] for at in range(0, len(mine), batch_size)]
+    starts = range(0, len(mine), batch_size)
+    keys: list[list[Key]] = [[(0, i) for i in mine[at : at + batch_size]] for at in starts]
     return Batches(dataset.__getitem__, collate, keys, workers, pin_memory)
 
 

@@ -1,0 +1,228 @@
+"""Boxes, masks, class maps and contact sheets on (H, W, 3) uint8 RGB pictures.
+
+Nothing here changes its input. Sizes follow the picture's, so that a thumbnail and a 4K frame look
+alike; a class has the same colour in every picture.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from detkit.errors import DetkitError
+
+IGNORE = 255  # as in structures, which is above this room
+MASK_OPACITY = 0.4
+CLASS_OPACITY = 0.5
+GAP = 4  # pixels between the pictures of a contact sheet
+
+
+class Objects(Protocol):
+    """What is drawn of `Detections`: tensors on any device, as described there."""
+
+    boxes: Any
+    scores: Any
+    labels: Any
+    names: tuple[str, ...]
+    masks: Any
+
+
+@lru_cache(maxsize=1024)
+def colour(label: int) -> tuple[int, int, int]:
+    """RGB of a class: hues a golden section apart, so that neighbours are far from each other."""
+    hue = (0.97 + label * 0.618034) % 1 * 360
+    saturation = (0.85, 0.6, 1.0)[label // 6 % 3]
+    value = (0.95, 0.75, 1.0)[label // 18 % 3]
+    pixel = np.array([[[hue, saturation, value]]], np.float32)
+    red, green, blue = (cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0] * 255).round().tolist()
+    return int(red), int(green), int(blue)
+
+
+def draw_boxes(image: np.ndarray, objects: Objects) -> np.ndarray:
+    """A copy of the picture with boxes, class names and scores on it, masks below them.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        objects: boxes (N, 4) xyxy in its pixels, scores and labels (N,), names of the classes
+            (their numbers are written where it is empty), masks (N, H, W) bool or None.
+    """
+    picture = _copy(image)
+    order = np.argsort(_array(objects.scores), kind="stable")  # the best one comes out on top
+    boxes, scores = _array(objects.boxes)[order], _array(objects.scores)[order]
+    labels = _array(objects.labels)[order].tolist()
+    if objects.masks is not None:
+        for label, mask in zip(labels, _array(objects.masks)[order], strict=True):
+            shown = mask.astype(bool)
+            tinted = picture[shown] * (1 - MASK_OPACITY) + np.array(colour(label)) * MASK_OPACITY
+            picture[shown] = tinted.round()
+    side = float(np.sqrt(picture.shape[0] * picture.shape[1]))
+    line = max(1, round(side / 320))
+    corners = _corners(boxes, picture, line)
+    for label, (x0, y0, x1, y1) in zip(labels, corners, strict=True):
+        cv2.rectangle(picture, (x0, y0), (x1, y1), colour(label), line)
+    for label, score, (x0, y0, _, _) in zip(labels, scores.tolist(), corners, strict=True):
+        name = objects.names[label] if objects.names else str(label)
+        _label(picture, f"{name} {score:.2f}", x0 - line // 2, y0, label, _font_size(side))
+    return picture
+
+
+def draw_pixels(image: np.ndarray, labels: np.ndarray, names: Sequence[str] = ()) -> np.ndarray:
+    """A copy of the picture with the classes laid over it in colour, and which colour is which.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        labels: (H, W) uint8; 255 and a class called "background" stay clear.
+        names: of the classes.
+    """
+    picture, labels = _copy(image), np.ascontiguousarray(labels, np.uint8)
+    clear = [IGNORE, *(label for label, name in enumerate(names) if name == "background")]
+    shown = np.ones(256, np.uint8)
+    shown[clear] = 0
+    colours = np.array([colour(label) for label in range(256)], np.uint8)
+    overlay = cv2.applyColorMap(labels, colours.reshape(256, 1, 3))
+    mixed = cv2.addWeighted(picture, 1 - CLASS_OPACITY, overlay, CLASS_OPACITY, 0)
+    cv2.copyTo(mixed, cv2.LUT(labels, shown), picture)
+    counts = np.bincount(labels.ravel(), minlength=256)
+    counts[clear] = 0
+    size = _font_size(float(np.sqrt(labels.size)))
+    top = 0
+    for label in np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)].tolist():
+        name = names[label] if label < len(names) else str(label)
+        top = _label(picture, name, 0, top, label, size, below=True)
+        if top + size > picture.shape[0]:
+            break
+    return picture
+
+
+def contact_sheet(
+    pictures: Sequence[np.ndarray], columns: int = 4, width: int = 1600
+) -> np.ndarray:
+    """Pictures of any size side by side, row by row, each as wide as its column.
+
+    Args:
+        pictures: at least one (H, W, 3) uint8 RGB.
+        width: pixels of the sheet.
+    """
+    columns = max(1, min(columns, len(pictures)))
+    cell = (width - GAP * (columns + 1)) // columns
+    rows = []
+    for first in range(0, len(pictures), columns):
+        row = [_fit(picture, cell) for picture in pictures[first : first + columns]]
+        height = max(picture.shape[0] for picture in row)
+        strip = np.full((height + GAP, width, 3), 255, np.uint8)
+        for place, picture in enumerate(row):
+            left = GAP + place * (cell + GAP)
+            strip[GAP : GAP + picture.shape[0], left : left + cell] = picture
+        rows.append(strip)
+    return np.concatenate([*rows, np.full((GAP, width, 3), 255, np.uint8)])
+
+
+def save_image(path: str | Path, picture: np.ndarray) -> Path:
+    """Write an RGB picture, or an (H, W) uint8 map as it is, by its suffix; all of it or nothing.
+
+    Raises:
+        DetkitError: an unknown suffix, or a place that cannot be written to.
+    """
+    path = Path(path)
+    coded = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix.lower() in (".jpg", ".jpeg") else []
+    try:
+        _, data = cv2.imencode(path.suffix, coded, quality)
+    except cv2.error as error:
+        raise DetkitError(
+            f"No image format is called {path.suffix!r}.", file=path, remedy="use .jpg or .png."
+        ) from error
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data.tobytes())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise DetkitError(
+            f"The picture cannot be written: {error.strerror}.",
+            file=path,
+            remedy="check that the folder exists, is yours to write to and has room.",
+        ) from error
+    return path
+
+
+def _array(tensor: Any) -> np.ndarray:
+    return np.asarray(tensor.detach().cpu() if hasattr(tensor, "detach") else tensor)
+
+
+def _copy(image: np.ndarray) -> np.ndarray:
+    if image.dtype != np.uint8:  # of a 16-bit file: float in 0 … 1
+        return (image * 255).round().clip(0, 255).astype(np.uint8)
+    return np.array(image, order="C")
+
+
+def _corners(boxes: np.ndarray, picture: np.ndarray, line: int) -> list[list[int]]:
+    """Pixels for cv2.rectangle: the box's first and last, far enough in that the line is whole."""
+    height, width = picture.shape[:2]
+    low, high = line // 2, np.array([width, height, width, height]) - 1 - (line - 1) // 2
+    pixels = np.nan_to_num(boxes.reshape(-1, 4)).astype(np.float64) - [0, 0, 1, 1]
+    return np.clip(pixels.round(), low, np.maximum(high, low)).astype(int).tolist()
+
+
+def _font_size(side: float) -> int:
+    return max(10, round(side / 45))
+
+
+def _label(
+    picture: np.ndarray, text: str, x: int, y: int, label: int, size: int, below: bool = False
+) -> int:
+    """Text on a strip in the colour of its class, on top of (x, y) or below; returns its end.
+
+    It is moved to stay inside the picture; what is longer than the picture is cut.
+    """
+    width, height, descent = _extent(text, size)
+    top = y if below or y < height else y - height
+    left = max(0, min(x, picture.shape[1] - width))
+    strip = picture[top : top + height, left : left + width]
+    back = colour(label)
+    strip[...] = back
+    brightness = 0.299 * back[0] + 0.587 * back[1] + 0.114 * back[2]
+    ink = (0, 0, 0) if brightness > 140 else (255, 255, 255)
+    canvas = np.ascontiguousarray(strip)
+    _write(canvas, text, (size // 4, height - descent), ink, size)
+    strip[...] = canvas
+    return top + height
+
+
+@lru_cache(maxsize=4096)
+def _extent(text: str, size: int) -> tuple[int, int, int]:
+    """Width and height of the strip that a text needs, and its base line's height in it."""
+    if hasattr(cv2, "FontFace"):
+        width = cv2.getTextSize((0, 0), text, (0, 0), _face(), size)[2]
+    else:
+        width = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size / 26, 1)[0][0]
+    return width + size // 2, size + size // 3, size // 3
+
+
+@lru_cache(maxsize=1)
+def _face() -> Any:
+    return cv2.FontFace("uni")  # OpenCV 5 brings the letters of most scripts with it
+
+
+def _write(
+    canvas: np.ndarray, text: str, at: tuple[int, int], ink: tuple[int, int, int], size: int
+) -> None:
+    if hasattr(cv2, "FontFace"):
+        cv2.putText(canvas, text, at, ink, _face(), size)
+    else:  # OpenCV 4, which shows ? for what is not ASCII
+        cv2.putText(
+            canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, size / 26, ink, 1, lineType=cv2.LINE_AA
+        )
+
+
+def _fit(picture: np.ndarray, width: int) -> np.ndarray:
+    height = max(1, round(picture.shape[0] * width / picture.shape[1]))
+    how = cv2.INTER_AREA if width < picture.shape[1] else cv2.INTER_CUBIC
+    return cv2.resize(picture, (width, height), interpolation=how)
