@@ -84,10 +84,16 @@ def accumulate(
     records: Records, results: Results, masks: bool, package: str
 ) -> dict[str, np.ndarray]:
     """COCO's precision (10, 101, K, 4, 3) and recall (10, K, 4, 3), −1 where no object counts."""
+    ids = _image_ids(records)
+    sizes = zip(ids.tolist(), records.sizes.tolist(), strict=True)
+    frame = {
+        "images": [{"id": i, "height": h, "width": w, "file_name": ""} for i, (h, w) in sizes],
+        "categories": [{"id": k, "name": name} for k, name in enumerate(records.names)],
+    }
     with contextlib.redirect_stdout(io.StringIO()):
         truth, found = (
-            _indexed(package, {**_frame(records), "annotations": annotations})
-            for annotations in (_objects(records, masks), _detections(results, masks))
+            _indexed(package, {**frame, "annotations": annotations})
+            for annotations in (_objects(records, ids, masks), _detections(results, ids, masks))
         )
         module = importlib.import_module(
             "hotcoco" if package == "hotcoco" else f"{package}.cocoeval"
@@ -108,20 +114,18 @@ def _indexed(package: str, dataset: dict[str, Any]) -> Any:
     return made
 
 
-def _frame(records: Records) -> dict[str, Any]:
-    sizes = records.sizes.tolist()
-    return {
-        "images": [
-            {"id": i, "height": h, "width": w, "file_name": ""} for i, (h, w) in enumerate(sizes)
-        ],
-        "categories": [{"id": k, "name": name} for k, name in enumerate(records.names)],
-    }
+def _image_ids(records: Records) -> np.ndarray:
+    """(I,) integers in the order of the data's ids: COCO settles ties of scores by that order."""
+    order = sorted(range(len(records)), key=records.image_id)
+    ids = np.empty(len(records), np.int64)
+    ids[order] = np.arange(len(records))
+    return ids
 
 
-def _objects(records: Records, masks: bool) -> list[dict[str, Any]]:
+def _objects(records: Records, ids: np.ndarray, masks: bool) -> list[dict[str, Any]]:
     images = np.repeat(np.arange(len(records)), np.diff(records.offsets))
     return _annotations(
-        images,
+        ids[images],
         records.labels,
         records.boxes.astype(np.float64),
         records.areas,
@@ -137,15 +141,16 @@ def _object_masks(records: Records, images: np.ndarray) -> Sequence[dict[str, An
     return [records.instances.rle(n, *sizes[i]) for n, i in enumerate(images.tolist())]
 
 
-def _detections(results: Results, masks: bool) -> list[dict[str, Any]]:
+def _detections(results: Results, ids: np.ndarray, masks: bool) -> list[dict[str, Any]]:
     sides = results.boxes[:, 2:] - results.boxes[:, :2]
     areas = sides.prod(1)
     if masks:  # a mask's size is its own area, not its box's (pycocotools takes the box's if both)
         from pycocotools import mask
 
-        areas = mask.area(list(results.masks or [])).astype(np.float64)
+        # one by one: pycocotools 2.0.11 fails on lists of more than 255
+        areas = np.array([mask.area(rle) for rle in results.masks or ()], np.float64)
     return _annotations(
-        results.images,
+        ids[results.images],
         results.labels,
         results.boxes,
         areas,

@@ -84,8 +84,8 @@ def _boxes_or_classes(records: Records, results: Results) -> str:
         )
     return (
         f"Images and classes meet, but {_percent(as_it_is)} of the best {len(best)} detections lie "
-        "on an object, in no other box format or scale either: the detector has not learned, or the "
-        "image ids name other pictures than in the ground truth."
+        "on an object, and not more in another box format or scale: the detector has not learned, "
+        "or the image ids name other pictures than in the ground truth."
     )
 
 

@@ -28,9 +28,11 @@ class Evaluator(Protocol):
 
     Attributes:
         headline: the key of the figure by which checkpoints are compared, more is better.
+        records: the ground truth.
     """
 
     headline: ClassVar[str]
+    records: Records
 
     def __init__(self, records: Records) -> None: ...
 
@@ -51,12 +53,17 @@ class Evaluator(Protocol):
 
 
 class DetectionEvaluator:
-    """COCO's figures and both VOC metrics of boxes."""
+    """COCO's figures and both VOC metrics of boxes.
+
+    Args:
+        given: detections of all images, from a file; then nothing is added.
+    """
 
     headline: ClassVar[str] = "voc/mAP"
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, given: Results | None = None) -> None:
         self.records = records
+        self._given = given
         self._parts: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def add(self, frames: Sequence[Frame], predictions: Sequence[Prediction]) -> None:
@@ -74,8 +81,8 @@ class DetectionEvaluator:
 
     def results(self) -> Results:
         """All detections, in the order of the images."""
-        if not self._parts:
-            return Results.empty()
+        if self._given is not None or not self._parts:
+            return self._given or Results.empty()
         order = sorted(self._parts)
         boxes, scores, labels = map(
             np.concatenate, zip(*(self._parts[i] for i in order), strict=True)
@@ -168,6 +175,9 @@ def detection_figures(records: Records, results: Results) -> Figures:
         "detections_of_unknown_images": results.unknown_images.total(),
         "detections_of_unknown_classes": results.unknown_classes.total(),
         "classes_without_objects": [name for name, number, _ in counts if not number],
+        "classes_without_detections": [
+            name for k, name in enumerate(records.names) if not (results.labels == k).any()
+        ],
         "classes_only_difficult": [name for name, number, n in counts if number and not n],
     }
 
@@ -209,6 +219,10 @@ def detection_table(records: Records, result: Figures) -> str:
         lines.append(f"Only difficult objects, so not in the means of voc/: {', '.join(only)}.")
     if result["crowd"]:
         lines.append(f"{result['crowd']:,} crowd regions: ignored by all.")
+    silent = set(result["classes_without_detections"]) - set(result["classes_without_objects"])
+    if silent and result["detections"]:
+        never = ", ".join(name for name in records.names if name in silent)
+        lines.append(f"Never detected: {never}.")
     for what in ("images", "classes"):
         if number := result[f"detections_of_unknown_{what}"]:
             lines.append(f"{number:,} detections of {what} that the data lack were left out.")

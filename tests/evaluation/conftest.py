@@ -26,7 +26,7 @@ def _records(
         names=tuple(names),
         category_ids=np.arange(1, len(names) + 1),
         source="a test",
-        root=Path("."),
+        root=Path(),
         files=Strings.of(f"{name}.jpg" for name in ids),
         image_ids=Strings.of(ids),
         integer_ids=integer_ids,

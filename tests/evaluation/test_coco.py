@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from detkit.evaluation.coco import FIGURES, coco
-from detkit.evaluation.results import Results, write_coco
+from detkit.evaluation.files import write_coco
+from detkit.evaluation.results import Results
 
 with_hotcoco = pytest.mark.skipif(
     importlib.util.find_spec("hotcoco") is None, reason="hotcoco is not installed (optional)"
@@ -73,7 +74,8 @@ def test_random_cases_equal_pycocotools_from_files(random_case, tmp_path, packag
 def test_no_detections_are_zero_and_absent_classes_are_none(make_records, make_results):
     result = coco(make_records([[(0, 0, 0, 10, 10)], []]), make_results())
     assert result["coco/AP"] == result["coco/AP50/cat"] == result["coco/AR100"] == 0.0
-    assert result["coco/AP/dog"] is None and result["coco/APl"] is None
+    assert result["coco/AP/dog"] is None
+    assert result["coco/APl"] is None
     assert coco(make_records([[]]), Results.empty())["coco/AP"] is None
 
 

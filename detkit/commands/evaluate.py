@@ -1,0 +1,223 @@
+"""`detkit evaluate`: measures a checkpoint, or anyone's predictions, on a data set."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from detkit import checkpoint
+from detkit.data.loading import Dataset, evaluation_batches
+from detkit.data.open import open_dataset, split_name
+from detkit.data.records import Records
+from detkit.data.transforms import Transform
+from detkit.data.transforms import build as build_transform
+from detkit.errors import DetkitError
+from detkit.evaluation import files
+from detkit.evaluation.diagnosis import diagnose
+from detkit.evaluation.evaluate import (
+    DetectionEvaluator,
+    Evaluator,
+    Figures,
+    evaluators,
+)
+from detkit.inference.run import predictions, prepare
+from detkit.models.model import Model
+from detkit.ops.precision import resolve
+from detkit.structures import Detections, Prediction
+from detkit.training import distributed
+from detkit.training.distributed import World
+
+
+def evaluate(settings: Any) -> Figures:
+    """Prints a table, writes `results.json`, and what a checkpoint found as `predictions.json`.
+
+    Args:
+        settings: `EvaluateSettings`, see conf/evaluate.yaml.
+    Returns:
+        What `results.json` holds: figures as fractions of 1, null where nothing could be measured.
+    Raises:
+        DetkitError: no checkpoint or predictions, data that cannot be read, or other classes.
+    """
+    if (settings.checkpoint is None) == (settings.predictions is None):
+        raise DetkitError(
+            "There are two things to evaluate."
+            if settings.checkpoint
+            else "There is nothing to evaluate.",
+            remedy="give checkpoint=PATH or predictions=PATH, one of them.",
+        )
+    world = distributed.start(settings.device)
+    return (_predictions if settings.checkpoint is None else _checkpoint)(settings, world)
+
+
+def _predictions(settings: Any, world: World) -> Figures:
+    """Scores a file of predictions; nothing is known of the model."""
+    path = Path(settings.predictions).expanduser()
+    if settings.dataset is None:
+        raise DetkitError("There is no ground truth.", remedy="set dataset.root to the data set.")
+    split = settings.split or split_name(settings.dataset, "val", "detect")
+    records = open_dataset(settings.dataset, split, images=False)
+    beside = path if path.is_dir() else path.parent
+    output = Path(settings.output).expanduser() if settings.output else beside / "evaluation"
+    if path.resolve() == (output / "results.json").resolve():
+        raise DetkitError(
+            "The results would be written over the predictions.",
+            file=path,
+            remedy="choose another folder with output=DIR.",
+        )
+    results = files.read(path, records)
+    _say(
+        world,
+        f"evaluating {len(results):,} detections of {path} on {_data(records, split)} → {output}",
+    )
+    return _finish(DetectionEvaluator(records, results), world, output, split)
+
+
+def _checkpoint(settings: Any, world: World) -> Figures:
+    """Runs a model over the data and scores what it finds."""
+    model, meta = checkpoint.load_model(settings.checkpoint, world.device)
+    config = meta["config"]
+    dataset = settings.dataset or config["dataset"]
+    split = settings.split or split_name(dataset, "val", model.task)
+    records = open_dataset(dataset, split, task=model.task)
+    output = _output(settings, split)
+    precision = str(resolve(settings.precision, world.device)).removeprefix("torch.")
+    _say(
+        world,
+        f"evaluating {config['model']['name']} ({config['backbone']['name']}, "
+        f"{settings.checkpoint}) on {_data(records, split)}, "
+        f"{world.device} in {precision} → {output}",
+    )
+    evaluator = measure(
+        prepare(model, world.device, settings.precision),
+        records,
+        build_transform(config["transforms"], train=False),
+        names=meta["names"],
+        world=world,
+        precision=settings.precision,
+        batch_size=settings.batch_size,
+        workers=settings.workers,
+    )
+    if world.main and isinstance(evaluator, DetectionEvaluator):
+        files.write_coco(evaluator.results(), records, output / "predictions.json")
+    return _finish(evaluator, world, output, split)
+
+
+def measure(
+    model: Model,
+    records: Records,
+    transform: Transform,
+    *,
+    names: Sequence[str],
+    world: World,
+    precision: str = "auto",
+    batch_size: int = 1,
+    workers: int = 0,
+) -> Evaluator:
+    """The evaluator of the model's task, having seen each image of the records once.
+
+    Args:
+        model: on `world.device`, the same in every process.
+        transform: that of inference, from the checkpoint.
+        names: the model's classes, brought to those of the records.
+        world: each process takes its share of the images, and all get the whole result.
+        batch_size: images at once in this process.
+    Raises:
+        DetkitError: classes that the other side lacks.
+    """
+    label_of = match_classes(names, records.names, model.task)
+    dataset = Dataset(records, transform, needs=frozenset())
+    batches = evaluation_batches(
+        dataset, batch_size=batch_size, workers=workers, rank=world.rank, world=world.size
+    )
+    evaluator = evaluators[model.task](records)
+    found = predictions(model, batches, device=world.device, precision=precision, names=names)
+    quiet = None if world.main else True
+    training = model.training
+    model.eval()
+    for frames, predicted in tqdm(
+        found, total=len(batches), unit="batch", disable=quiet, leave=False
+    ):
+        evaluator.add(frames, [relabelled(p, label_of, records.names) for p in predicted])
+    model.train(training)
+    evaluator.merge(distributed.gather(evaluator.state(), world))
+    return evaluator
+
+
+def match_classes(theirs: Sequence[str], ours: Sequence[str], task: str) -> torch.Tensor:
+    """Label in the data of each class of a model, by name; −1 for one that the data lack.
+
+    A detector may know classes more or fewer than the data; a class for each pixel leaves no such
+    choice, so there both have to have the same, in any order.
+
+    Raises:
+        DetkitError: neither side has all the other's classes.
+    """
+    given, wanted = set(theirs), set(ours)
+    if not (given == wanted or (task == "detect" and (given < wanted or wanted < given))):
+        raise DetkitError(
+            f"The class lists do not match. The model has {', '.join(theirs)}; "
+            f"the data have {', '.join(ours)}.",
+            remedy="evaluate on data with the model's class names, rename the data's classes, or"
+            " train from this checkpoint with weights=.",
+        )
+    label = {name: k for k, name in enumerate(ours)}
+    return torch.tensor([label.get(name, -1) for name in theirs])
+
+
+def relabelled(prediction: Prediction, label_of: torch.Tensor, names: Sequence[str]) -> Prediction:
+    """The same with the labels of the data; without the classes that the data lack."""
+    if isinstance(prediction, Detections):
+        labels = label_of[prediction.labels]
+        known = replace(prediction, labels=labels, names=tuple(names))
+        return known[labels >= 0]
+    return replace(prediction, logits=prediction.logits[label_of.argsort()], names=tuple(names))
+
+
+def _data(records: Records, split: str) -> str:
+    return f"{len(records):,} images of {split} ({records.source})"
+
+
+def _output(settings: Any, split: str) -> Path:
+    """Where the results go: `output`, else `evaluation/SPLIT` in the run folder."""
+    if settings.output:
+        return Path(settings.output).expanduser()
+    folder = checkpoint.find(settings.checkpoint).parent
+    run = folder.parent if folder.name in ("best", "last") else folder
+    return run / "evaluation" / re.sub(r"[^\w.+-]+", "_", split).strip("_")
+
+
+def _say(world: World, text: str) -> None:
+    if world.main:
+        print(text, flush=True)
+
+
+def _finish(evaluator: Evaluator, world: World, output: Path, split: str) -> Figures:
+    """Writes and tells the result, and why it is next to nothing if it is."""
+    records, figures, why = evaluator.records, evaluator.result(), None
+    if isinstance(evaluator, DetectionEvaluator):
+        why = diagnose(records, evaluator.results(), figures["coco/AP50"])
+    figures |= {"split": split, "data": records.source, "diagnosis": why}
+    if world.main:
+        file = output / "results.json"
+        files.write_text(file, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+        for note in records.notes:
+            print(f"note: {note}")
+        print(f"\n{evaluator.table(figures)}\n")
+        if why:
+            print(why)
+        print(f"done: {_headline(figures, evaluator.headline)} on {split}.  See {file}", flush=True)
+    return figures
+
+
+def _headline(figures: Figures, headline: str) -> str:
+    keys = {"voc/mAP": " (area)", "coco/AP50": "", "coco/AP": ""}
+    shown = keys if headline in keys else {headline: ""}
+    values = ((key, figures[key], more) for key, more in shown.items())
+    return ", ".join(f"{k} {'–' if v is None else format(v, '.3f')}{more}" for k, v, more in values)
