@@ -1,4 +1,4 @@
-"""The command line before Hydra sees it: file names are quoted, what goes without saying is added."""
+"""The command line before Hydra sees it: file names are quoted."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from detkit.errors import DetkitError
 
 # Settings whose value is a file's or a list's name, by the last part of their key.
-PATHS = frozenset(
-    "source root checkpoint resume weights predictions output run_dir report annotations "
-    "split train_split val_split".split()
-)
+PATHS = {
+    *("source", "root", "checkpoint", "resume", "weights", "predictions", "output", "run_dir"),
+    *("report", "annotations", "split", "train_split", "val_split"),
+}
 _ARGUMENT = re.compile(r"\+{0,2}(?P<key>[\w./@]+)=(?P<value>.*)", re.DOTALL)
 
 

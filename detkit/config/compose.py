@@ -1,7 +1,7 @@
 """Hydra, kept in one room: from the command line to typed settings, and Hydra's own ways to run.
 
-Hydra's compose API answers the ordinary call, so no folder of Hydra's appears; an argument list with a
-flag of Hydra's (`--cfg job`, `--multirun`, …) or a setting of Hydra's goes through Hydra's main.
+Hydra's compose API answers the ordinary call, so no folder of Hydra's appears; arguments with a
+flag (`--cfg job`, `--multirun`, …) or a setting of Hydra's go through Hydra's main.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -62,8 +62,8 @@ def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
     """The name of the primary config and the overrides, once every choice is known to Hydra."""
     overrides = [arguments.quoted(argument) for argument in argv]
     for override in parsed(verb, overrides):
-        if override.key_or_group == "plugins":
-            groups.import_plugins(override.value())
+        if override.key_or_group == "plugins" and isinstance(modules := override.value(), list):
+            groups.import_plugins(modules)
     _store_choices({"train": groups.GROUPS, "evaluate": ("dataset",)}.get(verb, ()))
     given = arguments.given(argv)
     if verb == "train" and given.get("resume", "null") != "null":
@@ -130,8 +130,7 @@ def _store_choices(names: Sequence[str]) -> None:
 
 
 def _settings(verb: str, config: DictConfig) -> Any:
-    values = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(values, dict)
+    values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     groups.import_plugins(values.get("plugins") or [])
     return typed(verb, values)
 

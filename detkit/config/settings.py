@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, get_type_hints
 
@@ -118,7 +119,7 @@ def _dataclass(cls: type, values: Mapping[str, Any], prefix: str, verb: str) -> 
     for field in fields(cls):
         key, hint = prefix + field.name, hints[field.name]
         if field.name not in values:
-            raise DetkitError(f"{key} has no value.", remedy=f"write {key}=… .")
+            raise _absent(key)
         value = values[field.name]
         if is_dataclass(hint):
             checked[field.name] = _dataclass(hint, value, f"{key}.", verb)  # type: ignore[arg-type]
@@ -147,14 +148,15 @@ def known(keys: Iterable[str], names: Iterable[str], prefix: str, verb: str) -> 
 
 
 def _value(key: str, value: Any, hint: Any) -> Any:
-    if isinstance(value, str) and (text := _text_or_none(hint, value)) is not None:
-        return text
+    adapter = pydantic.TypeAdapter(hint)
     try:  # as JSON, whose types are those of YAML: 1 is a float, [1, 2] a tuple, true no integer
-        return pydantic.TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+        return adapter.validate_json(json.dumps(value), strict=True)
     except pydantic.ValidationError as error:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            if (text := _text_or_none(hint, str(value))) is not None:
-                return text
+        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+            with suppress(pydantic.ValidationError):  # 2012 is a text where one belongs; so is
+                return adapter.validate_python(str(value), strict=True)  # what JSON cannot say
+        if value is None:
+            raise _absent(key) from None
         what = "; ".join(dict.fromkeys(e["msg"] for e in error.errors()))
         where = "".join(f"[{part}]" for part in error.errors()[0]["loc"] if isinstance(part, int))
         raise DetkitError(
@@ -163,14 +165,11 @@ def _value(key: str, value: Any, hint: Any) -> Any:
         ) from None
 
 
-def _text_or_none(hint: Any, value: str) -> str | None:
-    """The text if the hint allows one (also for a number where a text belongs: a class called 7)."""
-    try:
-        return pydantic.TypeAdapter(hint).validate_python(value, strict=True)
-    except pydantic.ValidationError:
-        return None
-
-
 def type_name(hint: Any) -> str:
     """An annotation as a person writes it."""
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+    text = hint.__name__ if isinstance(hint, type) else str(hint)
+    return text.replace("typing.", "").replace("collections.abc.", "")
+
+
+def _absent(key: str) -> DetkitError:
+    return DetkitError(f"{key} is not given.", remedy=f"add {key}=… to the command.")
