@@ -123,9 +123,9 @@ def _levels(
         return [n for n in exist if not tail or int(n) <= 4]
     asked = {str(n) for n in ([levels] if isinstance(levels, (str, int)) else levels)}
     missing = sorted(asked.difference(exist))
-    if missing and (strict or len(missing) == len(asked)):
+    if len(missing) == len(asked) or (missing and strict):
         raise DetkitError(
-            f"{name} has no level {', '.join(missing)}.",
+            f"{name} has no level {', '.join(missing)}." if asked else "No level is asked for.",
             remedy=f"choose among {', '.join(exist)} (level n has stride 2 to the n).",
         )
     return [n for n in exist if n in asked]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import urllib.error
 import warnings
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import torch
 import torchvision
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from detkit.backbones.backbone import Normalization, WeightsReport
@@ -88,7 +87,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             for wrapper in ("state_dict", "model"):  # how training scripts store it
                 if isinstance(tensors, Mapping) and isinstance(tensors.get(wrapper), Mapping):
                     tensors = tensors[wrapper]
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # torch's unpickler raises anything, even KeyError, on other files
         raise _no_weights(path, str(error).splitlines()[0] if str(error) else "") from error
     if not isinstance(tensors, Mapping) or not tensors:
         raise _no_weights(path, "it holds no tensors by name")
