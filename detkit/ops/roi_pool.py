@@ -54,7 +54,7 @@ def pool_rois(
     if mode == "align" and maps[0].device.type == "cpu" and len(rois) >= SPARSE_FROM:
         which = pyramid_level(rois, levels) if len(maps) > 1 else torch.zeros_like(image)
         return _align_sparse(maps, levels, rois, image, which, size, sampling)
-    numbered = torch.cat([image[:, None].to(rois.dtype), rois], dim=1).to(maps[0].dtype)
+    numbered = torch.cat([image[:, None].to(rois.dtype), rois], dim=1)
     if len(maps) == 1:
         return _pool_level(maps[0], levels[0], numbered, size, sampling, mode)
     which = pyramid_level(rois, levels)
@@ -62,16 +62,18 @@ def pool_rois(
     for i, (level, features) in enumerate(zip(levels, maps, strict=True)):
         (here,) = torch.nonzero(which == i, as_tuple=True)
         part = _pool_level(features, level, numbered[here], size, sampling, mode)
-        pooled = pooled.index_put((here,), part)
+        pooled = pooled.index_put((here,), part.to(pooled.dtype))
     return pooled
 
 
 def _pool_level(
     features: Tensor, level: int, rois: Tensor, size: int, sampling: int, mode: str
 ) -> Tensor:
+    dtype, features = features.dtype, features.float()  # bf16 would move RoIs by pixels
     if mode == "pool":
-        return roi_pool(features, rois, size, spatial_scale=0.5**level)
-    return roi_align(features, rois, size, spatial_scale=0.5**level, sampling_ratio=sampling)
+        return roi_pool(features, rois, size, spatial_scale=0.5**level).to(dtype)
+    pooled = roi_align(features, rois, size, spatial_scale=0.5**level, sampling_ratio=sampling)
+    return pooled.to(dtype)
 
 
 def _align_sparse(
@@ -139,12 +141,14 @@ class _SparseProduct(torch.autograd.Function):
     """(rows, taps) columns and weights times (cells, C): a CSR product, and its transpose backwards."""
 
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # no sparse product in bf16
     def forward(ctx, columns: Tensor, weights: Tensor, cells: Tensor) -> Tensor:
         ctx.save_for_backward(columns, weights)
         ctx.cells = cells.shape[0]
         return _csr(columns, weights, cells.shape[0]) @ cells
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx, *grads: Tensor) -> tuple[None, None, Tensor]:
         columns, weights = ctx.saved_tensors
         flat = columns.flatten()
