@@ -244,13 +244,14 @@ def _check_images(
         try:
             sizes[i] = _size(records, i, draft)
             if records.pixel_files is not None:
-                decoder.check(records.root / records.pixel_files[i])
+                records.check_mask(i, decoder.check(records.mask_path(i)), tuple(sizes[i]))
         except DetkitError as fault:
             if bad_images == "error":
                 advice = f"{(fault.remedy or '').rstrip('.')}, or leave such images out with "
+                where = f"annotated in {draft.annotation_files[i]}"
                 advice += f"dataset.bad_images=drop (image {i + 1:,} of {len(records):,})."
                 raise DetkitError(
-                    fault.problem, file=fault.file, record=fault.record, remedy=advice
+                    fault.problem, file=fault.file, record=fault.record or where, remedy=advice
                 ) from None
             faults.append(fault)
             whole[i] = False
@@ -271,7 +272,6 @@ def _size(records: Records, i: int, draft: Draft) -> tuple[int, int]:
         f"The annotation is of an image {stated[1]}x{stated[0]}, the picture is {size[1]}x{size[0]}"
         + (" (upright, after its EXIF orientation)." if turned else "."),
         file=records.path(i),
-        record=f"annotated in {draft.annotation_files[i]}",
         remedy="save the picture with its pixels turned and no orientation tag"
         if turned
         else "put the picture back that was annotated",

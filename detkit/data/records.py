@@ -212,15 +212,9 @@ class Records:
             return self.render_pixels(int(self.image_ids[i]))
         if self.pixel_files is None:
             return None
-        path = self.root / self.pixel_files[i]
+        path = self.mask_path(i)
         values = images.read_values(path)
-        if values.shape != tuple(self.sizes[i]):
-            raise DetkitError(
-                f"The mask is {values.shape[1]}x{values.shape[0]}, its image "
-                f"{self.files[i]} is {self.sizes[i, 1]}x{self.sizes[i, 0]}.",
-                file=path,
-                remedy="save the mask at the size of its image, without smoothing.",
-            )
+        self.check_mask(i, values.shape, self.sizes[i])
         if self.pixel_labels is None:
             return values
         labels = self.pixel_labels[values]
@@ -234,6 +228,21 @@ class Records:
                 " (for 0/255 masks {0: 0, 255: 1}), or leave one out with dataset.ignore.",
             )
         return labels.astype(np.uint8)
+
+    def mask_path(self, i: int) -> Path:
+        """Where the index image is; only with `pixel_files`."""
+        assert self.pixel_files is not None
+        return self.root / self.pixel_files[i]
+
+    def check_mask(self, i: int, mask: Sequence[int], image: Sequence[int]) -> None:
+        """Raise if the (height, width) of an index image is not that of its image."""
+        if tuple(mask) != tuple(image):
+            raise DetkitError(
+                f"The mask is {mask[1]}x{mask[0]}, its image {self.files[i]} is "
+                f"{image[1]}x{image[0]}.",
+                file=self.mask_path(i),
+                remedy="save the mask at the size of its image, without smoothing.",
+            )
 
     def fingerprint(self) -> str:
         """sha256 of the annotations: the same data give the same text wherever they lie."""

@@ -51,6 +51,7 @@ def read(
         bad_boxes, bad_images: see `detkit.data.checks.finish`.
     """
     home = root if root.is_dir() else root.parent
+    home = home.parent if home.name == "annotations" else home  # pictures are beside it
     file, whole = annotation_file(root, split, annotations)
     data = _load(file)
     pictures, found = image_folder(home, file, data["images"], split)

@@ -71,7 +71,9 @@ def split_word(file: Path, root: Path) -> str | None:
     """The split a file is named for, by its name (`instances_val2014_100` → val) or its folder."""
     parts = [re.sub(r"\d+$", "", part.lower()) for part in re.split(r"[^A-Za-z0-9]+", file.stem)]
     named = next((part for part in parts if part in splits.WORDS), None)
-    return named or (splits.word_of(file.parent, root) if file.is_relative_to(root) else None)
+    return named or (
+        splits.word_of(file.parent, root) if file.parent.is_relative_to(root) else None
+    )
 
 
 def image_folder(

@@ -231,7 +231,8 @@ def _labels(
     told: tuple[str, ...] = ()
     if values is None:
         masks = [mask for group in groups.values() for _, mask in group if mask]
-        seen = _values(masks[:: len(masks) // LOOKED_AT + 1])
+        most = LOOKED_AT if count is None else LOOKED_AT // 20  # only: are there but 0 and 255?
+        seen = _values(masks[:: len(masks) // most + 1])
         if seen == {0, IGNORE} and count in (None, 2) and ignore is None:
             values, told = {0: 0, IGNORE: 1}, ("masks of 0 and 255: read as classes 0 and 1",)
         else:

@@ -28,6 +28,7 @@ from detkit.errors import DetkitError
 
 LOOKS_FOR = "text files of `class x y width height` beside pictures, such as labels/train/1.txt"
 __all__ = ["existing_splits", "read", "recognises"]
+LOOKED_AT = 200  # pictures of a folder of which one should have a text file
 NOT_LABELS = ("classes", "obj", "names", "readme", "license", "notes")  # stems of other text files
 
 
@@ -67,7 +68,7 @@ def recognises(root: Path, task: str = "detect") -> str | None:
         return None
     home = root if root.is_dir() else root.parent
     for folder in picture_folders(home):
-        for name in splits.images_in(folder).values():
+        for name in list(splits.images_in(folder).values())[:LOOKED_AT]:
             label = label_file(home, folder / name)
             if label.is_file() and _is_labels(label):
                 return f"{label.relative_to(home)} holds lines of `class x y width height`"

@@ -1,0 +1,83 @@
+"""Which format a folder is, which split a word means, and what happens with wrong settings."""
+
+from __future__ import annotations
+
+import pytest
+from folders import three, write_coco, write_voc, write_yolo
+
+from detkit.data import open_dataset, split_name
+from detkit.data.formats import formats
+from detkit.errors import DetkitError
+
+
+def test_real_folders_are_recognised_with_the_reason(shared):
+    for folder, name, reason in (
+        ("bccd", "VOC", "364 VOC annotations"),
+        ("voc2007", "VOC", "1,000 VOC annotations"),
+        ("coco-mini", "COCO", "instances_train.json"),
+    ):
+        source = open_dataset({"name": "auto", "root": str(shared / folder)}, "val").source
+        assert source.startswith(name)
+        assert reason in source
+
+
+@pytest.mark.parametrize("folder", ["photos", "video", "darknet"])
+def test_other_folders_are_refused_with_what_was_looked_for(shared, folder):
+    with pytest.raises(DetkitError) as caught:
+        open_dataset({"root": shared / folder}, "train")
+    for name in ("voc", "coco", "yolo_text"):
+        assert f"{name}: " in str(caught.value)
+
+
+def test_two_formats_in_one_folder_are_a_question_to_the_user(tmp_path):
+    write_voc(tmp_path, three(), {"train": "abc"})
+    write_coco(tmp_path, three())
+    with pytest.raises(DetkitError, match=r"coco: .*; voc: ") as caught:
+        open_dataset({"root": tmp_path}, "train")
+    assert "dataset=coco" in caught.value.remedy
+    assert len(open_dataset({"name": "voc", "root": tmp_path}, "train")) == 3
+
+
+def test_val_is_val_else_valid_else_test(tmp_path):
+    root = write_voc(tmp_path, three(), {"train": "a", "test": "b"})
+    assert split_name({"root": root}, "train") == "train"
+    assert split_name({"root": root}, "val") == "test"
+    write_voc(tmp_path, three(), {"val": "c"})
+    assert split_name({"root": root}, "val") == "val"
+    assert split_name({"root": root, "val_split": "test"}, "val") == "test"
+
+
+def test_shapes_need_no_folder():
+    assert "shapes" in formats
+    records = open_dataset({"name": "shapes"}, "val")
+    assert len(records)
+    assert records.image(0).ndim == 3
+    assert split_name({"name": "shapes"}, "val") == "val"
+
+
+def test_null_settings_are_defaults_and_unknown_ones_errors(tmp_path):
+    root = write_yolo(tmp_path, three())
+    assert len(open_dataset({"root": root, "annotations": None, "train_split": "x"}, "train")) == 3
+    with pytest.raises(DetkitError, match="Did you mean bad_boxes"):
+        open_dataset({"root": root, "bad_box": "drop"}, "train")
+    with pytest.raises(DetkitError, match=r"No dataset format 'vok'\. Did you mean voc"):
+        open_dataset({"name": "vok", "root": root}, "train")
+
+
+@pytest.mark.parametrize("setting", ["bad_boxes", "bad_images", "unknown_classes"])
+def test_a_wrong_choice_is_named(tmp_path, setting):
+    root = write_voc(tmp_path, three(), {"train": "abc"})
+    with pytest.raises(DetkitError, match=rf"{setting} 'skip'") as caught:
+        open_dataset({"root": root, setting: "skip"}, "train")
+    assert "drop" in caught.value.remedy
+
+
+def test_a_root_that_is_absent_empty_or_unset_is_named(tmp_path):
+    for root, words in (
+        (tmp_path / "no", "no such folder"),
+        (tmp_path, "empty"),
+        (None, "dataset.root"),
+    ):
+        for name in ("auto", "voc", "coco", "yolo_text", "mask_folder"):
+            with pytest.raises(DetkitError, match=words):
+                open_dataset({"name": name, "root": root}, "train")
