@@ -213,3 +213,12 @@ def test_a_handful_of_pictures_is_learnt_by_heart(upsample):
     for found, target in zip(model.eval()(images), targets, strict=True):
         counts = target.pixels != IGNORE
         assert (found.labels == target.pixels)[counts].float().mean() > 0.97
+
+
+def test_under_autocast_the_loss_and_the_logits_are_float32():
+    model = network()
+    images, targets = random_batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, found = model(images, targets)["pixels"], model(images)
+    assert loss.dtype == found[0].logits.dtype == torch.float32
+    assert loss.isfinite()

@@ -349,3 +349,14 @@ def test_a_handful_of_pictures_is_learnt_by_heart():
         assert detections.labels[0] == target.labels[0]
         assert detections.scores[0] > 0.8
         assert iou(detections.boxes[0].tolist(), target.boxes[0].tolist()) > 0.8
+
+
+def test_under_autocast_losses_and_boxes_are_float32():
+    model = network(score_thresh=0.0)
+    images, targets = random_batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses, found = model(images, targets), model(images)
+    assert all(v.dtype == torch.float32 and v.isfinite() for v in losses.values())
+    assert found[0].boxes.dtype == found[0].scores.dtype == torch.float32
+    # corners of cells are exact beyond 256 pixels, where bfloat16 has none but even numbers
+    assert model.anchors.dtype == torch.float32
