@@ -81,8 +81,10 @@ class DetectionEvaluator:
 
     def results(self) -> Results:
         """All detections, in the order of the images."""
-        if self._given is not None or not self._parts:
-            return self._given or Results.empty()
+        if self._given is not None:
+            return self._given
+        if not self._parts:
+            return Results.empty()
         order = sorted(self._parts)
         boxes, scores, labels = map(
             np.concatenate, zip(*(self._parts[i] for i in order), strict=True)
