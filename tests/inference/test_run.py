@@ -130,3 +130,33 @@ def test_one_batch_is_asked_for_at_a_time(detector):
     found = predictions(detector, stream(), device="cpu", precision="fp32", names=["a", "b"])
     next(found)
     assert asked == [0]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize(
+    ("model", "backbone"),
+    [
+        ("faster_rcnn", "resnet18"),
+        ("faster_rcnn", "resnet18_fpn"),
+        ("yolo_v3", "mobilenet_v2"),
+        ("unet", "resnet18"),
+    ],
+)
+def test_every_family_runs_in_half_precision(scrambled, model, backbone, precision):
+    from detkit.models.build import build
+
+    torch.manual_seed(0)
+    given = {"name": model} if model == "unet" else {"name": model, "score_thresh": 0.0}
+    neck = {"fpn_channels": 16} if backbone.endswith("fpn") else {}
+    net = scrambled(build(given, {"name": backbone, "width": 0.125, "weights": "none", **neck}, 3))
+    batch = batch_of((64, 64))
+    batch.images += torch.arange(64, dtype=torch.uint8)[:, None]  # not all pixels alike
+    fast = prepare(net, "cpu", precision)
+    ((_, found),) = predictions(fast, [batch], device="cpu", precision=precision, names="abc")
+    for one in found:
+        if model == "unet":
+            assert one.logits.isfinite().all()
+            continue
+        assert len(one) > 0
+        assert one.boxes.dtype == one.scores.dtype == torch.float32
+        assert one.boxes.isfinite().all()

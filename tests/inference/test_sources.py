@@ -128,7 +128,9 @@ def test_processes_share_the_images_and_the_first_takes_the_videos(
     ]
     assert [len(share) for share in shares] == [source.count(rank, world) for rank in range(world)]
     everything = [(one.item.name, one.frame) for one in source.pictures()]
-    assert sorted((one for share in shares for one in share), key=str) == sorted(everything, key=str)
+    assert sorted((one for share in shares for one in share), key=str) == sorted(
+        everything, key=str
+    )
     assert len(everything) == 45
     assert all(frame is None for share in shares[1:] for _, frame in share)
 

@@ -43,7 +43,7 @@ def names(folder: Path) -> list[str]:
 @pytest.fixture
 def few(tmp_path, put_picture) -> Source:
     """Pictures of odd names whose means are 204, 51 and 0 of 255."""
-    colours = {"[ab].jpg": 204, "it's (1).jpg": 51, "é 图, \"x\".png": 0}
+    colours = {"[ab].jpg": 204, "it's (1).jpg": 51, 'é 图, "x".png': 0}
     for name, value in colours.items():
         put_picture(tmp_path / "in" / name, (value, value, value))
     return Source(tmp_path / "in")
@@ -158,7 +158,7 @@ def test_the_tables_of_three_processes_join_to_those_of_one(
 ):
     predictor = predictor_of(detector if task == "detect" else segmenter)
     for k in range(7):
-        put_picture(tmp_path / "in" / f"{k}, \"odd\"\nname.jpg", (k * 30 + 20, 100, 0))
+        put_picture(tmp_path / "in" / f'{k}, "odd"\nname.jpg', (k * 30 + 20, 100, 0))
     clip = (shared / "video" / "traffic.avi").read_bytes()
     (tmp_path / "in" / "2z.avi").write_bytes(clip[: len(clip) // 4])
     source = Source(tmp_path / "in")
@@ -166,7 +166,7 @@ def test_the_tables_of_three_processes_join_to_those_of_one(
     one.mkdir()
     three.mkdir()
     fill(predictor, source, one)
-    writer = [fill(predictor, source, three, rank, 3) for rank in (0, 1, 2)][0]
+    writer, *_ = (fill(predictor, source, three, rank, 3) for rank in (0, 1, 2))
     assert "predictions.rank2.csv" in names(three)
     merge(three, writer.tables, ["rank0", "rank1", "rank2"], source.items)
     assert names(three) == names(one)
@@ -176,9 +176,7 @@ def test_the_tables_of_three_processes_join_to_those_of_one(
         assert read[0] == read[1] != []
 
 
-def test_a_pixel_model_leaves_masks_overlays_and_shares(
-    predictor_of, segmenter, shared, tmp_path
-):
+def test_a_pixel_model_leaves_masks_overlays_and_shares(predictor_of, segmenter, shared, tmp_path):
     picture = np.zeros((20, 32, 3), np.uint8)
     picture[:, :8, 2], picture[:, 8:, 1] = 255, 255  # BGR: a quarter red, the rest green
     cv2.imwrite(str(tmp_path / "half.png"), picture)

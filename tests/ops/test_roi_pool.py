@@ -82,3 +82,26 @@ def test_an_image_sized_roi_goes_to_level_four():
     rois = torch.stack([sides * 0, sides * 0, sides, sides], dim=1)
     # 4 + log2(side / 224): 3, 4, 4.997, 5.003, below 2, above 5
     assert (pyramid_level(rois, [2, 3, 4, 5]) + 2).tolist() == [3, 4, 4, 5, 2, 5]
+
+
+@pytest.mark.parametrize("levels", [[2], [2, 3]])
+@pytest.mark.parametrize("mode", ["align", "pool"])
+@pytest.mark.parametrize("r", [3, SPARSE_FROM + 8])
+def test_under_autocast_rois_keep_their_place(levels, mode, r):
+    height, width = 600, 1000  # as coordinates in bf16 these would be rounded to 4 pixels
+    ramps = [
+        torch.arange(width >> k).float().expand(1, 2, height >> k, width >> k).contiguous()
+        for k in levels
+    ]
+    rois = torch.tensor([[701.0, 301, 765, 365]]).repeat(r, 1)
+    image = torch.zeros(r, dtype=torch.int64)
+    exact = pool_rois(ramps, levels, rois, image, 7, mode=mode)
+    maps = [ramp.bfloat16().requires_grad_() for ramp in ramps]
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = pool_rois(maps, levels, rois, image, 7, mode=mode)
+    assert rough.dtype == torch.bfloat16
+    rounded = pool_rois([m.detach().float() for m in maps], levels, rois, image, 7, mode=mode)
+    torch.testing.assert_close(rough.float(), rounded, rtol=2**-8, atol=0)
+    assert (rounded - exact).abs().max() < 1  # a cell of 4 pixels, by the maps' own rounding
+    rough.float().sum().backward()
+    assert sum(float(m.grad.float().sum()) for m in maps if m.grad is not None) > 0
