@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,23 +131,27 @@ def _read_comp4(folder: Path, records: Records) -> Results:
     ids: list[str] = []
     rows: list[list[float]] = []
     labels: list[int] = []
-    classes: list[str] = []
+    unknown: Counter[str] = Counter()
     for file in files:
         label = class_of(file.stem, records.names)
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        if label < 0:  # it may be anything, such as a README.txt
+            unknown[file.stem] = sum(bool(line.strip()) for line in lines)
+            continue
+        for number, line in enumerate(lines, 1):
             if line.strip():
                 image, values = _comp4_row(line, number, file)
                 ids.append(image)
                 rows.append(values)
                 labels.append(label)
-                classes.append(file.stem)
     table = np.array(rows, np.float64).reshape(-1, 5)
-    return Results(
+    found = Results(
         images=np.array([find_image(index, image) for image in ids], np.int64),
         boxes=table[:, 1:] + COMP4_SHIFT,
         scores=table[:, 0],
         labels=np.array(labels, np.int64),
-    ).known(ids, classes)
+    )
+    return replace(found.known(ids, labels), unknown_classes=unknown)
 
 
 def _comp4_row(line: str, number: int, file: Path) -> tuple[str, list[float]]:

@@ -76,6 +76,15 @@ def test_strangers_are_left_out_and_counted(make_records, tmp_path):
     assert results.unknown_classes == {"77": 1, "x": 1}
 
 
+def test_files_of_other_classes_are_left_out_and_counted(make_records, tmp_path):
+    (tmp_path / "comp4_det_test_cat.txt").write_text("000000 0.5 1 1 10 20\n")
+    (tmp_path / "comp4_det_test_emu.txt").write_text("000000 0.5 1 1 10 20\n" * 3)
+    (tmp_path / "README.txt").write_text("These are\n\nour results.\n")
+    results = read(tmp_path, make_records([[]]))
+    assert len(results) == 1
+    assert results.unknown_classes == {"comp4_det_test_emu": 3, "README": 2}
+
+
 def test_masks_come_with_their_boxes(make_records, tmp_path):
     from pycocotools import mask
 
