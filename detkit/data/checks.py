@@ -6,62 +6,19 @@ objects, so that a message can say where the fault is; Records no longer need th
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from detkit.data import images as decoder
-from detkit.data.records import Masks, Records, Strings, offsets_of
+from detkit.data.draft import Draft
+from detkit.data.records import Records, Strings, offsets_of
 from detkit.errors import DetkitError, unknown
 
 SLACK = 1.0  # pixels that a box may reach over the edge: 0-based tools in 1-based formats, rounding
 MANY = 2000  # images, from which on the header check shows its progress
-
-
-@dataclass
-class Draft:
-    """I images and N objects as read, unchecked.
-
-    Attributes:
-        files, image_ids: of each image.
-        annotation_files: what to name in messages, one per image.
-        counts: objects of each image.
-        boxes: (N, 4) float64 xyxy, continuous pixels.
-        labels: (N,) 0 … K−1.
-        numbers: (N,) what the file calls each object; `unit` is the word for it.
-        sizes: (I, 2) height and width as the annotation states them, 0 where it does not.
-        relative: boxes and polygons are fractions of the image's sides (YOLO).
-        inclusive: the file's own coordinates are 1-based and inclusive (VOC), for messages.
-    """
-
-    root: Path
-    source: str
-    names: Sequence[str]
-    files: Sequence[str]
-    image_ids: Sequence[str]
-    annotation_files: Sequence[str]
-    counts: Sequence[int] | NDArray[np.int64]
-    boxes: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    numbers: NDArray[np.int64]
-    unit: str = "object"
-    relative: bool = False
-    inclusive: bool = False
-    sizes: NDArray[np.int32] | None = None
-    category_ids: Sequence[int] | None = None
-    integer_ids: bool = False
-    crowd: NDArray[np.bool_] | None = None
-    difficult: NDArray[np.bool_] | None = None
-    areas: NDArray[np.float64] | None = None
-    instances: Masks | None = None
-    pixel_files: Sequence[str] | None = None
-    pixel_labels: NDArray[np.int16] | None = None
-    notes: tuple[str, ...] = ()
 
 
 def finish(draft: Draft, *, images: bool, bad_boxes: str, bad_images: str) -> Records:
@@ -82,6 +39,12 @@ def finish(draft: Draft, *, images: bool, bad_boxes: str, bad_images: str) -> Re
         if value not in choices:
             raise unknown(f"choice for dataset.{setting}", value, choices)
     _no_twins(draft)
+    if not len(draft.names):
+        raise DetkitError(
+            "There are no classes: no annotation has an object.",
+            file=draft.root,
+            remedy="name the classes with dataset.classes.",
+        )
     records = _flat(draft)
     whole = np.ones(len(records), bool)
     if images or draft.relative:
@@ -97,87 +60,6 @@ def finish(draft: Draft, *, images: bool, bad_boxes: str, bad_images: str) -> Re
             "No image is left.", file=draft.root, remedy="see the faults of bad_images=error."
         )
     return records
-
-
-def label_of(names: Sequence[str], classes: Sequence[str] | None) -> tuple[list[str], list[int]]:
-    """The class list to use, and the label of each name found (−1: not wanted)."""
-    chosen = list(names if classes is None else map(str, classes))
-    twice = [name for name, n in Counter(chosen).items() if n > 1]
-    if twice:
-        raise DetkitError(
-            f"The class {twice[0]!r} occurs twice.",
-            remedy="name each class once (dataset.classes).",
-        )
-    place = {name: label for label, name in enumerate(chosen)}
-    return chosen, [place.get(name, -1) for name in names]
-
-
-def known_only(draft: Draft, unlisted: Sequence[str], unknown_classes: str) -> Draft:
-    """The draft without its objects of label −1, or the error that names the first of them.
-
-    Args:
-        unlisted: the class name of each object of label −1.
-        unknown_classes: `error` or `drop`.
-    """
-    if unknown_classes not in ("error", "drop"):
-        choices = ("error", "drop")
-        raise unknown("choice for dataset.unknown_classes", unknown_classes, choices)
-    keep = draft.labels >= 0
-    if keep.all():
-        return draft
-    owner = np.repeat(np.arange(len(draft.files)), draft.counts)
-    if unknown_classes == "error":
-        n = int(keep.argmin())
-        fault = unknown("class", unlisted[0], draft.names)
-        raise DetkitError(
-            fault.problem,
-            file=draft.annotation_files[owner[n]],
-            record=f"{draft.unit} {draft.numbers[n]}",
-            remedy="add it to dataset.classes, or leave such objects out with"
-            f" dataset.unknown_classes=drop ({(~keep).sum():,} of {len(keep):,}).",
-        )
-    classes = ", ".join(f"{name} ({n:,})" for name, n in Counter(unlisted).most_common())
-    flat = ("boxes", "labels", "numbers", "crowd", "difficult", "areas")
-    return replace(
-        draft,
-        counts=np.bincount(owner[keep], minlength=len(draft.files)),
-        instances=None if draft.instances is None else draft.instances.take(np.flatnonzero(keep)),
-        notes=(*draft.notes, f"left out objects of other classes: {classes}"),
-        **{k: v[keep] for k in flat if (v := getattr(draft, k)) is not None},
-    )
-
-
-def absent_class(name: str, known: Iterable[str], file: Path) -> DetkitError:
-    """The error for a wanted class that the data set's own list does not have."""
-    fault = unknown("class", name, known)
-    return DetkitError(fault.problem, file=file, remedy="correct dataset.classes.")
-
-
-def pixel_draft(
-    root: Path,
-    source: str,
-    names: Sequence[str],
-    files: Sequence[str],
-    masks: Sequence[str],
-    labels: NDArray[np.int16],
-    notes: tuple[str, ...] = (),
-) -> Draft:
-    """A draft of index images: no objects, the file's stem as id."""
-    return Draft(
-        root=root,
-        source=source,
-        names=names,
-        files=files,
-        image_ids=[Path(file).stem for file in files],
-        annotation_files=masks,
-        counts=[0] * len(files),
-        boxes=np.zeros((0, 4)),
-        labels=np.zeros(0, np.int64),
-        numbers=np.zeros(0, np.int64),
-        pixel_files=masks,
-        pixel_labels=labels,
-        notes=notes,
-    )
 
 
 def _flat(draft: Draft) -> Records:

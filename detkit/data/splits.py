@@ -102,13 +102,17 @@ def images_in(folder: Path) -> dict[str, str]:
     return found
 
 
+def below(root: Path, path: Path) -> str:
+    """A path as seen from root, or whole if it is elsewhere."""
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+
 def ids_of(root: Path, files: Sequence[Path]) -> list[str]:
     """The stem of each file; where two are the same, the path below root without its suffix."""
     stems = [file.stem for file in files]
     if len(set(stems)) == len(stems):
         return stems
-    below = [file.relative_to(root) if file.is_relative_to(root) else file for file in files]
-    return [str(path.with_suffix("")) for path in below]
+    return [below(root, file.with_suffix("")) for file in files]
 
 
 def word_of(folder: Path, root: Path) -> str | None:

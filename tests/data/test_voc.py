@@ -85,7 +85,7 @@ def _sorted(box):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(pictures(), min_size=1, max_size=4))
+@given(st.lists(pictures(), min_size=1, max_size=4).filter(lambda ps: any(p.things for p in ps)))
 def test_what_is_written_comes_back(tmp_path_factory, written):
     root = tmp_path_factory.mktemp("voc")
     write_voc(root, written, {"train": [p.stem for p in written]})
@@ -191,3 +191,10 @@ def test_a_missing_size_is_taken_from_the_picture(tmp_path):
     for written in (zero, ""):
         (root / "Annotations/a.xml").write_text(voc_xml(three()[0]).replace(size, written))
         assert voc.read(root, "train").sizes.tolist() == [[40, 60]]
+
+
+def test_without_any_object_the_classes_have_to_be_named(tmp_path):
+    root = write_voc(tmp_path, three()[2:], {"train": "c"})
+    with pytest.raises(DetkitError, match="no classes"):
+        voc.read(root, "train")
+    assert len(voc.read(root, "train", classes=["cat"])) == 1

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from detkit.data import checks, splits
+from detkit.data.draft import Draft, absent_class, class_list, known_only
 from detkit.data.formats import formats
 from detkit.data.formats.coco_layout import annotation_file, candidates, image_folder, split_word
 from detkit.data.records import Masks, Records, Strings, offsets_of
@@ -55,7 +56,7 @@ def read(
     file, whole = annotation_file(root, split, annotations)
     data = _load(file)
     pictures, found = image_folder(home, file, data["images"], split)
-    how = str(file.relative_to(home)) if file.is_relative_to(home) else str(file)
+    how = splits.below(home, file)
     chosen = data["images"]
     if not whole and found:
         names = [str(image["file_name"]) for image in chosen]
@@ -63,7 +64,7 @@ def read(
         chosen, how = [chosen[i] for i in indices], f"{how}, {told}"
     draft, unlisted = _draft(data, chosen, home, pictures, file, classes, task)
     draft.source = f"COCO, {how}"
-    draft = checks.known_only(draft, unlisted, unknown_classes)
+    draft = known_only(draft, unlisted, unknown_classes)
     return checks.finish(draft, images=images, bad_boxes=bad_boxes, bad_images=bad_images)
 
 
@@ -110,13 +111,13 @@ def _draft(
     file: Path,
     classes: Sequence[str] | None,
     task: str,
-) -> tuple[checks.Draft, list[str]]:
+) -> tuple[Draft, list[str]]:
     """The images with their objects, and the class names of those whose class is not wanted."""
     name_of = _categories(data["categories"], file)
-    names, label = checks.label_of(list(name_of.values()), classes)
+    names, label = class_list(list(name_of.values()), classes)
     label_of = dict(zip(name_of, label, strict=True))
     if absent := [name for name in names if name not in name_of.values()]:
-        raise checks.absent_class(absent[0], name_of.values(), file)
+        raise absent_class(absent[0], name_of.values(), file)
     place = _places(data["images"], file)
     mine = _objects_of(data["annotations"], place, name_of, file)
     order = [mine[place[image["id"]]] for image in images]
@@ -126,14 +127,14 @@ def _draft(
     stated = ~np.isnan(areas)
     areas[~stated] = boxes[~stated, 2:].prod(1)
     boxes[:, 2:] += boxes[:, :2]
-    stated_sizes = [(int(im.get("height") or 0), int(im.get("width") or 0)) for im in images]
+    stated_sizes = [(_integer(im.get("height"), 0), _integer(im.get("width"), 0)) for im in images]
     sizes = np.array(stated_sizes, np.int32).reshape(-1, 2)
-    draft = checks.Draft(
+    draft = Draft(
         root=home,
         source="COCO",
         names=names,
         category_ids=[next(i for i, n in name_of.items() if n == name) for name in names],
-        files=[str((pictures / im["file_name"]).relative_to(home)) for im in images],
+        files=[splits.below(home, pictures / im["file_name"]) for im in images],
         image_ids=[str(im["id"]) for im in images],
         integer_ids=all(isinstance(im["id"], int) for im in images),
         annotation_files=[str(file)] * len(images),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from detkit.data import checks, splits
 from detkit.data import images as decoder
+from detkit.data.draft import pixel_draft
 from detkit.data.formats import formats
 from detkit.data.records import Records
 from detkit.errors import DetkitError
@@ -63,12 +64,12 @@ def read(
     pairs, how = _pairs(root, split, everything)
     names = list(map(str, classes)) if classes else _listed_names(root)
     labels, count, told = _labels(everything, values, ignore, len(names) if names else None)
-    draft = checks.pixel_draft(
+    draft = pixel_draft(
         root,
         f"pictures and index masks, {how}",
         names or [str(number) for number in range(count)],
-        [_below(root, picture) for picture, _ in pairs],
-        [_below(root, mask) for _, mask in pairs],
+        [splits.below(root, picture) for picture, _ in pairs],
+        [splits.below(root, mask) for _, mask in pairs],
         labels,
         told,
     )
@@ -86,7 +87,7 @@ def recognises(root: Path, task: str = "segment_pixels") -> str | None:
         return None
     for picture, mask in (pair for pairs in groups.values() for pair in pairs):
         if picture and mask:
-            return f"{_below(root, mask)} is the mask of {_below(root, picture)}"
+            return f"{splits.below(root, mask)} is the mask of {splits.below(root, picture)}"
     return None
 
 
@@ -255,7 +256,3 @@ def _values(masks: Sequence[Path]) -> set[int]:
         except DetkitError:  # a bad mask is told of where its image is checked
             continue
     return set(map(int, np.flatnonzero(seen)))
-
-
-def _below(root: Path, path: Path) -> str:
-    return str(path.relative_to(root) if path.is_relative_to(root) else path)

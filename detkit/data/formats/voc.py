@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from detkit.data import checks, splits
+from detkit.data.draft import Draft, class_list, known_only, pixel_draft
 from detkit.data.formats import formats
 from detkit.data.formats.voc_layout import Layout, annotation_folders, pixel_homes
 from detkit.data.records import Records
@@ -171,7 +172,7 @@ def _incomplete(path: Path, record: str, key: str) -> DetkitError:
 
 def _objects(
     layout: Layout, split: str, classes: Sequence[str] | None, unknown_classes: str
-) -> checks.Draft:
+) -> Draft:
     members, how = layout.members(split)
     for part, stem in members:
         if stem not in part.xml:
@@ -187,9 +188,9 @@ def _objects(
     if classes is None:  # every split has to count the same classes
         others = {xml for part in layout.parts.values() for xml in part.xml.values()} - set(files)
         everywhere |= set(_Objects(layout.root, sorted(others)).names)
-    names, label = checks.label_of(found.names, sorted(everywhere) if classes is None else classes)
+    names, label = class_list(found.names, sorted(everywhere) if classes is None else classes)
     codes = np.array(found.codes, np.int64)
-    draft = checks.Draft(
+    draft = Draft(
         root=layout.root,
         source=f"VOC, {how}",
         names=names,
@@ -205,10 +206,10 @@ def _objects(
         difficult=np.array(found.difficult, bool),
     )
     unlisted = [found.names[c] for c in codes[draft.labels < 0]]
-    return checks.known_only(draft, unlisted, unknown_classes)
+    return known_only(draft, unlisted, unknown_classes)
 
 
-def _pixels(layout: Layout, split: str, classes: Sequence[str] | None) -> checks.Draft:
+def _pixels(layout: Layout, split: str, classes: Sequence[str] | None) -> Draft:
     members, how = layout.members(split)
     names = list(PIXEL_NAMES if classes is None else classes)
     allowed = np.full(256, -1, np.int16)
@@ -218,6 +219,6 @@ def _pixels(layout: Layout, split: str, classes: Sequence[str] | None) -> checks
         f"{Path(part.default).parent / 'SegmentationClass' / stem}.png" for part, stem in members
     ]
     pictures = [part.pictures.get(stem, f"{part.default}/{stem}.jpg") for part, stem in members]
-    return checks.pixel_draft(
+    return pixel_draft(
         layout.root, f"VOC SegmentationClass, {how}", names, pictures, masks, allowed
     )

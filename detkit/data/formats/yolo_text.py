@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from detkit.data import checks, splits
+from detkit.data.draft import Draft
 from detkit.data.formats import formats
 from detkit.data.formats.yolo_layout import (
     described_by_yaml,
@@ -113,7 +114,7 @@ def _lines(path: Path) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def _draft(home: Path, files: Sequence[Path], names: Sequence[str], task: str) -> checks.Draft:
+def _draft(home: Path, files: Sequence[Path], names: Sequence[str], task: str) -> Draft:
     """All lines of a split, flat."""
     labels = [label_file(home, file) for file in files]
     if not any(label.is_file() for label in labels):
@@ -144,12 +145,12 @@ def _draft(home: Path, files: Sequence[Path], names: Sequence[str], task: str) -
         np.arange(n + 1),
         Strings.of([""] * n),
     )
-    return checks.Draft(
+    return Draft(
         root=home,
         source="YOLO text",
         names=names,
         category_ids=range(len(names)),
-        files=[str(f.relative_to(home) if f.is_relative_to(home) else f) for f in files],
+        files=[splits.below(home, file) for file in files],
         image_ids=splits.ids_of(home, files),
         annotation_files=[str(label) for label in labels],
         counts=counts,
