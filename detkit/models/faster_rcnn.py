@@ -3,15 +3,15 @@
     image ─▶ backbone ─▶ maps ─┬─▶ RPN ─▶ proposals ─┐
                                └─────────────────── box head ─▶ classes, boxes        (figure 2)
 
-One map and the classifier's own upper layers as the head (VGG-16's fc6 and fc7, ResNet's layer4), or with
-an FPN on the backbone (Lin et al. 2017, arXiv:1612.03144) a pyramid and two new layers.
+One map and the classifier's own upper layers as the head (VGG-16's fc6 and fc7, ResNet's layer4),
+or with an FPN on the backbone (Lin et al. 2017, arXiv:1612.03144) a pyramid and two new layers.
 
 Shapes: B images, P proposals an image, K classes.
 
 Differences from the paper:
-- joint training only: both networks' losses are added (the paper's "approximate joint training").
-- anchors sit on the corner of their cell and have whole-pixel sides, as in today's published weights.
-- a ground-truth box that overlaps no anchor makes none positive; elsewhere it makes all of them so.
+- joint training only: both networks' losses are added ("approximate joint training" there).
+- anchors sit on the corner of their cell and have whole-pixel sides, as in published weights.
+- a ground-truth box that overlaps no anchor makes none positive; elsewhere it makes all so.
 - background inside a crowd is not trained on (the paper's data have no crowds).
 """
 
@@ -50,6 +50,7 @@ class FasterRCNN(Model):
         roi_samples, roi_positive_fraction, roi_pos_iou: proposals trained an image.
         class_agnostic: one box for all classes instead of one a class.
         head_channels: width of the two layers behind a pyramid.
+        class_weights: weight of each class in the head's class loss; the background's is 1.
         score_thresh, nms_iou, detections: which boxes are detections, and how many at most.
     """
 
@@ -76,6 +77,7 @@ class FasterRCNN(Model):
         roi_pos_iou: float = 0.5,
         class_agnostic: bool = False,
         head_channels: int = 1024,
+        class_weights: Sequence[float] | None = None,
         score_thresh: float = 0.05,
         nms_iou: float = 0.5,
         detections: int = 100,
@@ -101,6 +103,7 @@ class FasterRCNN(Model):
             Selection(score_thresh, nms_iou, detections),
             roi_pooling,
             class_agnostic,
+            class_weights,
         )
         backbone.tail = None  # it is the head's now, under one name in the checkpoint
 

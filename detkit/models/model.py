@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from detkit.backbones.backbone import Backbone
+from detkit.errors import DetkitError
 from detkit.registry import Registry
 from detkit.structures import Prediction, Targets
 
@@ -17,7 +19,7 @@ models: Registry[Model] = Registry("model", "detkit.models")
 
 @dataclass(frozen=True)
 class Wants:
-    """What a model asks of its backbone: levels (those that exist are built), and a tail or none."""
+    """What a model asks of its backbone: levels (those that exist are built), maybe a tail."""
 
     levels: tuple[str, ...]
     tail: bool = False
@@ -70,3 +72,20 @@ class Model(nn.Module):
         rows = torch.arange(images.shape[2], device=images.device) < sizes[:, :1]
         columns = torch.arange(images.shape[3], device=images.device) < sizes[:, 1:]
         return normalized * (rows[:, None, :, None] & columns[:, None, None, :])
+
+
+def weights_of_classes(weights: Sequence[float] | None, num_classes: int) -> Tensor:
+    """(K,) float32 factors of the classes in a loss; ones where there are none.
+
+    Raises:
+        DetkitError: not one weight a class.
+    """
+    if weights is None:
+        return torch.ones(num_classes)
+    if len(weights) != num_classes:
+        raise DetkitError(
+            f"{len(weights)} class weights for {num_classes} classes.",
+            record="model.class_weights",
+            remedy="give one weight per class, or null.",
+        )
+    return torch.tensor(weights, dtype=torch.float32)

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from detkit.backbones.backbone import Backbone
 from detkit.errors import DetkitError, unknown
-from detkit.models.model import Model, Wants, models
+from detkit.models.model import Model, Wants, models, weights_of_classes
 from detkit.structures import IGNORE, Prediction, Segmentation, Targets
 
 
@@ -61,14 +61,9 @@ class UNet(Model):
         super().__init__(backbone, num_classes)
         if upsample not in ("bilinear", "transposed"):
             raise unknown("way of upsampling", upsample, ("bilinear", "transposed"))
-        weights = torch.ones(num_classes) if class_weights is None else torch.tensor(class_weights)
-        if len(weights) != num_classes:
-            raise DetkitError(
-                f"{len(weights)} class weights for {num_classes} classes.",
-                record="model.class_weights",
-                remedy="give one weight per class, or null.",
-            )
-        self.register_buffer("class_weights", weights.float(), persistent=False)
+        self.register_buffer(
+            "class_weights", weights_of_classes(class_weights, num_classes), persistent=False
+        )
 
         # halvings: how often the resolution was halved; a level's name is just that number
         self.coarsest = max(

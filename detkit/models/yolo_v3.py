@@ -33,7 +33,7 @@ from torch.nn import functional as F
 
 from detkit.backbones.backbone import Backbone
 from detkit.errors import DetkitError
-from detkit.models.model import Model, Wants, models
+from detkit.models.model import Model, Wants, models, weights_of_classes
 from detkit.ops import grid
 from detkit.ops.boxes import clip, sides_at_least
 from detkit.ops.nms import detections_of
@@ -91,19 +91,10 @@ class YOLOv3(Model):
         self.selection = (score_thresh, nms_iou, detections)
 
         shared = share(anchors, len(self.levels)) * anchor_scale
-        weights = (
-            torch.ones(num_classes)
-            if class_weights is None
-            else torch.tensor(class_weights).float()
-        )
-        if len(weights) != num_classes:
-            raise DetkitError(
-                f"{len(weights)} class weights for {num_classes} classes.",
-                record="model.class_weights",
-                remedy="give one weight per class, or null.",
-            )
         self.register_buffer("anchors", shared, persistent=False)
-        self.register_buffer("class_weights", weights, persistent=False)
+        self.register_buffer(
+            "class_weights", weights_of_classes(class_weights, num_classes), persistent=False
+        )
         self.neck = Neck([backbone.channels[level] for level in self.levels], neck_width)
         outputs = shared.shape[1] * (5 + num_classes)
         self.heads = nn.ModuleList(

@@ -67,7 +67,8 @@ def test_no_rois_give_no_features_and_a_gradient_of_zero():
         pooled = pool_rois([features], [4], torch.zeros(r, 4), torch.zeros(r).long(), 7)
         assert pooled.shape == (0, 3, 7, 7)
         pooled.sum().backward()
-        assert features.grad is not None and not features.grad.any()
+        assert features.grad is not None
+        assert not features.grad.any()
 
 
 def test_bfloat16_maps_give_bfloat16_features():

@@ -1,6 +1,6 @@
 """The RoI head of Fast and Faster R-CNN: pooled features → a class and a box for each proposal.
 
-Shapes: B images, P proposals an image, R RoIs of the whole batch, K classes (background is index K).
+Shapes: B images, P proposals an image, R RoIs of the batch, K classes (background is index K).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from detkit.backbones.backbone import Tail
 from detkit.models.heads.rpn import gather_targets, match_image
+from detkit.models.model import weights_of_classes
 from detkit.ops import boxes as box_ops
 from detkit.ops.box_coder import BoxCoder
 from detkit.ops.matcher import IGNORED
@@ -74,12 +75,14 @@ class BoxHead(nn.Module):
         selection: Selection,
         pooling: str = "align",
         class_agnostic: bool = False,
+        class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.tail, self.levels, self.num_classes = tail, tuple(levels), num_classes
         self.assign, self.selection, self.pooling = targets, selection, pooling
         self.box_coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
-        self.register_buffer("class_weights", None, persistent=False)  # (K + 1,) in the class loss
+        weights = torch.cat([weights_of_classes(class_weights, num_classes), torch.ones(1)])
+        self.register_buffer("class_weights", weights, persistent=False)
         self.logits = nn.Linear(tail.channels, num_classes + 1)
         self.deltas = nn.Linear(tail.channels, 4 * (1 if class_agnostic else num_classes))
         nn.init.normal_(self.logits.weight, std=0.01)

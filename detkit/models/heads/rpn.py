@@ -1,4 +1,4 @@
-"""The region proposal network (Faster R-CNN, section 3.1), over one map or a pyramid (FPN, section 4.1).
+"""The region proposal network (Faster R-CNN, section 3.1), also over a pyramid (FPN, section 4.1).
 
 Shapes: B images, L levels, A anchor shapes a cell, N anchors of all levels, P proposals an image.
 """
@@ -28,7 +28,7 @@ class ProposalRules:
     """How scores become proposals.
 
     Attributes:
-        before_nms, after_nms: boxes a level going in, boxes an image coming out: (training, inference).
+        before_nms, after_nms: boxes a level going in, an image coming out: (training, inference).
         nms_iou: overlap from which the worse of two goes.
         min_side: pixels; narrower ones go.
     """
@@ -207,7 +207,7 @@ class RPN(nn.Module):
 def match_image(
     boxes: Tensor, targets: Targets, pos_iou: float, neg_iou: float, keep_best: bool = False
 ) -> Tensor:
-    """`match` against the objects of one image, where background inside a crowd counts as ignored."""
+    """`match` against the objects of an image; background inside a crowd counts as ignored."""
     if len(targets) == 0:
         return boxes.new_full((len(boxes),), BACKGROUND, dtype=torch.int64)
     iou = box_ops.box_iou(boxes, targets.boxes)
