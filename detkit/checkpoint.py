@@ -1,0 +1,262 @@
+"""Checkpoints: safetensors and plain JSON, so reading a stranger's file executes nothing.
+
+A checkpoint is a folder with `model.safetensors` and `meta.json`; a run's `last/` also holds
+`resume.safetensors` and `resume.json`. A folder is written under another name and then put in the
+place of the old one, so a kill at any moment leaves the old or the new one whole.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from detkit.backbones import pretrained
+from detkit.errors import DetkitError
+from detkit.models.build import build
+from detkit.models.model import Model
+
+FORMAT = 1
+REQUIRED = ("config", "names", "category_ids")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def save(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    meta: Mapping[str, Any],
+    resume: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None = None,
+) -> None:
+    """Writes a checkpoint; whatever happens meanwhile, the old one or the new one is there.
+
+    Args:
+        folder: `best` or `last` of a run folder.
+        tensors: the model's state dict.
+        meta: `config`, `names`, `category_ids` and whatever else tells how it came about.
+        resume: what else the run needs to go on: tensors and plain values.
+    """
+    new, old = folder.with_name(f".{folder.name}.new"), _old(folder)
+    if new.exists():  # of a run that was killed while it wrote
+        shutil.rmtree(new)
+    new.mkdir(parents=True)
+    save_file(_plain(tensors), new / "model.safetensors")
+    write_json(new / "meta.json", {"format": FORMAT, **meta})
+    if resume is not None:
+        save_file(_plain(resume[0]), new / "resume.safetensors")
+        write_json(new / "resume.json", resume[1])
+    if folder.exists():
+        if old.exists():
+            shutil.rmtree(old)
+        folder.rename(old)  # from here to the next rename `settled` finds the old one
+    new.rename(folder)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def settled(folder: Path) -> Path:
+    """The folder, or the one before it if a kill struck between the two renames of `save`."""
+    return _old(folder) if not folder.exists() and _old(folder).exists() else folder
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, in plain order, none sharing memory with another: what safetensors takes."""
+    seen: set[int] = set()
+    plain = {}
+    for key, tensor in tensors.items():
+        value = tensor.detach().cpu().contiguous()
+        plain[key] = value.clone() if value.data_ptr() in seen else value
+        seen.add(value.data_ptr())
+    return plain
+
+
+def find(path: str | Path, prefer: str = "best") -> Path:
+    """The `model.safetensors` that a path means.
+
+    Args:
+        path: a run folder, a checkpoint folder or the file itself.
+        prefer: `best` or `last`: which one of a run folder; the other if there is no such.
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise DetkitError(
+            "No such checkpoint.",
+            file=path,
+            remedy="give a run folder, its best or last folder, or a model.safetensors.",
+        )
+    other = "last" if prefer == "best" else "best"
+    for folder in (path, settled(path / prefer), settled(path / other)):
+        if (folder / "model.safetensors").is_file():
+            return folder / "model.safetensors"
+    raise DetkitError(
+        "No checkpoint in this folder: neither model.safetensors nor best/ nor last/.",
+        file=path,
+        remedy="give the folder of a run that has saved one.",
+    )
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file."""
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DetkitError(
+            f"Not a readable safetensors file ({error}).",
+            file=file,
+            remedy="it may be cut short: copy it again, or take the run's other checkpoint.",
+        ) from error
+
+
+def read_json(file: Path, required: Sequence[str] = ()) -> dict[str, Any]:
+    """A JSON object that has at least the required keys."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DetkitError(
+            f"Not a readable JSON file ({error}).",
+            file=file,
+            remedy=f"{file.name} belongs beside its safetensors file: copy the whole folder.",
+        ) from error
+    absent = [k for k in required if not isinstance(value, dict) or k not in value]
+    if absent:
+        raise DetkitError(
+            f"It lacks {', '.join(absent)}.", file=file, remedy="take a checkpoint made by detkit."
+        )
+    return value
+
+
+def read_meta(file: Path) -> dict[str, Any]:
+    """The meta.json beside a `model.safetensors`."""
+    meta = read_json(file.parent / "meta.json", REQUIRED)
+    if meta.get("format", FORMAT) > FORMAT:
+        raise DetkitError(
+            f"Its format is {meta['format']}; this detkit reads up to {FORMAT}.",
+            file=file.parent / "meta.json",
+            remedy="install a newer detkit.",
+        )
+    if len(meta["names"]) != len(meta["category_ids"]):
+        raise DetkitError(
+            f"{len(meta['names'])} class names, but {len(meta['category_ids'])} category ids.",
+            file=file.parent / "meta.json",
+            remedy="restore the file that belongs to this checkpoint.",
+        )
+    return meta
+
+
+def read_resume(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `save` got as `resume`, from a run's `last` folder."""
+    folder = settled(folder)
+    if not (folder / "resume.json").exists():
+        raise DetkitError(
+            "This checkpoint holds no state to resume from (resume.safetensors, resume.json).",
+            file=folder,
+            remedy="give the run folder, or start a new run from its weights with weights=.",
+        )
+    return read_tensors(folder / "resume.safetensors"), read_json(folder / "resume.json", ("step",))
+
+
+def load_model(
+    path: str | Path, device: torch.device | str = "cpu", prefer: str = "best"
+) -> tuple[Model, dict[str, Any]]:
+    """Rebuilds the model of a checkpoint.
+
+    Returns:
+        The model in `eval()` on `device`, and the checkpoint's meta data.
+    """
+    file = find(path, prefer)
+    meta, tensors = read_meta(file), read_tensors(file)
+    model = _rebuild(meta["config"], len(meta["names"]))
+    pretrained.match_norms(model, tensors)
+    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    have = {key: tuple(value.shape) for key, value in tensors.items()}
+    if wanted != have:
+        raise DetkitError(
+            f"The weights are not those of {meta['config']['model']['name']} with "
+            f"{len(meta['names'])} classes: {_difference(wanted, have)}.",
+            file=file,
+            remedy="model.safetensors and meta.json have to come from the same checkpoint.",
+        )
+    model.load_state_dict(tensors)
+    return model.to(device).eval(), meta
+
+
+def _rebuild(config: Mapping[str, Any], num_classes: int) -> Model:
+    backbone = {**config["backbone"], "weights": "none"}
+    return build(config["model"], backbone, num_classes)
+
+
+def _difference(wanted: Mapping[str, Any], have: Mapping[str, Any]) -> str:
+    told = [f"{key} is {have[key]}, not {wanted[key]}" for key in wanted.keys() & have.keys()
+            if wanted[key] != have[key]]  # fmt: skip
+    told += [f"{key} is missing" for key in wanted.keys() - have.keys()]
+    told += [f"{key} is not its own" for key in have.keys() - wanted.keys()]
+    more = f" and {len(told) - 3} more" if len(told) > 3 else ""
+    return "; ".join(sorted(told)[:3]) + more
+
+
+def transfer(model: Model, path: str | Path, names: Sequence[str]) -> dict[str, Any]:
+    """Takes from a checkpoint what fits a new model.
+
+    A tensor fits when name and shape agree. With another class list those whose shape depends on
+    the number of classes are left as they are, even if that number happens to be the same.
+
+    Args:
+        model: the new model, changed in place.
+        path: a checkpoint, or a safetensors file alone.
+        names: the new model's classes.
+    Returns:
+        `file`, and lists of names: `taken`, `new` (not in the file or of another shape or class
+        list) and `unused` (in the file only).
+    """
+    file = find(path)
+    tensors = read_tensors(file)
+    if (file.parent / "meta.json").exists():
+        meta = read_meta(file)
+        if list(meta["names"]) != list(names):
+            tensors = _without_classes(tensors, meta)
+    pretrained.match_norms(model, tensors)
+    ours = model.state_dict()
+    taken = sorted(k for k in ours if k in tensors and ours[k].shape == tensors[k].shape)
+    if not taken:
+        raise DetkitError(
+            "Nothing in this checkpoint fits the model.",
+            file=file,
+            remedy="choose the model and the backbone that it was trained with.",
+        )
+    model.load_state_dict({key: tensors[key] for key in taken}, strict=False)
+    return {
+        "file": str(file),
+        "taken": taken,
+        "new": sorted(ours.keys() - set(taken)),
+        "unused": sorted(tensors.keys() - set(taken)),
+    }
+
+
+def _without_classes(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Those whose shape would be the same with one class more."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        other = _rebuild(meta["config"], len(meta["names"]) + 1).state_dict()
+    return {k: v for k, v in tensors.items() if k not in other or v.shape == other[k].shape}

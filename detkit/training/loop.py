@@ -1,0 +1,230 @@
+"""A training run, from the first step to the last.
+
+batches ─▶ losses ─▶ gradients ─▶ step ─▶ average ─▶ log ─▶ evaluate ─▶ save
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from detkit.ops.precision import autocast
+from detkit.structures import Batch
+from detkit.training import distributed, replay
+from detkit.training.distributed import World
+from detkit.training.journal import Journal
+from detkit.training.optimization import Schedule, set_rate
+from detkit.training.signals import Interrupted, stop_signals
+from detkit.training.state import State, same_random_states, undisturbed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a run is and when it does what.
+
+    Attributes:
+        steps: updates of the whole run.
+        epoch: updates in one pass over the data.
+        accumulate: batches in an update; their gradients are averaged.
+        dtype: what autocast computes in.
+        clip_norm: the gradient's norm is cut to this.
+        log_every, evaluate_every, checkpoint_every: in updates.
+    """
+
+    steps: int
+    epoch: int
+    accumulate: int = 1
+    dtype: torch.dtype = torch.float32
+    clip_norm: float | None = None
+    log_every: int = 20
+    evaluate_every: int = 10**9
+    checkpoint_every: int = 10**9
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop asks of whoever started it.
+
+    Attributes:
+        validate: measures `state.shown`, writes `best/` when it is the best so far.
+        save: writes `last/`. Both are called in every process.
+    """
+
+    validate: Callable[[State], None]
+    save: Callable[[State], None]
+
+
+def fit(
+    state: State,
+    batches: Iterable[Batch],
+    schedule: Schedule,
+    plan: Plan,
+    hooks: Hooks,
+    journal: Journal,
+    folder: Path,
+    world: World,
+) -> None:
+    """Trains `state.model` from `state.step` to `plan.steps`.
+
+    Args:
+        batches: `plan.accumulate` for each update from `state.step` on.
+        folder: where a replay file goes when a loss is not finite.
+    Raises:
+        DetkitError: a loss that is not finite; nothing is saved after it.
+        Interrupted: after Ctrl-C or SIGTERM, once the step is done and saved.
+    """
+    net, device = distributed.wrap(state.model, world), world.device
+    watch, clock = Watch(state, folder, device), Clock(state.step)
+    with stop_signals() as stop:
+
+        def measure() -> None:
+            with same_random_states(device), clock.paused(), stop.at_once():
+                hooks.validate(state)
+            net.train()
+
+        net.train()
+        if state.step and evaluates(state.step, plan):  # what is saved is saved before evaluating
+            measure()
+        feed = undisturbed(batches, device)
+        while state.step < plan.steps:
+            rate = set_rate(state.optimizer, schedule(state.step, plan.steps))
+            for part in range(plan.accumulate):
+                batch = next(feed).to(device, non_blocking=True)
+                with distributed.local(net, last=part == plan.accumulate - 1):
+                    with autocast(device, plan.dtype):
+                        losses = net(batch.images, batch.targets, batch.sizes)
+                    watch.see(batch, losses)
+                    total = torch.stack(list(losses.values())).sum() / plan.accumulate
+                    state.scaler.scale(total).backward()
+            if plan.clip_norm is not None:
+                state.scaler.unscale_(state.optimizer)
+                clip_grad_norm_(state.model.parameters(), plan.clip_norm)
+            state.scaler.step(state.optimizer)
+            state.scaler.update()
+            state.optimizer.zero_grad(set_to_none=True)
+            if state.ema:
+                state.ema.update(state.model, state.step)
+            state.step += 1
+
+            if state.step % plan.log_every == 0 or state.step == plan.steps:
+                watch.wait()
+                log(state, plan, journal, clock, rate, len(batch) * world.size)
+            stopping = agreed(stop.asked, state, plan, world)
+            if stopping or saves(state.step, plan):
+                watch.wait()
+                hooks.save(state)
+            if stopping:
+                raise Interrupted
+            if evaluates(state.step, plan):
+                measure()
+
+
+def evaluates(step: int, plan: Plan) -> bool:
+    """Whether the model is measured after this step: on its turn, and at the end."""
+    return step % plan.evaluate_every == 0 or step == plan.steps
+
+
+def saves(step: int, plan: Plan) -> bool:
+    """Whether `last/` is written after this step: on its turn, after an epoch, before measuring."""
+    return 0 in (step % plan.checkpoint_every, step % plan.epoch) or evaluates(step, plan)
+
+
+def log(state: State, plan: Plan, journal: Journal, clock: Clock, rate: float, images: int) -> None:
+    """One line of metrics.jsonl: mean losses since the last one, learning rate, speed."""
+    means = {name: value / state.count for name, value in state.sums.items()}
+    state.sums, state.count = {}, 0
+    seconds = clock.seconds_a_step(state.step)
+    loss = sum(means.values())
+    journal.write(
+        state.step,
+        {
+            "epoch": round(state.step / plan.epoch, 4),
+            "loss": loss,
+            **{f"loss/{name}": value for name, value in means.items()},
+            "lr": rate,
+            "images_per_second": round(images * plan.accumulate / seconds, 2),
+        },
+    )
+    journal.progress(state.step, loss, left=seconds * (plan.steps - state.step))
+
+
+class Watch:
+    """Adds up the losses and stops the run at one that is not finite.
+
+    On a GPU the values of a batch are looked at one batch later, when they have long arrived:
+    asking for them at once would make the GPU wait for Python after every batch.
+    """
+
+    def __init__(self, state: State, folder: Path, device: torch.device) -> None:
+        self._state, self._folder, self._device = state, folder, device
+        self._pending: tuple[int, Batch, list[str], Tensor, torch.cuda.Event | None] | None = None
+
+    def see(self, batch: Batch, losses: dict[str, Tensor]) -> None:
+        """Notes the losses of a batch.
+
+        Raises:
+            DetkitError: they, or on a GPU those of the batch before, are not finite.
+        """
+        values = torch.stack([loss.detach().float() for loss in losses.values()])
+        before, event = self._pending, None
+        if self._device.type == "cuda":
+            values = values.to("cpu", non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+        self._pending = (self._state.step, batch, list(losses), values, event)
+        self._count(before)
+        if event is None:
+            self.wait()
+
+    def wait(self) -> None:
+        """Looks at what has not been looked at yet."""
+        before, self._pending = self._pending, None
+        self._count(before)
+
+    def _count(
+        self, seen: tuple[int, Batch, list[str], Tensor, torch.cuda.Event | None] | None
+    ) -> None:
+        if seen is None:
+            return
+        step, batch, names, values, event = seen
+        if event is not None:
+            event.synchronize()
+        losses = dict(zip(names, values.tolist(), strict=True))
+        if not all(map(math.isfinite, losses.values())):
+            raise replay.write(self._folder, step, batch, losses)
+        for name, value in losses.items():
+            self._state.sums[name] = self._state.sums.get(name, 0.0) + value
+        self._state.count += 1
+
+
+class Clock:
+    """Seconds a step since the start, pauses left out."""
+
+    def __init__(self, step: int) -> None:
+        self._step, self._start = step, time.monotonic()
+
+    def seconds_a_step(self, step: int) -> float:
+        return max(1e-9, time.monotonic() - self._start) / max(1, step - self._step)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        before = time.monotonic()
+        yield
+        self._start += time.monotonic() - before
+
+
+def agreed(asked: bool, state: State, plan: Plan, world: World) -> bool:
+    """Whether any process was asked to stop; several processes ask each other when they log."""
+    if world.size == 1:
+        return asked
+    if state.step % plan.log_every != 0:
+        return False
+    return any(distributed.gather(asked, world))

@@ -1,0 +1,207 @@
+"""Optimisers, learning-rate schedules and the moving average of the weights.
+
+A schedule is a pure function of the step, so it has no state to save: `factor(step, steps)` is what
+the optimiser's learning rate is multiplied by at that step of so many.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim import Optimizer
+
+from detkit.errors import DetkitError
+from detkit.registry import Registry
+
+Schedule = Callable[[int, int], float]
+
+optimizers: Registry[Optimizer] = Registry("optimizer", "detkit.training")
+schedules: Registry[Schedule] = Registry("schedule", "detkit.training")
+
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+
+
+def parameter_groups(
+    model: nn.Module, weight_decay: float, norm_decay: float, bias_decay: float | None
+) -> list[dict[str, Any]]:
+    """The trained parameters, grouped by how strongly they are pulled to zero.
+
+    Args:
+        norm_decay: of the normalisation layers' scales and shifts.
+        bias_decay: of the other biases; None is `weight_decay`.
+    """
+    groups: dict[float, list[nn.Parameter]] = {}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            decay = weight_decay
+            if isinstance(module, _NORMS):
+                decay = norm_decay
+            elif name.endswith("bias") and bias_decay is not None:
+                decay = bias_decay
+            groups.setdefault(decay, []).append(parameter)
+    if not groups:
+        raise DetkitError(
+            "The model has no parameter to train: all of them are frozen.",
+            remedy="lower backbone.frozen_stages.",
+        )
+    return [{"params": list(dict.fromkeys(p)), "weight_decay": d} for d, p in groups.items()]
+
+
+@optimizers.register("sgd")
+def sgd(
+    model: nn.Module,
+    *,
+    lr: float = 0.02,
+    momentum: float = 0.9,
+    weight_decay: float = 1e-4,
+    nesterov: bool = False,
+    norm_decay: float = 0.0,
+    bias_decay: float | None = None,
+) -> Optimizer:
+    """Stochastic gradient descent with momentum."""
+    groups = parameter_groups(model, weight_decay, norm_decay, bias_decay)
+    optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
+    if momentum:  # torch leaves them uninitialised if fp16 overflows at the very first step
+        for parameter in (p for group in groups for p in group["params"]):
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+@optimizers.register("adamw")
+def adamw(
+    model: nn.Module,
+    *,
+    lr: float = 1e-3,
+    betas: Sequence[float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.05,
+    norm_decay: float = 0.0,
+    bias_decay: float | None = None,
+) -> Optimizer:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
+    groups = parameter_groups(model, weight_decay, norm_decay, bias_decay)
+    first, second = betas
+    return torch.optim.AdamW(groups, lr=lr, betas=(first, second), eps=eps, fused=True)
+
+
+def warmed(step: int, warmup_steps: int, warmup_start: float) -> float:
+    """A factor that rises linearly from `warmup_start` at step 0 to 1 at step `warmup_steps`."""
+    if step >= warmup_steps:
+        return 1.0
+    return warmup_start + (1.0 - warmup_start) * step / warmup_steps
+
+
+@schedules.register("constant")
+def constant(*, warmup_steps: int = 0, warmup_start: float = 0.001) -> Schedule:
+    """The same rate throughout, after a warm-up."""
+    return lambda step, steps: warmed(step, warmup_steps, warmup_start)
+
+
+@schedules.register("multistep")
+def multistep(
+    *,
+    warmup_steps: int = 500,
+    warmup_start: float = 0.001,
+    milestones: Sequence[float] = (0.67, 0.89),
+    gamma: float = 0.1,
+) -> Schedule:
+    """Multiplied by `gamma` at each milestone, a fraction of the run."""
+    if any(not 0 <= m <= 1 for m in milestones):
+        raise DetkitError(
+            f"schedule.milestones are fractions of the run, 0 … 1, not {list(milestones)}.",
+            remedy="write 0.67 for two thirds of the run.",
+        )
+
+    def factor(step: int, steps: int) -> float:
+        passed = sum(step >= round(m * steps) for m in milestones)
+        return warmed(step, warmup_steps, warmup_start) * gamma**passed
+
+    return factor
+
+
+@schedules.register("cosine")
+def cosine(*, warmup_steps: int = 500, warmup_start: float = 0.001, final: float = 0.0) -> Schedule:
+    """Half a cosine from 1 at the end of the warm-up to `final` at the end of the run."""
+
+    def factor(step: int, steps: int) -> float:
+        if step < warmup_steps:
+            return warmed(step, warmup_steps, warmup_start)
+        done = (step - warmup_steps) / max(1, steps - warmup_steps)
+        return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+
+    return factor
+
+
+def build_optimizer(settings: Mapping[str, Any], model: nn.Module) -> Optimizer:
+    """`{"name": "sgd", "lr": …}` for the parameters of `model` that are trained."""
+    return _call(optimizers, settings, model)
+
+
+def build_schedule(settings: Mapping[str, Any]) -> Schedule:
+    """`{"name": "cosine", …}` → factor of the learning rate by (step, steps)."""
+    return _call(schedules, settings)
+
+
+def _call(registry: Registry[Any], settings: Mapping[str, Any], *arguments: Any) -> Any:
+    keywords = {key: value for key, value in settings.items() if key != "name"}
+    return registry[settings["name"]](*arguments, **keywords)
+
+
+def set_rate(optimizer: Optimizer, factor: float) -> float:
+    """Sets the rate to `factor` times the one it was built with; returns the first group's."""
+    for group in optimizer.param_groups:
+        group.setdefault("full_lr", group["lr"])
+        group["lr"] = group["full_lr"] * factor
+    return optimizer.param_groups[0]["lr"]
+
+
+class EMA:
+    """The exponential moving average of a model's weights, in a model of its own.
+
+    `decay` is reached gradually, min(decay, (1 + t) / (10 + t)) at update t, so that a short run
+    forgets its random start. Floating-point buffers (batch-norm statistics) are averaged too, the
+    others copied.
+
+    Attributes:
+        model: the averaged model, to evaluate and to save; never trained.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise DetkitError(
+                f"training.ema is a decay from 0 to below 1, not {decay}.",
+                remedy="write 0.999, or null for none.",
+            )
+        self.decay = decay
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Moves the average towards `model`, which has made `step` updates before this one."""
+        weight = 1.0 - min(self.decay, (1 + step) / (10 + step))
+        ours, theirs = tensors(self.model), tensors(model)
+        floats = [key for key, tensor in ours.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_([ours[k] for k in floats], [theirs[k] for k in floats], weight)
+        for key in ours.keys() - set(floats):
+            ours[key].copy_(theirs[key])
+
+
+def tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, the tensors themselves."""
+    return dict(_unique(model.state_dict(keep_vars=True).items()))
+
+
+def _unique(items: Iterable[tuple[str, Tensor]]) -> Iterable[tuple[str, Tensor]]:
+    seen: set[int] = set()
+    for key, tensor in items:  # a tensor that two modules share is averaged once
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            yield key, tensor

@@ -1,0 +1,60 @@
+"""Ctrl-C and SIGTERM: end at a good moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Interrupted(Exception):
+    """Somebody asked the run to end; its state is saved."""
+
+
+class Stop:
+    """What a signal asked for."""
+
+    asked = False
+    nothing_to_lose = False
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, everything is saved: a signal ends the run where it is."""
+        self.nothing_to_lose = True
+        if self.asked:
+            raise Interrupted
+        yield
+        self.nothing_to_lose = False
+
+
+@contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """Ctrl-C and SIGTERM ask the run to end after its step; a second one ends it at once.
+
+    A terminal sends Ctrl-C to the loader's processes too; they inherit the handler and leave the
+    matter to this one.
+    """
+    stop, main = Stop(), os.getpid()
+
+    def handle(number: int, frame: object) -> None:
+        if os.getpid() != main:
+            if number == signal.SIGTERM:  # how the loader ends its processes
+                os._exit(1)
+            return
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.asked = True
+        if stop.nothing_to_lose:
+            raise Interrupted
+
+    try:
+        before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: signals go elsewhere
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,175 @@
+"""What a run has to remember to go on as if it had never stopped: tensors and plain JSON."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from detkit.errors import DetkitError
+from detkit.models.model import Model
+from detkit.training import distributed
+from detkit.training.distributed import World
+from detkit.training.optimization import EMA, tensors
+
+T = TypeVar("T")
+
+
+@dataclass
+class State:
+    """What changes while a run goes on.
+
+    Attributes:
+        model: the raw weights, which are trained.
+        ema: their moving average, which is evaluated and saved where there is one.
+        step: updates made so far; the position in the data follows from it.
+        best: the best value so far of the metric that chooses `best/`, None before the first.
+        sums, count: losses since the last line of metrics.jsonl, and over how many batches.
+    """
+
+    model: Model
+    optimizer: Optimizer
+    scaler: torch.amp.GradScaler
+    ema: EMA | None = None
+    step: int = 0
+    best: float | None = None
+    sums: dict[str, float] = field(default_factory=dict)
+    count: int = 0
+
+    @property
+    def shown(self) -> Model:
+        """The model to evaluate and to save."""
+        return self.ema.model if self.ema else self.model  # type: ignore[return-value]
+
+    def pack(self, world: World) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The contents of resume.safetensors and resume.json. Every process has to call it."""
+        packed = {f"model/{key}": tensor for key, tensor in tensors(self.model).items()}
+        plain: dict[str, Any] = {
+            "step": self.step,
+            "best": self.best,
+            "sums": self.sums,
+            "count": self.count,
+            "scaler": self.scaler.state_dict(),
+            "optimizer": {},
+            "random": [],
+        }
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    packed[f"optimizer/{name}/{key}"] = value
+                else:
+                    plain["optimizer"][f"{name}/{key}"] = value
+        for rank, (tensor_part, plain_part) in enumerate(
+            distributed.gather(random_states(world.device), world)
+        ):
+            packed |= {f"random/{rank}/{key}": value for key, value in tensor_part.items()}
+            plain["random"].append(plain_part)
+        return packed, plain
+
+    def restore(
+        self,
+        shown: Mapping[str, Tensor],
+        packed: Mapping[str, Tensor],
+        plain: Mapping[str, Any],
+        world: World,
+    ) -> None:
+        """Takes over what `pack` gave, and the shown weights (the averaged ones with an EMA).
+
+        With another number of processes than before their random states start afresh.
+        """
+        raw = {k.removeprefix("model/"): v for k, v in packed.items() if k.startswith("model/")}
+        try:
+            self.model.load_state_dict(raw)
+            if self.ema:
+                self.ema.model.load_state_dict(shown)
+        except RuntimeError as error:
+            raise DetkitError(
+                f"The saved state is not this model's: {error}",
+                remedy="resume with the settings of the run; use weights= to start another one.",
+            ) from error
+        parameters = dict(self.model.named_parameters())
+        for place, value in [*packed.items(), *plain["optimizer"].items()]:
+            if isinstance(value, Tensor):
+                group, _, place = place.partition("/")
+                if group != "optimizer":
+                    continue
+            name, _, key = place.rpartition("/")
+            self.optimizer.state[parameters[name]][key] = _like(value, parameters[name])
+        if plain["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(dict(plain["scaler"]))
+        self.step, self.best = plain["step"], plain["best"]
+        self.sums, self.count = dict(plain["sums"]), plain["count"]
+        if len(plain["random"]) == world.size:
+            prefix = f"random/{world.rank}/"
+            mine = {k.removeprefix(prefix): v for k, v in packed.items() if k.startswith(prefix)}
+            set_random_states(mine, plain["random"][world.rank], world.device)
+
+
+def _like(value: Any, parameter: Tensor) -> Any:
+    """Optimiser state where its parameter is, laid out in memory as the parameter is."""
+    if not isinstance(value, Tensor):
+        return value
+    if value.shape == parameter.shape:
+        return torch.empty_like(parameter, requires_grad=False).copy_(value)
+    return value.to(parameter.device)
+
+
+def random_states(device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The global random states of torch, NumPy and Python, which models and plugins draw from."""
+    numpy: Any = np.random.get_state(legacy=True)  # noqa: NPY002
+    _, keys, position, has_gauss, gauss = numpy
+    version, numbers, gauss_next = random.getstate()
+    saved = {"torch": torch.get_rng_state(), "numpy": torch.from_numpy(keys.astype(np.int64))}
+    if device.type == "cuda":
+        saved["cuda"] = torch.cuda.get_rng_state(device)
+    plain = {
+        "numpy": [int(position), int(has_gauss), float(gauss)],
+        "python": [version, list(numbers), gauss_next],
+    }
+    return saved, plain
+
+
+def set_random_states(
+    saved: Mapping[str, Tensor], plain: Mapping[str, Any], device: torch.device
+) -> None:
+    """Puts back what `random_states` gave."""
+    torch.set_rng_state(saved["torch"])
+    if device.type == "cuda" and "cuda" in saved:
+        torch.cuda.set_rng_state(saved["cuda"], device)
+    keys = saved["numpy"].numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", keys, *plain["numpy"]))  # noqa: NPY002
+    version, numbers, gauss_next = plain["python"]
+    random.setstate((version, tuple(numbers), gauss_next))
+
+
+@contextmanager
+def same_random_states(device: torch.device) -> Iterator[None]:
+    """What is drawn inside does not count: the random states afterwards are those before."""
+    before = random_states(device)
+    try:
+        yield
+    finally:
+        set_random_states(*before, device)
+
+
+def undisturbed(items: Iterable[T], device: torch.device) -> Iterator[T]:
+    """The same items, read without moving the random states.
+
+    A DataLoader draws a number whenever it starts; a resumed run starts one more.
+    """
+    with same_random_states(device):
+        iterator = iter(items)
+    while True:
+        with same_random_states(device):
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+        yield item

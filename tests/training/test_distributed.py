@@ -1,0 +1,69 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from detkit import checkpoint
+from detkit.errors import DetkitError
+from detkit.training import distributed
+from detkit.training.distributed import World
+
+WORKER = Path(__file__).with_name("two_processes.py")
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory) -> Path:
+    """The folder that `two_processes.py` filled, started once because starting it takes long."""
+    folder = tmp_path_factory.mktemp("two")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    subprocess.run([*torchrun, WORKER, folder], check=True, timeout=300)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", "yolo_v3", "unet"])
+def test_two_processes_have_the_gradients_of_one_with_the_whole_batch(two_processes, name):
+    both = checkpoint.read_tensors(two_processes / f"{name}-2.safetensors")
+    one = checkpoint.read_tensors(two_processes / f"{name}-1.safetensors")
+    assert both.keys() == one.keys()
+    assert sum(bool(gradient.abs().max() > 1e-4) for gradient in one.values()) >= len(one) / 2
+    for key, gradient in one.items():
+        scale = max(1.0, float(gradient.abs().max()))
+        assert (gradient - both[key]).abs().max() <= 1e-6 * scale, key
+
+
+def test_two_processes_go_on_where_they_were(two_processes):
+    """A signal to one stops both, and the resumed pair ends where an uninterrupted one does."""
+    whole, parts = (
+        checkpoint.read_tensors(two_processes / name / "last" / "resume.safetensors")
+        for name in ("whole", "parts")
+    )
+    assert whole.keys() == parts.keys()
+    assert [key for key in whole if not torch.equal(whole[key], parts[key])] == []
+    assert {"random/0/torch", "random/1/torch"} <= whole.keys()
+
+
+def test_two_processes_hold_the_same_weights(two_processes):
+    one, other = (
+        checkpoint.read_tensors(two_processes / f"weights-{rank}.safetensors") for rank in (0, 1)
+    )
+    assert torch.equal(one["weights"], other["weights"])
+    assert not torch.equal(one["random"], other["random"])  # dropout is each one's own
+
+
+def test_one_process_needs_no_group():
+    world = distributed.start("cpu")
+    assert world == World(0, 1, torch.device("cpu"))
+    assert world.main
+    assert distributed.gather(7, world) == [7]
+    assert distributed.share(7, world) == 7
+    model = torch.nn.Linear(2, 2)
+    assert distributed.wrap(model, world) is model
+    distributed.barrier(world)
+    distributed.stop()
+
+
+def test_a_device_that_does_not_exist_is_refused():
+    with pytest.raises(DetkitError, match="No device 'gpu'"):
+        distributed.start("gpu")

@@ -1,0 +1,208 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from detkit import checkpoint
+from detkit.errors import DetkitError
+from detkit.training import replay
+from detkit.training.signals import Interrupted
+from tiny_run import batches, run, tiny
+
+RUNNER = Path(__file__).with_name("tiny_run.py")
+
+
+def contents(folder: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of a run's last state, raw and averaged weights, optimiser, random states."""
+    last = folder / "last"
+    return {
+        f"{name}/{key}": value
+        for name in ("model", "resume")
+        for key, value in checkpoint.read_tensors(last / f"{name}.safetensors").items()
+    }
+
+
+def lines(folder: Path) -> list[dict]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in rows]
+
+
+def assert_same(one: Path, other: Path) -> None:
+    a, b = contents(one), contents(other)
+    assert a.keys() == b.keys()
+    assert [key for key in a if not torch.equal(a[key], b[key])] == []
+    assert lines(one) == lines(other)
+    plain = [json.loads((f / "last" / "resume.json").read_text()) for f in (one, other)]
+    assert {**plain[0], "journal": 0} == {**plain[1], "journal": 0}
+
+
+def interrupt_at(step: int):
+    sent = []
+
+    def at_step(now: int) -> None:
+        if now == step and not sent:
+            sent.append(now)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return at_step
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"workers": 2},
+        {"ema": None, "optimizer": "adamw"},
+        {"accumulate": 2, "optimizer": "adamw", "dtype": torch.bfloat16},
+        {"dtype": torch.float16},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("step", [3, 4, 5])  # before a checkpoint, at one, where it is evaluated
+def test_an_interrupted_run_ends_where_the_uninterrupted_one_does(tmp_path, settings, step):
+    run(tmp_path / "whole", **settings)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "parts", at_step=interrupt_at(step), **settings)
+    saved = json.loads((tmp_path / "parts" / "last" / "resume.json").read_text())
+    assert saved["step"] == step + 1  # the step was finished
+    run(tmp_path / "parts", **settings)
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "random/0/torch",
+        "optimizer/classes.weight/momentum_buffer",
+        "model/backbone.norm.running_mean",
+        "shown/classes.weight",
+    ],
+)
+def test_the_comparison_notices_a_state_that_is_lost(tmp_path, lost):
+    run(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(tmp_path / "parts", at_step=interrupt_at(3))
+    last = tmp_path / "parts" / "last"
+    tensors, plain = checkpoint.read_resume(last)
+    shown = checkpoint.read_tensors(last / "model.safetensors")
+    if lost.startswith("random"):
+        torch.manual_seed(1234)
+        tensors[lost] = torch.get_rng_state()
+    else:
+        (shown if lost.startswith("shown/") else tensors)[lost.removeprefix("shown/")].zero_()
+    checkpoint.save(last, shown, checkpoint.read_json(last / "meta.json"), (tensors, plain))
+    run(tmp_path / "parts")
+    with pytest.raises(AssertionError):
+        assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_killed_run_ends_where_the_uninterrupted_one_does(tmp_path):
+    settings = {"workers": 2, "checkpoint_every": 2}
+    run(tmp_path / "whole", **settings)
+    slow = json.dumps({**settings, "pause": 0.2})
+    process = subprocess.Popen([sys.executable, RUNNER, tmp_path / "killed", slow])
+    marker = tmp_path / "killed" / "last" / "resume.json"
+    deadline = time.monotonic() + 60
+    while not (marker.exists() and json.loads(marker.read_text())["step"] >= 6):
+        assert process.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    run(tmp_path / "killed", **settings)
+    assert_same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_kill_between_saves_leaves_no_double_lines(tmp_path):
+    run(tmp_path / "whole", checkpoint_every=100)
+
+    class Killed(Exception):
+        pass
+
+    def die(step: int) -> None:
+        if step == 9:  # the last save was at 5, lines were written at 5 (validation) and 6
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path / "parts", checkpoint_every=100, at_step=die)
+    with (tmp_path / "parts" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 9, "lo')  # cut short
+    run(tmp_path / "parts", checkpoint_every=100)
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_accumulated_small_batches_equal_one_large_batch(tmp_path):
+    settings = {"steps": 1, "dropout": 0.0, "clip_norm": None, "size": 3}
+    parts = run(tmp_path / "parts", accumulate=2, **settings)
+    start = tiny(seed=0, dropout=0.0)
+    start.backbone.norm.eval()
+    given = list(batches(0, 2, size=3))
+    images = torch.cat([b.images for b in given])
+    targets = [t for b in given for t in b.targets]
+    # batch norm aside (its statistics are each batch's own), one batch of 6 is two batches of 3
+    for batch in given:
+        sum(start(batch.images, batch.targets).values()).div(2).backward()
+    apart = [p.grad.clone() for p in start.parameters()]
+    start.zero_grad()
+    sum(start(images, targets).values()).backward()
+    for one, p in zip(apart, start.parameters(), strict=True):
+        assert torch.allclose(one, p.grad, atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_batch(tmp_path):
+    def spoil(step, losses):
+        return losses if step != 6 else {**losses, "box": losses["box"] * float("inf")}
+
+    with pytest.raises(DetkitError) as error:
+        run(tmp_path / "run", losses=spoil)
+    text = str(error.value)
+    assert "step 6" in text
+    assert "6-0.png, 6-1.png" in text
+    assert "box inf" in text
+    assert "class 0." in text or "class 1." in text
+    batch, step = replay.read(tmp_path / "run")
+    wanted = next(iter(batches(6, 7)))
+    assert step == 6
+    assert torch.equal(batch.images, wanted.images)
+    assert batch.frames == wanted.frames
+    assert all(
+        torch.equal(a.boxes, b.boxes) for a, b in zip(batch.targets, wanted.targets, strict=True)
+    )
+    state = checkpoint.read_tensors(tmp_path / "run" / "last" / "model.safetensors")
+    assert all(t.isfinite().all() for t in state.values())  # what was saved is as it was
+
+
+def test_fp16_scales_the_loss_and_recovers_from_overflow(tmp_path):
+    state = run(tmp_path / "run", dtype=torch.float16, steps=20)
+    assert state.scaler.get_scale() < 2.0**20  # the first scale was too large on purpose
+    assert all(p.isfinite().all() for p in state.model.parameters())
+
+
+def test_clipping_bounds_the_step(tmp_path):
+    start = tiny(seed=0).state_dict()
+    state = run(tmp_path / "run", steps=1, clip_norm=1e-6, ema=None)
+    moved = [(p - start[n]).abs().max() for n, p in state.model.named_parameters()]
+    assert 0 < max(moved) < 1e-6
+
+
+def test_the_loop_learns(tmp_path):
+    run(tmp_path / "run", steps=150, optimizer="sgd", dropout=0.0)
+    rows = [row for row in lines(tmp_path / "run") if "loss" in row]
+    assert rows[-1]["loss"] < 0.85 * rows[0]["loss"]
+    assert rows[-1]["loss"] == pytest.approx(rows[-1]["loss/class"] + rows[-1]["loss/box"])
+
+
+def test_a_second_signal_ends_at_once(tmp_path):
+    def twice(step: int) -> None:
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", at_step=twice)

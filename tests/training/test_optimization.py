@@ -1,0 +1,118 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from detkit.errors import DetkitError
+from detkit.training.optimization import (
+    EMA,
+    build_optimizer,
+    build_schedule,
+    optimizers,
+    schedules,
+    set_rate,
+)
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+
+
+def test_the_names_are_registered():
+    assert optimizers.names() == ["adamw", "sgd"]
+    assert schedules.names() == ["constant", "cosine", "multistep"]
+
+
+def test_multistep_warms_up_and_falls_at_its_milestones():
+    factor = build_schedule(
+        {"name": "multistep", "warmup_steps": 4, "warmup_start": 0.2, "milestones": [0.5, 0.75]}
+    )
+    # 0.2 + 0.8 · step / 4, then a tenth from step 10 of 20 and a hundredth from step 15
+    wanted = {0: 0.2, 1: 0.4, 3: 0.8, 4: 1.0, 9: 1.0, 10: 0.1, 14: 0.1, 15: 0.01, 19: 0.01}
+    assert {s: factor(s, 20) for s in wanted} == pytest.approx(wanted)
+
+
+def test_cosine_falls_from_one_to_final():
+    factor = build_schedule(
+        {"name": "cosine", "warmup_steps": 10, "warmup_start": 0.0, "final": 0.1}
+    )
+    # half-way between step 10 and step 50 the cosine is 0: 0.1 + 0.9 / 2; a third: cos 60° = 1/2
+    wanted = {0: 0.0, 5: 0.5, 10: 1.0, 30: 0.55, 50: 0.1, 60: 0.1}
+    assert {s: factor(s, 50) for s in wanted} == pytest.approx(wanted)
+    assert factor(30, 70) == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 3)))
+
+
+def test_constant_stays_at_one_after_its_warm_up():
+    factor = build_schedule({"name": "constant", "warmup_steps": 2, "warmup_start": 0.5})
+    assert [factor(s, 9) for s in range(4)] == [0.5, 0.75, 1.0, 1.0]
+
+
+def test_milestones_in_steps_are_refused():
+    with pytest.raises(DetkitError, match="fractions"):
+        build_schedule({"name": "multistep", "milestones": [8, 11]})
+
+
+def test_each_parameter_gets_its_decay_and_none_is_lost():
+    model = net()
+    optimizer = build_optimizer(
+        {"name": "sgd", "lr": 1, "weight_decay": 0.3, "norm_decay": 0.1, "bias_decay": 0.0}, model
+    )
+    decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    by_name = {name: decay[id(p)] for name, p in model.named_parameters()}
+    assert by_name == {
+        "0.weight": 0.3, "0.bias": 0.0, "1.weight": 0.1, "1.bias": 0.1, "2.weight": 0.3, "2.bias": 0.0,
+    }  # fmt: skip
+
+
+def test_a_model_with_nothing_to_train_is_refused():
+    with pytest.raises(DetkitError, match="no parameter"):
+        build_optimizer({"name": "adamw"}, net().requires_grad_(False))
+
+
+def test_the_rate_is_the_first_one_times_the_factor_each_time():
+    optimizer = build_optimizer({"name": "sgd", "lr": 0.4}, net())
+    assert [set_rate(optimizer, f) for f in (0.5, 0.25, 1.0)] == pytest.approx([0.2, 0.1, 0.4])
+
+
+def test_ema_equals_the_sum_written_out():
+    torch.manual_seed(0)
+    model = net()
+    ema = EMA(model, 0.7)
+    history = [{k: v.double().clone() for k, v in model.state_dict().items()}]
+    for step in range(12):
+        with torch.no_grad():
+            for tensor in model.state_dict().values():
+                tensor.add_(1) if not tensor.is_floating_point() else tensor.add_(
+                    torch.randn_like(tensor)
+                )
+        ema.update(model, step)
+        history.append({k: v.double().clone() for k, v in model.state_dict().items()})
+    for key, value in ema.model.state_dict().items():
+        if not value.is_floating_point():
+            assert value == history[-1][key]
+            continue
+        slow = history[0][key]
+        for step, new in enumerate(history[1:]):
+            decay = min(0.7, (1 + step) / (10 + step))
+            slow = decay * slow + (1 - decay) * new[key]
+        assert torch.allclose(value.double(), slow, atol=1e-5), key
+
+
+def test_ema_leaves_the_raw_weights_alone():
+    model = net()
+    before = [p.detach().clone() for p in model.parameters()]
+    ema = EMA(model, 0.5)
+    with torch.no_grad():
+        model[0].weight.add_(1)
+    ema.update(model, 0)
+    assert torch.equal(model[0].weight, before[0] + 1)
+    assert not torch.equal(ema.model[0].weight, model[0].weight)
+    assert all(torch.equal(p, b) for p, b in zip(list(model.parameters())[1:], before[1:]))  # noqa: B905
+    assert not any(p.requires_grad for p in ema.model.parameters())
+
+
+@pytest.mark.parametrize("decay", [1.0, -0.1, 12])
+def test_an_impossible_decay_is_refused(decay):
+    with pytest.raises(DetkitError, match="decay"):
+        EMA(net(), decay)
