@@ -74,6 +74,8 @@ def segmentation(
         short_side, long_side, flip, vertical_flip, scale, crop, colour: as for `detection`.
     """
     _check(short_side=short_side, long_side=long_side, crop=crop, scale=scale)
+    if not 0 <= elastic <= 100:
+        raise DetkitError(f"transforms.elastic is {elastic}.", remedy="choose 0 … 100 pixels.")
     _check_shares(
         flip=flip, vertical_flip=vertical_flip, colour=colour, quarter_turns=quarter_turns
     )

@@ -165,10 +165,6 @@ def read(
     )
 
 
-def splits(root: Path, task: str) -> list[str]:
-    return list(FIRST)
-
-
 def _image(seed: int, size: int, number: int) -> np.ndarray:
     return paint(seed, number, layout(seed, number, size))
 

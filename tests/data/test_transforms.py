@@ -1,0 +1,289 @@
+"""Sizes against torchvision's rule, boxes against masks that went through the same steps."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detkit.data.formats.shapes import read
+from detkit.data.records import Annotation
+from detkit.data.transforms import build, transforms
+from detkit.errors import DetkitError
+from detkit.structures import IGNORE, Frame
+
+SIZE = 96
+RANDOM = {
+    "detection": {"short_side": 80, "long_side": None, "scale": [0.6, 1.5], "crop": 64},
+    "segmentation": {"short_side": 80, "scale": [0.6, 1.5], "crop": 64, "quarter_turns": 0.5},
+    "square": {"size": 64, "jitter": 0.3},
+}
+
+
+@pytest.fixture(scope="module")
+def records():
+    return read(None, "train", task="detect", images=True, train_images=12, size=SIZE)
+
+
+def scene(records, i, height=SIZE):
+    """Whole rectangles, one class each: thin tips of stars can fall between the picked pixels."""
+    boxes = np.minimum(records.annotation(i).boxes, [SIZE, height] * 2).astype(int)
+    boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)]
+    masks = np.zeros((len(boxes), height, SIZE), bool)
+    pixels = np.zeros((height, SIZE), np.uint8)
+    for label, (x0, y0, x1, y1) in enumerate(boxes):
+        masks[label, y0:y1, x0:x1] = True
+        pixels[y0:y1, x0:x1] = label + 1
+    return records.image(i)[:height], annotation(boxes), masks, pixels
+
+
+def annotation(boxes, **given):
+    n = len(boxes)
+    values = {
+        "boxes": np.array(boxes, np.float32).reshape(-1, 4),
+        "labels": np.arange(n),
+        "crowd": np.zeros(n, bool),
+        "difficult": np.zeros(n, bool),
+        "areas": np.zeros(n),
+    }
+    return Annotation(**{**values, **given})
+
+
+def whole(name, **given):
+    return build({"name": name, **given}, train=False)
+
+
+def extents(masks):
+    rows = []
+    for mask in np.asarray(masks):
+        y, x = np.nonzero(mask)
+        rows.append([x.min(), y.min(), x.max() + 1, y.max() + 1] if len(x) else [0, 0, 0, 0])
+    return np.array(rows, np.float64).reshape(-1, 4)
+
+
+@given(height=st.integers(20, 600), width=st.integers(20, 600))
+@settings(max_examples=25, deadline=None)
+def test_sizes_follow_torchvision_within_its_rounding_down(height, width):
+    from torchvision.models.detection.transform import _resize_image_and_masks
+
+    image = torch.zeros(3, height, width)
+    theirs = _resize_image_and_masks(image, 300.0, 500.0)[0].shape[1:]
+    ours = whole("detection", short_side=300, long_side=500).sizes(height, width)
+    assert max(abs(ours[0] - theirs[0]), abs(ours[1] - theirs[1])) <= 1
+    assert max(ours) <= 500
+
+
+@pytest.mark.parametrize("name", ["detection", "segmentation"])
+def test_without_a_short_side_the_file_keeps_its_size_up_to_the_limit(name):
+    assert whole(name, short_side=None, long_side=None).sizes(5000, 31) == (5000, 31)
+    assert whole(name, short_side=None, long_side=500).sizes(400, 300) == (400, 300)
+    assert whole(name, short_side=None, long_side=500).sizes(1000, 600) == (500, 300)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("detection", {"short_side": 61, "long_side": 300}),
+        ("segmentation", {"short_side": 144, "long_side": None}),
+        ("square", {"size": 80}),
+        ("square", {"size": 80, "letterbox": False}),
+    ],
+)
+def test_resized_boxes_stay_on_their_masks_and_the_frame_leads_back(records, name, given):
+    transform = whole(name, **given)
+    for i in range(len(records)):
+        image, there, masks, pixels = scene(records, i, height=70)
+        sample = transform(image, there, masks, pixels)
+        assert len(sample.targets) == len(masks)
+        difference = np.abs(extents(sample.targets.masks) - sample.targets.boxes.numpy())
+        assert difference.max(initial=0) <= 1  # a mask has whole pixels
+        frame = Frame(0, 0, "", (70, SIZE), sample.resized, sample.top, sample.left)
+        back = frame.boxes_to_image(sample.targets.boxes)
+        np.testing.assert_allclose(back, there.boxes, atol=1e-3)
+        again = frame.boxes_to_network(torch.from_numpy(there.boxes))
+        np.testing.assert_allclose(again, sample.targets.boxes, atol=1e-3)
+
+
+def test_the_frame_holds_where_the_content_lies():
+    """A 60 × 120 picture on a square of 100: 50 × 100, 25 rows of fill above and below."""
+    image = np.full((60, 120, 3), 255, np.uint8)
+    sample = whole("square", size=100)(image, pixels=np.zeros((60, 120), np.uint8))
+    assert (sample.resized, sample.top, sample.left) == ((50, 100), 25, 0)
+    content = (sample.image == 255).all(2)
+    assert content[25:75].all()
+    assert not content[:25].any()
+    assert not content[75:].any()
+    np.testing.assert_array_equal(sample.targets.pixels == IGNORE, ~content)
+
+
+@pytest.mark.parametrize("name", sorted(RANDOM))
+def test_random_changes_move_boxes_masks_and_pixels_together(records, name):
+    """A box that no edge cuts is still the extent of its mask, to the grain of the pixels."""
+    transform = build({"name": name, **RANDOM[name]}, train=True)
+    compared = 0
+    for i in range(len(records)):
+        for epoch in range(4):
+            sample = transform(*scene(records, i), seed=(0, epoch, i))
+            targets, (height, width) = sample.targets, sample.image.shape[:2]
+            boxes = targets.boxes.numpy()
+            assert (boxes >= 0).all()
+            assert (boxes <= [width, height, width, height]).all()
+            inside = ((boxes > 1) & (boxes < np.array([width, height] * 2) - 1)).all(1)
+            difference = np.abs(extents(targets.masks) - boxes)[inside]
+            assert difference.max(initial=0) <= 1
+            compared += inside.sum()
+            known = torch.cat([targets.labels + 1, torch.tensor([0, IGNORE])])
+            # where one object is seen, and none that was dropped from the targets
+            alone = (targets.masks.sum(0) == 1) & torch.isin(targets.pixels, known)
+            for label, mask in zip(targets.labels, targets.masks, strict=True):
+                seen = targets.pixels[mask & alone]
+                assert (seen == label + 1).sum() >= 0.98 * len(seen)
+    assert compared > 50
+
+
+def test_a_flip_is_the_mirror_image(records):
+    transform = build({"name": "detection", "short_side": None, "flip": 1.0}, train=True)
+    image, masks, pixels = records.image(0), records.masks(0), records.pixels(0)
+    sample = transform(image, records.annotation(0), masks, pixels, seed=(1, 2, 3))
+    np.testing.assert_array_equal(sample.image, image[:, ::-1])
+    np.testing.assert_array_equal(sample.targets.masks, masks[:, :, ::-1])
+    np.testing.assert_array_equal(sample.targets.pixels, pixels[:, ::-1])
+    np.testing.assert_allclose(sample.targets.boxes, extents(masks[:, :, ::-1]), atol=1e-4)
+
+
+def test_two_coins_fall_apart():
+    """Albumentations' own seeding gives every step the same numbers, so both flips or none."""
+    transform = build({"name": "detection", "vertical_flip": 0.5, "short_side": None}, train=True)
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[0, 0], image[0, 7], image[7, 0], image[7, 7] = 1, 2, 3, 4
+    corners = [transform(image, seed=(0, 0, i)).image[0, 0, 0] for i in range(200)]
+    assert (np.bincount(corners, minlength=5)[1:] > 30).all()
+
+
+@pytest.mark.parametrize("name", sorted(RANDOM))
+def test_a_sample_depends_on_its_seed_alone(records, name):
+    settings = {"name": name, **RANDOM[name], "colour": 0.5}
+    one, other = build(settings, train=True), build(settings, train=True)
+    for epoch in range(3):  # moves the state of the other
+        other(records.image(0), records.annotation(0), seed=(5, epoch, 0))
+    first, again, later = (
+        t(records.image(1), records.annotation(1), seed=(5, e, 1))
+        for t, e in ((one, 0), (other, 0), (one, 1))
+    )
+    np.testing.assert_array_equal(first.image, again.image)
+    assert torch.equal(first.targets.boxes, again.targets.boxes)
+    assert not np.array_equal(first.image, later.image)
+
+
+def test_training_does_not_touch_the_global_random_state(records):
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    build({"name": "square", "size": 64}, train=True)(records.image(0), seed=(0, 0, 0))
+    assert torch.equal(before[0], torch.get_rng_state())
+    np.testing.assert_array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_without_training_nothing_is_random(records):
+    for name in transforms.names():
+        one, two = (whole(name)(records.image(0), seed=(s,)).image for s in (1, 2))
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("name", sorted(RANDOM))
+def test_boxes_without_extent_or_outside_are_left_out_and_not_raised(name, train):
+    boxes = [[10, 10, 10, 30], [20, 30, 40, 20], [-50, -50, -10, -10], [30, 30, 70, 70]]
+    masks = np.ones((4, SIZE, SIZE), bool)
+    image = np.zeros((SIZE, SIZE, 3), np.uint8)
+    sample = build({"name": name}, train)(image, annotation(boxes), masks)
+    assert sample.targets.labels.tolist() == [3]
+    assert len(sample.targets.masks) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("name", sorted(RANDOM))
+def test_an_image_without_objects_passes_in_both_depths(name, dtype):
+    image = np.full((50, 70, 3), 0.5 if dtype == np.float32 else 128).astype(dtype)
+    nothing = np.zeros((0, 50, 70), bool)
+    settings = {"name": name, **RANDOM[name], "colour": 0.3}
+    sample = build(settings, True)(image, annotation([]), nothing, seed=(0, 0, 0))
+    assert sample.image.dtype == dtype
+    assert sample.image.max() <= (1 if dtype == np.float32 else 255)
+    assert sample.targets.boxes.shape == (0, 4)
+    assert sample.targets.masks.shape == (0, *sample.image.shape[:2])
+
+
+def test_flags_stay_with_their_objects_when_a_crop_drops_some():
+    boxes = [[x, y, x + 10, y + 10] for x in range(0, 90, 12) for y in range(0, 90, 12)]
+    n = len(boxes)
+    crowd, difficult = np.arange(n) % 2 == 0, np.arange(n) % 3 == 0
+    given = annotation(boxes, crowd=crowd, difficult=difficult)
+    settings = {"name": "detection", "short_side": None, "crop": 40, "flip": 0.0}
+    image = np.zeros((SIZE, SIZE, 3), np.uint8)
+    targets = build(settings, True)(image, given, seed=(0, 0, 0)).targets
+    assert 0 < len(targets) < n
+    np.testing.assert_array_equal(targets.crowd, crowd[targets.labels])
+    np.testing.assert_array_equal(targets.difficult, difficult[targets.labels])
+
+
+def test_objects_that_a_crop_leaves_too_little_of_are_dropped():
+    """Of sixteen columns 4 pixels wide, a crop of 32 at a whole offset shows some in part."""
+    boxes = [[x, 0, x + 8, 64] for x in range(0, 64, 8)]
+    image = np.zeros((64, 64, 3), np.uint8)
+    for least in (0.0, 0.6):
+        settings = {"name": "detection", "short_side": None, "crop": 32, "flip": 0.0}
+        transform = build({**settings, "min_visibility": least}, True)
+        widths = [
+            width
+            for epoch in range(30)
+            for width in np.diff(
+                transform(image, annotation(boxes), seed=(0, epoch, 0)).targets.boxes[:, [0, 2]]
+            ).ravel()
+        ]
+        # a column keeps half of its 64 rows in any crop, so 0.6 leaves none and 0 leaves all
+        assert (len(widths) > 0) == (least == 0.0)
+
+
+def test_shrinking_averages_instead_of_picking():
+    """A fine chessboard becomes grey; picked pixels would be black or white."""
+    board = (np.indices((120, 120)).sum(0) % 2 * 255).astype(np.uint8)
+    image = np.repeat(board[..., None], 3, 2)
+    small = whole("detection", short_side=40, long_side=None)(image).image
+    assert abs(int(small.min()) - 127) < 20
+    assert abs(int(small.max()) - 127) < 20
+
+
+def test_pixel_classes_are_picked_never_mixed():
+    pixels = np.random.default_rng(0).choice([0, 7, 255], (50, 80)).astype(np.uint8)
+    image = np.zeros((50, 80, 3), np.uint8)
+    for train in (False, True):
+        settings = {"name": "segmentation", "short_side": 33, "elastic": 5.0 * train}
+        found = build(settings, train)(image, pixels=pixels, seed=(0, 0, 0)).targets.pixels
+        assert set(found.unique().tolist()) <= {0, 7, 255}
+
+
+def test_nearest_takes_the_value_under_the_centre_as_opencv_does():
+    labels = np.random.default_rng(0).integers(0, 9, (31, 47)).astype(np.uint8)
+    ours = whole("segmentation", short_side=20)(np.zeros((31, 47, 3), np.uint8), pixels=labels)
+    h, w = ours.resized
+    theirs = cv2.resize(labels, (w, h), interpolation=cv2.INTER_NEAREST_EXACT)
+    assert (ours.targets.pixels.numpy() == theirs).mean() > 0.98  # it computes in fixed point
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "detektion"}, "Did you mean detection"),
+        ({"name": "detection", "short_sid": 3}, "Did you mean short_side"),
+        ({"name": "detection", "flip": 1.5}, "flip is 1.5"),
+        ({"name": "detection", "short_side": 0}, "short_side is 0"),
+        ({"name": "segmentation", "scale": [2, 1]}, "scale is"),
+        ({"name": "segmentation", "elastic": -1.0}, "elastic is"),
+        ({"name": "square", "size": -5}, "size is -5"),
+    ],
+)
+def test_wrong_settings_are_named(settings, message):
+    with pytest.raises(DetkitError, match=message):
+        build(settings, train=True)
