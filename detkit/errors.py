@@ -1,4 +1,4 @@
-"""The one exception that detkit raises on purpose: what is wrong, where, and what to do about it."""
+"""The one exception that detkit raises on purpose: what is wrong, where, and what to do."""
 
 from __future__ import annotations
 

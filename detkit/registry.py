@@ -1,4 +1,4 @@
-"""Named parts: one decorator adds one, and the folder that they live in is scanned, so no list is kept."""
+"""Named parts: one decorator adds one; the folder they live in is scanned, so no list is kept."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Registry(Generic[T]):
         self._scanned = False
 
     def register(self, name: str, **preset: Any) -> Callable[[Builder], Builder]:
-        """Decorator: `name` builds the decorated class or function with `preset` arguments fixed."""
+        """Decorator: `name` builds what is decorated, with the `preset` arguments fixed."""
 
         def add(builder: Builder) -> Builder:
             if name in self._builders:

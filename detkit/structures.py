@@ -1,4 +1,4 @@
-"""What travels between rooms: Targets and Batch on the way in, Detections and Segmentation on the way out.
+"""What travels between rooms: Targets and Batch go in, Detections and Segmentation come out.
 
 Boxes are `xyxy`, float32, absolute pixels and continuous: a box that covers one pixel is
 `[x, y, x + 1, y + 1]`. Labels are 0 … K−1; background exists only inside a model's head.
@@ -68,8 +68,8 @@ class Targets(_Tensors):
 class Frame:
     """How the network's image came from the file's image, and the way back.
 
-    The file's image is resized to `resized`, put at (`left`, `top`) and padded. The only place where
-    that arithmetic lives.
+    The file's image is resized to `resized`, put at (`left`, `top`) and padded. The only place
+    where that arithmetic lives.
 
     Attributes:
         image_id: the data set's own name of the image (VOC: the file's stem, COCO: an integer).

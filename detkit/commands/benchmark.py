@@ -1,7 +1,7 @@
-"""Time beside a peer: the same weights and inputs, both models in turn in one run, ratios with their spread.
+"""Time beside a peer: the same weights and inputs, in turn in one run, as ratios with their spread.
 
-A single time says little on a shared machine; the ratio of two runs side by side does. Peak memory is that
-of a process of its own for each side.
+A single time says little on a shared machine; the ratio of two runs side by side does. Peak memory
+is that of a process of its own for each side.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torchvision.models.resnet import resnet50
 from torchvision.ops import FrozenBatchNorm2d
 
 from detkit.errors import unknown
+from detkit.evaluation.files import write_text
 from detkit.inference.run import prepare
 from detkit.interop.torchvision import load_faster_rcnn
 from detkit.models.build import build
@@ -38,7 +39,7 @@ def benchmark(settings: Any) -> dict[str, Any]:
     """Times each row of `settings.rows` in each precision and prints ours / torchvision's.
 
     Args:
-        settings: model, rows, batch_size, height, width, precisions, repeats, threads, device, output.
+        settings: see `conf/benchmark.yaml`.
     Returns:
         row: {"ours": seconds, "peer": seconds, "ratio": …, "low": …, "high": …, memory in MiB}.
     """
@@ -67,13 +68,12 @@ def benchmark(settings: Any) -> dict[str, Any]:
                 flush=True,
             )
     if settings.output:
-        with open(settings.output, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=1)
+        write_text(Path(settings.output), json.dumps(results, indent=1))
     return results
 
 
 def compare(case: tuple, size: tuple[int, int], repeats: int) -> dict[str, float]:
-    """Ours, peer, ours, peer …: median times, and the median, least and greatest ratio of a pair."""
+    """Ours, peer, ours, peer …: median times; median, least and greatest ratio of a pair."""
     ours, peer = steps(*case, *size)
     ours(), peer()
     pairs = [(_seconds(ours, case[3]), _seconds(peer, case[3])) for _ in range(repeats)]
@@ -120,7 +120,7 @@ def _measure_memory(pipe: Any, case: tuple, size: tuple[int, int], which: int, t
 
 
 def _resident_peak() -> float:
-    """MiB; from the kernel's own count where there is one, since rusage remembers the parent's peak."""
+    """MiB, from the kernel's own count if there is one: rusage remembers the parent's peak."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
@@ -189,7 +189,7 @@ def random_targets(height: int, width: int, device: str) -> Targets:
 
 
 def faster_rcnn_pair(height: int, width: int) -> tuple[nn.Module, nn.Module]:
-    """Ours and torchvision's ResNet-50-FPN with one state dict, norms frozen, three stages trained."""
+    """Ours and torchvision's ResNet-50-FPN, one state dict, norms frozen, three stages trained."""
     trunk = resnet50(norm_layer=FrozenBatchNorm2d)
     peer = PeerFasterRCNN(
         _resnet_fpn_extractor(trunk, trainable_layers=3),

@@ -92,7 +92,7 @@ class FasterRCNN(Model):
             AnchorTargets(
                 rpn_pos_iou, rpn_neg_iou, rpn_samples, rpn_positive_fraction, rpn_across_border
             ),
-            ProposalRules(tuple(proposals_before_nms), tuple(proposals), proposal_nms_iou),
+            ProposalRules(proposals_before_nms, proposals, proposal_nms_iou),
         )
         levels = [int(level) for level in backbone.strides if int(level) <= COARSEST_ROI_LEVEL]
         self.head = BoxHead(

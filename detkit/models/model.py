@@ -36,6 +36,7 @@ class Model(nn.Module):
     """
 
     task: ClassVar[str]
+    mean_std: Tensor
 
     def __init__(self, backbone: Backbone, num_classes: int) -> None:
         super().__init__()

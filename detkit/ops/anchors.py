@@ -15,7 +15,7 @@ def anchor_shapes(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
         sizes: side of the square with the same area, pixels.
         ratios: height / width.
     Returns:
-        (len(ratios) · len(sizes), 4) float32, xyxy, rounded to whole pixels as in the published models.
+        (len(ratios) · len(sizes), 4) float32, xyxy, whole pixels as in the published models.
     """
     root = torch.tensor(list(ratios), dtype=torch.float32).sqrt()
     side = torch.tensor(list(sizes), dtype=torch.float32)

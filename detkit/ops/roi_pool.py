@@ -1,8 +1,8 @@
 """RoIPool (Fast R-CNN, section 2.1) and RoIAlign (Mask R-CNN, section 3) over one map or a pyramid.
 
-RoIAlign is linear in the map: each output cell is a weighted sum of a few map cells. On the CPU those
-weights are laid out as a sparse matrix that multiplies the maps as (cells, channels), which is several
-times faster than the library's kernel, above all backwards; on a GPU the library's kernel is used.
+RoIAlign is linear in the map: each output cell is a weighted sum of a few map cells. On the CPU
+those weights are laid out as a sparse matrix that multiplies the maps as (cells, channels), which is
+several times faster than the library's kernel, above all backwards; on a GPU the kernel is used.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _taps(
 def _axis_taps(
     low: Tensor, high: Tensor, length: Tensor, size: int, sampling: int
 ) -> tuple[Tensor, Tensor]:
-    """(R, size, 2 · sampling) cells and weights along one axis; points over a cell outside weigh 0."""
+    """(R, size, 2 · sampling) cells and weights of one axis; points over a cell outside weigh 0."""
     extent = (high - low).clamp(min=1.0)  # the kernel's rule for RoIs under one cell
     steps = (torch.arange(size * sampling, dtype=low.dtype) + 0.5) / (size * sampling)
     point = (low[:, None] + steps * extent[:, None]).reshape(-1, size, sampling)
@@ -138,7 +138,7 @@ def _axis_taps(
 
 
 class _SparseProduct(torch.autograd.Function):
-    """(rows, taps) columns and weights times (cells, C): a CSR product, and its transpose backwards."""
+    """(rows, taps) columns and weights times (cells, C): a CSR product, backwards its transpose."""
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # no sparse product in bf16

@@ -14,10 +14,10 @@ def sample(
     positive_fraction: float,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Up to `number` boxes of each image, positives at most at their fraction, background for the rest.
+    """Up to `number` boxes of each image: positives up to their fraction, background for the rest.
 
-    Every image gives the same count of indices, so that nothing has to wait for the GPU to count; those
-    beyond what an image has to offer are marked invalid.
+    Every image gives the same count of indices, so that nothing has to wait for the GPU to count;
+    those beyond what an image has to offer are marked invalid.
 
     Args:
         matched: (B, A) int64 of `match`: ≥ 0 positive, −1 background, else left out.

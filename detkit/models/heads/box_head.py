@@ -66,6 +66,8 @@ class BoxHead(nn.Module):
         pooling: "align" or "pool".
     """
 
+    class_weights: Tensor
+
     def __init__(
         self,
         tail: Tail,

@@ -67,6 +67,8 @@ class RPN(nn.Module):
         ratios: height / width of the anchors.
     """
 
+    shapes: Tensor
+
     def __init__(
         self,
         channels: int,
@@ -85,9 +87,8 @@ class RPN(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.objectness = nn.Conv2d(channels, per_cell, 1)
         self.deltas = nn.Conv2d(channels, 4 * per_cell, 1)
-        for layer in (self.conv, self.objectness, self.deltas):
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
+        for name, parameter in self.named_parameters():
+            nn.init.normal_(parameter, std=0.01 if name.endswith("weight") else 0)
 
     def forward(
         self, maps: list[Tensor], sizes: Tensor, targets: list[Targets] | None = None
