@@ -166,3 +166,15 @@ def test_string_ids_stay_strings(tmp_path):
         thing["image_id"] = f"n{thing['image_id']}"
     (tmp_path / "val.json").write_text(json.dumps(data))
     assert coco.read(tmp_path, "val", images=False).image_id(0) == "n1"
+
+
+def test_pictures_may_lie_elsewhere(tmp_path):
+    data = coco_dict(three())
+    for image in data["images"]:
+        image["file_name"] = str(tmp_path / "far" / image["file_name"])
+        save_image(tmp_path / "far" / image["file_name"], image["height"], image["width"])
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/train.json").write_text(json.dumps(data))
+    records = coco.read(tmp_path / "set", "train")
+    assert records.path(1) == tmp_path / "far/b.jpg"
+    assert records.image(1).shape == (30, 50, 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from folders import three, write_coco, write_voc, write_yolo
+from folders import Picture, Thing, three, write_coco, write_voc, write_yolo
 
 from detkit.data import open_dataset, split_name
 from detkit.data.formats import formats
@@ -81,3 +81,17 @@ def test_a_root_that_is_absent_empty_or_unset_is_named(tmp_path):
         for name in ("auto", "voc", "coco", "yolo_text", "mask_folder"):
             with pytest.raises(DetkitError, match=words):
                 open_dataset({"name": name, "root": root}, "train")
+
+
+ODD = ["it's (1)", "[ab]1", "été", "0", "a.b", "my img 1", "x=y", "007"]
+
+
+@pytest.mark.parametrize("write", [write_voc, write_coco, write_yolo])
+def test_odd_file_names_are_file_names(tmp_path, write):
+    written = [Picture(stem, things=[Thing("cat", (0, 0, 9, 9))]) for stem in ODD]
+    given = {"lists": {"train": ODD}} if write is write_voc else {}
+    records = open_dataset({"root": write(tmp_path / "a b [c]", written, **given)}, "train")
+    assert sorted(records.path(i).stem for i in range(len(ODD))) == sorted(ODD)
+    assert len(records.boxes) == len(ODD)
+    if write is not write_coco:
+        assert sorted(map(records.image_id, range(len(ODD)))) == sorted(ODD)
