@@ -27,6 +27,7 @@ from detkit.evaluation.files import write_text
 from detkit.inference.run import prepare
 from detkit.interop.torchvision import load_faster_rcnn
 from detkit.models.build import build
+from detkit.models.model import Model
 from detkit.ops.precision import PRECISIONS, autocast
 from detkit.structures import Targets
 
@@ -72,7 +73,9 @@ def benchmark(settings: Any) -> dict[str, Any]:
     return results
 
 
-def compare(case: tuple, size: tuple[int, int], repeats: int) -> dict[str, float]:
+def compare(
+    case: tuple[str, str, str, str, int], size: tuple[int, int], repeats: int
+) -> dict[str, float]:
     """Ours, peer, ours, peer …: median times; median, least and greatest ratio of a pair."""
     ours, peer = steps(*case, *size)
     ours(), peer()
@@ -97,7 +100,7 @@ def _seconds(step: Step, device: str) -> float:
     return time.perf_counter() - start
 
 
-def _peak_memory(case: tuple, size: tuple[int, int], which: int) -> float:
+def _peak_memory(case: tuple[str, str, str, str, int], size: tuple[int, int], which: int) -> float:
     """MiB at most of a fresh process that takes two steps of one side."""
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
@@ -109,7 +112,9 @@ def _peak_memory(case: tuple, size: tuple[int, int], which: int) -> float:
     return peak
 
 
-def _measure_memory(pipe: Any, case: tuple, size: tuple[int, int], which: int, threads: int):
+def _measure_memory(
+    pipe: Any, case: tuple[str, str, str, str, int], size: tuple[int, int], which: int, threads: int
+) -> None:
     torch.set_num_threads(threads)
     step = steps(*case, *size)[which]
     step(), step()
@@ -188,7 +193,7 @@ def random_targets(height: int, width: int, device: str) -> Targets:
     return Targets(torch.cat([corner, corner + side], dim=1), labels)
 
 
-def faster_rcnn_pair(height: int, width: int) -> tuple[nn.Module, nn.Module]:
+def faster_rcnn_pair(height: int, width: int) -> tuple[Model, nn.Module]:
     """Ours and torchvision's ResNet-50-FPN, one state dict, norms frozen, three stages trained."""
     trunk = resnet50(norm_layer=FrozenBatchNorm2d)
     peer = PeerFasterRCNN(
@@ -206,6 +211,4 @@ def faster_rcnn_pair(height: int, width: int) -> tuple[nn.Module, nn.Module]:
     return ours, peer
 
 
-PAIRS: dict[str, Callable[[int, int], tuple[nn.Module, nn.Module]]] = {
-    "faster_rcnn": faster_rcnn_pair
-}
+PAIRS: dict[str, Callable[[int, int], tuple[Model, nn.Module]]] = {"faster_rcnn": faster_rcnn_pair}

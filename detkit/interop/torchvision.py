@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from detkit.errors import DetkitError
-from detkit.models.faster_rcnn import FasterRCNN
+from detkit.models.model import Model
 
 _FASTER_RCNN = {
     "backbone.": "backbone.",
@@ -20,7 +20,7 @@ _FASTER_RCNN = {
 }
 
 
-def load_faster_rcnn(model: FasterRCNN, state: Mapping[str, Tensor]) -> None:
+def load_faster_rcnn(model: Model, state: Mapping[str, Tensor]) -> None:
     """Put the state dict of `torchvision.models.detection.fasterrcnn_resnet50_fpn` into ours.
 
     torchvision's class 0 is the background; ours is the last, and has no box of its own.

@@ -1,8 +1,8 @@
 """RoIPool (Fast R-CNN, section 2.1) and RoIAlign (Mask R-CNN, section 3) over one map or a pyramid.
 
 RoIAlign is linear in the map: each output cell is a weighted sum of a few map cells. On the CPU
-those weights are laid out as a sparse matrix that multiplies the maps as (cells, channels), which is
-several times faster than the library's kernel, above all backwards; on a GPU the kernel is used.
+those weights are laid out as a sparse matrix that multiplies the maps as (cells, channels), which
+is several times faster than the library's kernel, above all backwards; on a GPU the kernel is used.
 """
 
 from __future__ import annotations
