@@ -6,6 +6,7 @@ alike; a class has the same colour in every picture.
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Sequence
 from functools import lru_cache
@@ -133,18 +134,25 @@ def save_image(path: str | Path, picture: np.ndarray) -> Path:
     coded = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     quality = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix.lower() in (".jpg", ".jpeg") else []
     try:
-        _, data = cv2.imencode(path.suffix, coded, quality)
+        encoded, data = cv2.imencode(path.suffix, coded, quality)
     except cv2.error as error:
         raise DetkitError(
             f"No image format is called {path.suffix!r}.", file=path, remedy="use .jpg or .png."
         ) from error
+    if not encoded:
+        raise DetkitError(
+            f"A picture of {picture.shape[1]}x{picture.shape[0]} cannot be written in this format.",
+            file=path,
+            remedy="use .png, or scale the source down.",
+        )
     part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(data.tobytes())
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise DetkitError(
             f"The picture cannot be written: {error.strerror}.",
             file=path,
