@@ -9,6 +9,7 @@ import pytest
 from folders import Picture, Thing, three, voc_xml, write_voc
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from detkit.data import open_dataset
 from detkit.data.formats import voc
@@ -124,7 +125,7 @@ def test_other_folder_names_are_recognised_and_split_by_hash(tmp_path, layout):
     assert val.image(0).shape == (40, 60, 3)
 
 
-@pytest.mark.parametrize("inner", [".", "labels"])
+@pytest.mark.parametrize("inner", [".", "labels", "Annotations"])
 @pytest.mark.parametrize("word", ["val", "valid"])
 def test_split_folders_are_splits(tmp_path, word, inner):
     write_voc(tmp_path, three()[:2], xml=f"train/{inner}", images="train")
@@ -198,3 +199,16 @@ def test_without_any_object_the_classes_have_to_be_named(tmp_path):
     with pytest.raises(DetkitError, match="no classes"):
         voc.read(root, "train")
     assert len(voc.read(root, "train", classes=["cat"])) == 1
+
+
+def test_masks_without_lists_are_split_by_hash_and_a_listed_one_must_exist(tmp_path):
+    write_voc(tmp_path, [Picture(f"p{n}") for n in range(7)])
+    (tmp_path / "SegmentationClass").mkdir()
+    for n in range(5):
+        Image.new("L", (60, 40), n).save(tmp_path / f"SegmentationClass/p{n}.png")
+    sizes = [len(voc.read(tmp_path, s, task="segment_pixels")) for s in ("train", "val", "all")]
+    assert sizes == [4, 1, 5]
+    (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets/Segmentation/train.txt").write_text("p1\np6\n")
+    with pytest.raises(DetkitError, match=r"no mask SegmentationClass/p6\.png"):
+        voc.read(tmp_path, "train", task="segment_pixels")

@@ -215,9 +215,15 @@ def _pixels(layout: Layout, split: str, classes: Sequence[str] | None) -> Draft:
     allowed = np.full(256, -1, np.int16)
     allowed[: len(names)] = range(len(names))
     allowed[255] = 255  # void
-    masks = [
-        f"{Path(part.default).parent / 'SegmentationClass' / stem}.png" for part, stem in members
-    ]
+    for part, stem in members:
+        if stem not in part.xml:
+            raise DetkitError(
+                f"There is no mask SegmentationClass/{stem}.png.",
+                file=layout.root,
+                record=how,
+                remedy="add the mask, or unlist the image.",
+            )
+    masks = [part.xml[stem] for part, stem in members]
     pictures = [part.pictures.get(stem, f"{part.default}/{stem}.jpg") for part, stem in members]
     return pixel_draft(
         layout.root, f"VOC SegmentationClass, {how}", names, pictures, masks, allowed

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from detkit.data import images, splits
+from detkit.data import splits
 from detkit.errors import DetkitError
 
 LISTS = ("ImageSets", "splits", "")  # where lists are when there is no ImageSets/Main
@@ -20,7 +20,7 @@ class Part:
     """One year of a devkit, one split's folder, or the whole data set.
 
     Attributes:
-        xml, pictures: path from the data set's root, by file stem.
+        xml, pictures: path from the data set's root, by file stem; for pixels `xml` is the masks.
         lists: list file by split name.
         default: the folder where a picture that is missing would be.
     """
@@ -51,7 +51,9 @@ class Layout:
                 remedy="set dataset.root to their folder.",
             )
         if found[0].name == "Annotations":
-            return Layout._years(root, [folder.parent for folder in found], task)
+            layout = Layout._years(root, [folder.parent for folder in found], task)
+            if len(layout.parts) == 1 or layout.splits():
+                return layout
         by_word: dict[str, list[Path]] = {}
         for folder in found:
             by_word.setdefault(splits.word_of(folder, root) or "", []).append(folder)
@@ -108,22 +110,17 @@ class Layout:
         return name
 
     def _of_list(self, parts: list[Part], path: Path) -> list[tuple[Part, str]]:
+        """The images of a list: a line is a stem, a path, or either with a class's flag."""
         members = []
         for line in splits.read_list(path):
-            stem = line
-            for part in parts:
-                if line in part.xml or line in part.pictures:
-                    break
-            else:
-                part = parts[0]
-                flagged = _FLAGGED.match(line)
-                if flagged and flagged[2] == "-1":
-                    continue  # the devkit's mark for an image without that class
-                stem = Path(flagged[1] if flagged else line).name
-                if Path(stem).suffix.lower() in images.SUFFIXES | {".xml"}:
-                    stem = Path(stem).stem
-                part = next((p for p in parts if stem in p.xml or stem in p.pictures), part)
-            members.append((part, stem))
+            flagged = _FLAGGED.match(line)
+            names = [line, Path(line).name, Path(line).stem]
+            if flagged:
+                names += [flagged[1], Path(flagged[1]).name, Path(flagged[1]).stem]
+            found = [(p, n) for n in names for p in parts if n in p.xml or n in p.pictures]
+            if flagged and flagged[2] == "-1" and (not found or found[0][1] in names[3:]):
+                continue  # the devkit's mark for an image without that class
+            members.append(found[0] if found else (parts[0], line))
         return members
 
 
@@ -147,8 +144,11 @@ def _official(root: Path, home: Path, task: str) -> Part:
     folders = [home / "JPEGImages"]
     if not folders[0].is_dir():
         folders = [f for f in splits.folders(home) if _may_hold_pictures(f)]
+    masks = kind == "Segmentation"
     part = Part(
-        xml=_xml(root, [home / "Annotations"]),
+        xml=_pictures(root, [home / "SegmentationClass"])
+        if masks
+        else _xml(root, [home / "Annotations"]),
         pictures=_pictures(root, folders),
         default=os.path.relpath(home / "JPEGImages", root),
     )
