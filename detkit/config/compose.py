@@ -23,7 +23,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import detkit
-from detkit import checkpoint
 from detkit.config import arguments, groups
 from detkit.config.mistakes import mistake, parsed
 from detkit.config.settings import typed
@@ -46,7 +45,7 @@ def compose(verb: str, argv: Sequence[str]) -> Any:
             form.
     """
     name, overrides = prepare(verb, argv)
-    return _settings(verb, resolved(verb, name, overrides))
+    return _settings(verb, resolved(verb, name, overrides), argv)
 
 
 def resolved(verb: str, name: str, overrides: Sequence[str], hydras: bool = False) -> DictConfig:
@@ -64,7 +63,7 @@ def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
     for override in parsed(verb, overrides):
         if override.key_or_group == "plugins" and isinstance(modules := override.value(), list):
             groups.import_plugins(modules)
-    _store_choices({"train": groups.GROUPS, "evaluate": ("dataset",)}.get(verb, ()))
+    _store_choices({"train": [*groups.GROUPS], "evaluate": ["dataset"]}.get(verb, []))
     given = arguments.given(argv)
     if verb == "train" and given.get("resume", "null") != "null":
         ConfigStore.instance().store(STORED, _literal(_config_of(given["resume"], "last")))
@@ -74,18 +73,18 @@ def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
 
 def _implied(verb: str, given: Mapping[str, str]) -> list[str]:
     """What goes without saying: the shapes without a data set, a checkpoint's own parts with it."""
-    with_data = bool({"dataset", "dataset.root", "dataset.annotations"} & given.keys())
-    if verb == "evaluate":
-        if with_data:
-            return [] if "dataset" in given else ["dataset=auto"]
-        return _stored_groups(given.get("checkpoint", "null"), ["dataset"])
+    if verb == "evaluate" and "dataset" not in given:
+        elsewhere = {"dataset.root", "dataset.annotations"} & given.keys()
+        own = _stored_groups(given.get("checkpoint", "null"), ["dataset"]) if not elsewhere else []
+        return own or ["dataset=auto"] * any(key.startswith("dataset.") for key in given)
     if verb != "train":
         return []
     implied = []
     if not {"model", "backbone", "experiment"} & given.keys():
         parts = ["model", "backbone"] + ["transforms"] * ("transforms" not in given)
         implied = _stored_groups(given.get("weights", "null"), parts)
-    if not with_data and "experiment" not in given:
+    drawn = {f"dataset.{key}" for key in groups.parameters("dataset", groups.DRAWN)}
+    if not {key for key in given if key.startswith(("dataset", "experiment"))} - drawn:
         experiment = f"shapes_{given.get('model', 'faster_rcnn')}"
         there = not implied and (CONF / "experiment" / f"{experiment}.yaml").exists()
         implied.append(f"experiment={experiment}" if there else "dataset=shapes")
@@ -104,6 +103,8 @@ def _stored_groups(path: str, names: Sequence[str]) -> list[str]:
 
 def _config_of(path: str, prefer: str) -> dict[str, Any]:
     """The settings that a checkpoint was trained with; empty for weights without such a record."""
+    from detkit import checkpoint  # and with it torch: not for a --help
+
     file = checkpoint.find(path, prefer)
     if prefer == "best" and not (file.parent / "meta.json").exists():
         return {}
@@ -129,9 +130,17 @@ def _store_choices(names: Sequence[str]) -> None:
                 ConfigStore.instance().store(name, node, group=group)
 
 
-def _settings(verb: str, config: DictConfig) -> Any:
+def _settings(verb: str, config: DictConfig, argv: Sequence[str]) -> Any:
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-    groups.import_plugins(values.get("plugins") or [])
+    if isinstance(modules := values.get("plugins"), list):
+        groups.import_plugins(modules)
+    given = arguments.given(argv)
+    for group in groups.GROUPS & given.keys():
+        # an experiment's settings of the part that the command line put another one in place of
+        own = ("name", *groups.parameters(group, values[group]["name"]))
+        for key in [key for key in values[group] if key not in own]:
+            if f"{group}.{key}" not in given:
+                del values[group][key]
     return typed(verb, values)
 
 
@@ -149,9 +158,10 @@ def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> Non
             folder = f"runs/{datetime.now():%Y-%m-%d_%H-%M-%S}_sweep"
         prepared = [f"hydra.sweep.dir={arguments.quote(folder)}", *prepared]
     quiet = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.sweep.subdir=${hydra.job.num}"]
+    quiet += ["hydra/job_logging=none", f"hydra.job.name={verb}"]
 
     def job(config: DictConfig) -> Any:
-        settings = _settings(verb, config)
+        settings = _settings(verb, config, HydraConfig.get().overrides.task)
         if HydraConfig.get().mode == RunMode.MULTIRUN:  # one folder a job
             place = {FOLDER[verb]: HydraConfig.get().runtime.output_dir}
             settings = replace(settings, **place)

@@ -20,11 +20,12 @@ _REGISTRIES = {
     "optimizer": ("detkit.training.optimization", "optimizers"),
     "schedule": ("detkit.training.optimization", "schedules"),
 }
-GROUPS = tuple(_REGISTRIES)
+GROUPS = _REGISTRIES.keys()
 
 # What the commands ask of a data set that lies in a folder, and what they say to its reader.
 _DATASET = {"root": str | None, "train_split": str | None, "val_split": str | None}
 _SAID = ("task", "images")
+DRAWN = "shapes"  # the data set that needs no folder
 
 
 class Parts(Protocol):
@@ -49,19 +50,20 @@ def parameters(group: str, name: str) -> dict[str, tuple[Any, Any]]:
     """
     if name not in (known := choices(group)):
         raise errors.unknown(group, name, known)
-    common = {key: (hint, None) for key, hint in _DATASET.items()} if group == "dataset" else {}
+    in_a_folder = group == "dataset" and name != DRAWN
+    common = {key: (hint, None) for key, hint in _DATASET.items()} if in_a_folder else {}
     parts = registry(group)
-    if common and name == "auto":
-        formats = [parts.settings(one) for one in parts.names() if one != "shapes"]
+    if in_a_folder and name == "auto":
+        formats = [parts.settings(one) for one in parts.names() if one != DRAWN]
         own = {key: (p.annotation | None, None) for one in formats for key, p in one.items()}
     else:
         own = {key: (p.annotation, p.default) for key, p in parts.settings(name).items()}
-    return common | {key: found for key, found in own.items() if not (common and key in _SAID)}
+    return common | {key: found for key, found in own.items() if not (in_a_folder and key in _SAID)}
 
 
 def choices(group: str) -> list[str]:
     """The names that a group's `name` may have."""
-    return registry(group).names() + (["auto"] if group == "dataset" else [])
+    return sorted(registry(group).names() + (["auto"] if group == "dataset" else []))
 
 
 def descriptions(builder: Any) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -70,9 +71,13 @@ def mistake(verb: str, name: str, arguments: Sequence[str], error: Exception) ->
 def unknown_setting(verb: str, key: str, known: Sequence[str]) -> DetkitError:
     """The error of a setting that does not exist, with the one that was probably meant."""
     remedy = f"see all of them: detkit {verb} --help"
-    same_end = [one for one in known if one.split(".")[-1] == key.split(".")[-1]]
-    if same_end:
-        return DetkitError(f"No setting {key!r}. Did you mean {same_end[0]}?", remedy=remedy)
+    parent, _, last = key.rpartition(".")
+    near = [one for one in known if one.rpartition(".")[2] == last]  # lr is optimizer.lr
+    if not near:
+        beside = {one.rpartition(".")[2]: one for one in known if one.rpartition(".")[0] == parent}
+        near = [beside[one] for one in difflib.get_close_matches(last, beside, n=1)]
+    if near:
+        return DetkitError(f"No setting {key!r}. Did you mean {near[0]}?", remedy=remedy)
     return errors.unknown("setting", key, known, remedy)
 
 

@@ -59,7 +59,7 @@ def parameter_groups(
 def sgd(
     model: nn.Module,
     *,
-    lr: float = 0.02,
+    lr: float = 0.0025,
     momentum: float = 0.9,
     weight_decay: float = 1e-4,
     nesterov: bool = False,

@@ -1,0 +1,198 @@
+"""What the commands are told, from what the user typed."""
+
+import dataclasses
+import json
+import textwrap
+
+import pytest
+from safetensors.numpy import save_file
+
+from detkit.config import CONF, compose
+from detkit.config.settings import VERBS, typed
+from detkit.errors import DetkitError
+
+
+def test_nothing_said_trains_faster_rcnn_on_the_shapes():
+    settings = compose("train", [])
+    assert settings.model["name"] == "faster_rcnn"
+    assert settings.dataset["name"] == "shapes"
+    assert settings.backbone["width"] < 1  # the experiment's small network
+
+
+@pytest.mark.parametrize("model", ["faster_rcnn", "yolo_v3", "unet"])
+def test_each_model_has_its_own_shapes(model):
+    settings = compose("train", [f"model={model}"])
+    assert (settings.model["name"], settings.dataset["name"]) == (model, "shapes")
+    assert (
+        settings.training.epochs == compose("train", [f"experiment=shapes_{model}"]).training.epochs
+    )
+
+
+def test_a_root_alone_is_recognised_and_leaves_the_shapes():
+    settings = compose("train", ["dataset.root=/data/mine"])
+    assert settings.dataset["name"] == "auto"
+    assert settings.dataset["root"] == "/data/mine"
+    assert settings.backbone["width"] == 1.0
+
+
+def test_the_order_of_authority_is_model_experiment_command_line():
+    assert compose("train", ["model=yolo_v3", "dataset=voc"]).backbone["name"] == "darknet53"
+    assert compose("train", ["model=yolo_v3", "dataset=voc"]).transforms["name"] == "square"
+    assert compose("train", ["experiment=shapes_yolo_v3"]).backbone["name"] == "resnet18"
+    chosen = ["experiment=shapes_yolo_v3", "backbone=resnet50", "training.epochs=3"]
+    settings = compose("train", chosen)
+    assert (settings.backbone["name"], settings.training.epochs) == ("resnet50", 3)
+    assert settings.transforms["size"] == 160  # what was not said stays the experiment's
+
+
+def test_every_backbone_is_a_choice_with_and_without_a_neck():
+    plain = compose("train", ["backbone=vgg16", "backbone.frozen_stages=2"]).backbone
+    neck = compose("train", ["backbone=vgg16_fpn", "backbone.weights=a,b.pt"]).backbone
+    assert plain["frozen_stages"] == 2
+    assert neck["weights"] == "a,b.pt"
+    assert "fpn_channels" in neck
+    assert "fpn_channels" not in plain
+
+
+@pytest.mark.parametrize(
+    ("verb", "argument", "words"),
+    [
+        ("train", "training.epoch=3", "No setting 'training.epoch'. Did you mean training.epochs?"),
+        ("train", "+training.epoch=3", "Did you mean training.epochs?"),
+        ("train", "epochs=3", "Did you mean training.epochs?"),
+        ("train", "lr=3", "Did you mean optimizer.lr?"),
+        ("train", "dataset.rot=x", "Did you mean dataset.root?"),
+        ("train", "+optimizer.weight_decai=0", "Did you mean optimizer.weight_decay?"),
+        ("train", "model=faster_rcn", "No model 'faster_rcn'. Did you mean faster_rcnn?"),
+        ("train", "backbone=resnet50_fpm", "Did you mean resnet50_fpn?"),
+        ("train", "dataset=coca", "Did you mean coco?"),
+        ("train", "experiment=shapes", "No experiment 'shapes'"),
+        ("predict", "sorce=x", "Did you mean source?"),
+        ("evaluate", "spilt=x", "Did you mean split?"),
+        ("train", "training.epochs=ten", 'training.epochs cannot be "ten"'),
+        ("train", "training.epochs=true", "training.epochs cannot be true"),
+        ("train", "training.epochs=1.5", "training.epochs cannot be 1.5"),
+        ("train", "training.precision=fp8", "'bf16'"),
+        ("train", "training.epochs=null", "training.epochs is not given"),
+        ("train", "model.anchor_ratios=[1,x]", "model.anchor_ratios[1]"),
+        ("train", "optimizer.lr=high", 'optimizer.lr cannot be "high"'),
+        ("train", "plugins=[no_such_module]", "no module 'no_such_module'"),
+        ("train", "plugins=os", 'plugins cannot be "os"'),
+        ("train", "model.name=unet", "No setting 'model."),
+        ("predict", "photo.jpg", "'photo.jpg' is not an argument of the form key=value"),
+        ("predict", "score_thresh=(", "'score_thresh=(' is not an argument"),
+        ("predict", "source=x", "checkpoint is not given"),
+    ],
+)
+def test_a_mistake_is_answered_in_the_users_terms(verb, argument, words):
+    with pytest.raises(DetkitError) as caught:
+        compose(verb, [argument])
+    assert words in str(caught.value)
+    assert "Remedy:" in str(caught.value)
+
+
+def test_types_are_those_of_yaml():
+    settings = compose("train", ["optimizer.lr=1", "optimizer=adamw", "training.ema=0.5"])
+    assert settings.optimizer["lr"] == 1.0
+    assert settings.optimizer["betas"] == [0.9, 0.999]
+    assert compose("evaluate", ["predictions=x", "split=2012"]).split == "2012"
+    assert compose("train", ["training.class_weights=[1,2.5]"]).training.class_weights == [1.0, 2.5]
+    assert compose("train", ["training.class_weights=auto"]).training.class_weights == "auto"
+
+
+def test_values_of_masks_keep_their_integer_keys():
+    arguments = ["model=unet", "dataset=mask_folder", "dataset.values={0: 0, 255: 1}"]
+    assert compose("train", arguments).dataset["values"] == {0: 0, 255: 1}
+
+
+def test_a_setting_that_is_left_out_is_named():
+    values = dataclasses.asdict(compose("predict", ["checkpoint=c", "source=s"]))
+    del values["device"]
+    with pytest.raises(DetkitError, match="device is not given"):
+        typed("predict", values)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_settings_survive_a_round_trip_through_json(verb):
+    arguments = ["checkpoint=c", "source=s"] if verb == "predict" else []
+    settings = compose(verb, arguments)
+    assert typed(verb, json.loads(json.dumps(dataclasses.asdict(settings)))) == settings
+
+
+def test_a_plugins_parts_are_choices(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_plugin_of_test.py").write_text(
+        textwrap.dedent("""
+        from detkit.training.optimization import schedules
+
+        @schedules.register("sawtooth_of_test")
+        def sawtooth(*, teeth: int = 3):
+            return lambda step, steps: (step * teeth / steps) % 1
+        """)
+    )
+    said = ["plugins=[my_plugin_of_test]", "schedule=sawtooth_of_test", "schedule.teeth=5"]
+    assert compose("train", said).schedule == {"name": "sawtooth_of_test", "teeth": 5}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with a checkpoint of a U-Net, as far as the config goes."""
+    said = ["model=unet", "dataset=shapes", "dataset.size=64", "training.epochs=7", "seed=3"]
+    settings = compose("train", [*said, f"run_dir={tmp_path}/${{x}}"])
+    for which in ("best", "last"):
+        folder = tmp_path / "run" / which
+        folder.mkdir(parents=True)
+        save_file({}, folder / "model.safetensors")
+        config = dataclasses.asdict(settings)
+        meta = {"format": 1, "config": config, "names": ["a"], "category_ids": [1]}
+        (folder / "meta.json").write_text(json.dumps(meta))
+    return settings, tmp_path / "run"
+
+
+def test_resume_takes_the_runs_own_settings_and_what_is_said_beside_them(run):
+    stored, folder = run
+    settings = compose("train", [f"resume={folder}", "training.epochs=9"])
+    longer = dataclasses.replace(stored.training, epochs=9)
+    assert settings == dataclasses.replace(stored, resume=str(folder), training=longer)
+
+
+def test_a_resumed_run_keeps_its_model(run):
+    with pytest.raises(DetkitError, match="model"):
+        compose("train", [f"resume={run[1]}", "model=faster_rcnn"])
+
+
+def test_weights_bring_the_network_that_they_fit(run):
+    settings = compose("train", [f"weights={run[1]}", "dataset.root=/x", "training.epochs=2"])
+    assert settings.model["name"] == "unet"
+    assert settings.backbone == run[0].backbone
+    assert settings.dataset["name"] == "auto"
+    chosen = compose("train", [f"weights={run[1]}", "dataset.root=/x", "model=yolo_v3"])
+    assert (chosen.model["name"], chosen.backbone["name"]) == ("yolo_v3", "darknet53")
+
+
+def test_evaluate_takes_the_checkpoints_own_data_unless_another_is_named(run):
+    own = compose("evaluate", [f"checkpoint={run[1]}", "dataset.val_images=5"]).dataset
+    assert own == {**run[0].dataset, "val_images": 5}
+    assert (
+        compose("evaluate", [f"checkpoint={run[1]}", "dataset.root=/x"]).dataset["name"] == "auto"
+    )
+    assert compose("evaluate", [f"checkpoint={run[1]}", "dataset=voc"]).dataset["name"] == "voc"
+
+
+def test_no_checkpoint_is_told_with_its_path(tmp_path):
+    with pytest.raises(DetkitError, match="nowhere"):
+        compose("evaluate", [f"checkpoint={tmp_path}/nowhere"])
+
+
+def test_composing_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    compose("train", [])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda f: f.stem)
+def test_an_experiment_composes_and_stays_short(file):
+    compose("train", [f"experiment={file.stem}"])
+    lines = file.read_text().splitlines()
+    assert len(lines) <= 40
+    assert sum("scripts/train.py" in line for line in lines) >= 1  # its command, to copy
