@@ -29,7 +29,7 @@ def _check_cv2() -> None:
     repair = "pip install --force-reinstall --no-deps "
     try:
         import cv2
-    except ImportError as error:
+    except Exception as error:  # half a package raises anything
         missing_library = "cannot open shared object file" in str(error)
         package = "opencv-python-headless" if missing_library else "opencv-python"
         raise ImportError(f"cv2 is broken ({error}). Repair it with: {repair}{package}") from error

@@ -42,7 +42,7 @@ def test_the_order_of_authority_is_model_experiment_command_line():
     chosen = ["experiment=shapes_yolo_v3", "backbone=resnet50", "training.epochs=3"]
     settings = compose("train", chosen)
     assert (settings.backbone["name"], settings.training.epochs) == ("resnet50", 3)
-    assert settings.transforms["size"] == 160  # what was not said stays the experiment's
+    assert settings.transforms["long_side"] == 160  # what was not said stays the experiment's
 
 
 def test_every_backbone_is_a_choice_with_and_without_a_neck():

@@ -1,0 +1,115 @@
+"""`--help`: every setting with its value and a line about it, from the comments in `conf/`."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from detkit.config import groups
+from detkit.config.compose import CONF, prepare, resolved
+
+COLUMN = 38  # where the comments begin
+WIDTH = 110
+HYDRAS = """\
+Every value goes after its key, file names unquoted: source=it's (1).jpg. null is none.
+--cfg job prints the configuration; -m key=1,2 runs once for each value (Hydra's multirun, with its
+launcher and sweeper plugins); --hydra-help tells the rest of Hydra's flags."""
+
+
+def page(verb: str, argv: Sequence[str]) -> str:
+    """The help of a verb, as its settings are with these arguments."""
+    name, overrides = prepare(verb, argv)
+    config = resolved(verb, name, overrides, hydras=True)
+    chosen = config.hydra.runtime.choices
+    values: dict[str, Any] = OmegaConf.to_container(config)  # type: ignore[assignment]
+    values.pop("hydra")
+    head = [line.lstrip("# ") for line in _lines(CONF / f"{verb}.yaml") if line.startswith("#")]
+    own = comments(CONF / f"{verb}.yaml")
+    blocks = ["\n".join(head)]
+    if (CONF / "experiment").is_dir() and "experiment" in chosen:
+        blocks.append(_choice("experiment", chosen["experiment"], _files("experiment")))
+    plain = {}
+    for key, value in values.items():
+        if key not in groups.GROUPS or key not in chosen:
+            plain[key] = value
+            continue
+        label = (value or {}).get("name")
+        said = _about(key, label) if label else {}
+        lines = [_choice(key, label, groups.choices(key), own.get(key))]
+        lines += _rows(value or {}, f"{key}.", said)
+        blocks.append("\n".join(lines))
+    blocks += ["\n".join(_rows(plain, "", own)), HYDRAS]
+    return "\n\n".join(blocks)
+
+
+def comments(file: Path) -> dict[str, str]:
+    """Dotted key → the comment on its line, of a YAML file in block style."""
+    found: dict[str, str] = {}
+    path: list[str] = []
+    for line in _lines(file):
+        match = re.match(r"( *)(\w+):(?:.*?\s#\s*(.*))?", line)
+        if match:
+            path = [*path[: len(match[1]) // 2], match[2]]
+            found[".".join(path)] = match[3] or ""
+    return found
+
+
+def _about(group: str, name: str) -> dict[str, str]:
+    """A line about each setting of a choice: its file's comments, else its builder's docstring."""
+    if (file := CONF / group / f"{name}.yaml").exists():
+        return comments(file)
+    if group != "backbone":
+        return groups.descriptions(groups.registry(group)[name])  # type: ignore[index]
+    from detkit.backbones.build import backbones, build
+
+    base = name if name in backbones else name.removesuffix("_fpn")
+    return groups.descriptions(build) | groups.descriptions(backbones[base])
+
+
+def _rows(values: Mapping[str, Any], prefix: str, said: Mapping[str, str]) -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value and key not in groups.GROUPS:
+            yield from _rows(value, f"{prefix}{key}.", _below(said, key))
+        elif key != "name" or not prefix:
+            yield _row(f"{prefix}{key}={_text(value)}", said.get(key, ""))
+
+
+def _below(said: Mapping[str, str], key: str) -> dict[str, str]:
+    return {k.removeprefix(f"{key}."): v for k, v in said.items() if k.startswith(f"{key}.")}
+
+
+def _row(setting: str, comment: str) -> str:
+    left = f"  {setting}"
+    wrapped = textwrap.wrap(comment, WIDTH - COLUMN) or [""]
+    if len(left) >= COLUMN:
+        wrapped = ["", *wrapped] if comment else [""]
+    else:
+        left = f"{left:<{COLUMN}}"
+    return "\n".join([(left + wrapped[0]).rstrip(), *(" " * COLUMN + w for w in wrapped[1:])])
+
+
+def _choice(group: str, chosen: str | None, known: Sequence[str], comment: str | None = "") -> str:
+    text = f"one of {', '.join(known)}" + (f"; {comment}" if comment else "")
+    if group == "backbone":
+        bare = [name for name in known if f"{name}_fpn" in known]
+        text = f"one of {', '.join(bare)}; each also with _fpn behind it"
+    rows = textwrap.wrap(text, WIDTH - 2, break_on_hyphens=False)
+    return "\n".join([f"{group}={chosen or 'null'}", *(f"  {row}" for row in rows)])
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _files(group: str) -> list[str]:
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8").splitlines()

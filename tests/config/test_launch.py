@@ -1,0 +1,78 @@
+"""Hydra's own ways to run, and that they leave nothing of Hydra's behind."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from detkit.config import launch
+from detkit.errors import DetkitError
+
+SHAPES = ["dataset=shapes", "backbone=resnet18"]
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """The settings that each job of a launch was given, started in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["detkit"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # restored afterwards, whatever launch sets
+    jobs = []
+
+    def start(verb, *argv):
+        launch(verb, argv, jobs.append)
+        return jobs
+
+    return start
+
+
+def test_a_plain_call_runs_once_and_leaves_no_folder(told, tmp_path):
+    (job,) = told("train", *SHAPES, "training.epochs=2")
+    assert (job.training.epochs, job.run_dir) == (2, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_multirun_runs_every_combination_each_in_a_folder_of_one_sweep(told, tmp_path):
+    jobs = told("train", *SHAPES, "-m", "backbone=resnet18,vgg11_fpn", "optimizer.lr=0.1,0.2")
+    found = [(job.backbone["name"], job.optimizer["lr"]) for job in jobs]
+    assert found == [(b, lr) for b in ("resnet18", "vgg11_fpn") for lr in (0.1, 0.2)]
+    (sweep,) = (tmp_path / "runs").iterdir()
+    assert [Path(job.run_dir) for job in jobs] == [sweep / str(i) for i in range(4)]
+    assert {file.name for file in sweep.iterdir()} == {"0", "1", "2", "3", "multirun.yaml"}
+    assert not any(file for i in range(4) for file in (sweep / str(i)).iterdir())
+    assert [file.name for file in tmp_path.iterdir()] == ["runs"]
+
+
+def test_multirun_takes_paths_as_they_are_and_the_chosen_folder(told, tmp_path):
+    jobs = told("predict", "--multirun", "checkpoint=a,b", "source=${x}.jpg", "output=o p",
+                "score_thresh=0.1,0.2")  # fmt: skip
+    assert [(job.checkpoint, job.source) for job in jobs] == [("a,b", "${x}.jpg")] * 2
+    assert [Path(job.output) for job in jobs] == [tmp_path / "o p" / "0", tmp_path / "o p" / "1"]
+
+
+def test_multirun_answers_an_unknown_choice_with_the_nearest(told):
+    with pytest.raises(DetkitError, match="Did you mean resnet50"):
+        told("train", *SHAPES, "-m", "backbone=resnet18,resnet5O")
+
+
+def test_a_jobs_mistake_comes_out_as_it_is(told):
+    with pytest.raises(DetkitError, match=r"optimizer\.lr cannot be"):
+        told("train", *SHAPES, "-m", "optimizer.lr=high,low")
+
+
+def test_cfg_job_prints_every_setting_and_runs_nothing(told, tmp_path, capsys):
+    assert told("train", "--cfg", "job", *SHAPES, "dataset.size=96", "run_dir=it's") == []
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert (printed["dataset"]["size"], printed["run_dir"]) == (96, "it's")
+    assert printed["training"]["batch_size"] == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_users_folder_of_experiments_may_hold_the_sweep(told, tmp_path):
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "seeds.yaml").write_text(
+        "# @package _global_\nhydra: {sweeper: {params: {seed: '1,2,3'}}}\n"
+    )
+    jobs = told("train", "--config-dir", "mine", "-m", *SHAPES, "experiment=seeds")
+    assert [job.seed for job in jobs] == [1, 2, 3]

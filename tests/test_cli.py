@@ -1,0 +1,133 @@
+"""The command line as a user meets it: exit codes, help, mistakes without a traceback."""
+
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import detkit
+from detkit import __main__
+from detkit.config import CONF, settings
+from detkit.config.help import page
+from detkit.errors import DetkitError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Puts a function in the place of `detkit.commands.predict.predict`."""
+
+    def put(function):
+        module = types.ModuleType("detkit.commands.predict")
+        module.predict = function
+        monkeypatch.setitem(sys.modules, "detkit.commands.predict", module)
+
+    return put
+
+
+def test_a_command_gets_its_settings_and_ends_with_0(command):
+    told = []
+    command(told.append)
+    assert __main__.main(["predict", "checkpoint=c", "source=it's (1).jpg"]) == 0
+    assert told[0].source == "it's (1).jpg"
+
+
+def test_a_mistake_ends_with_2_and_no_traceback(command, capsys):
+    def fail(settings):
+        raise DetkitError("It is cut short.", file="a.jpg", remedy="copy it again.")
+
+    command(fail)
+    assert __main__.main(["predict", "checkpoint=c", "source=a.jpg"]) == 2
+    assert capsys.readouterr().err == "a.jpg: It is cut short.\n  Remedy: copy it again.\n"
+
+
+def test_a_fault_of_ours_shows_its_traceback(command):
+    command(lambda settings: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        __main__.main(["predict", "checkpoint=c", "source=a.jpg"])
+
+
+def test_ctrl_c_ends_with_130_and_one_line(command, capsys):
+    def interrupt(settings):
+        raise KeyboardInterrupt
+
+    command(interrupt)
+    assert __main__.main(["predict", "checkpoint=c", "source=a.jpg"]) == 130
+    error = capsys.readouterr().err.strip()
+    assert "stopped" in error
+    assert "\n" not in error
+
+
+def test_an_unknown_verb_is_answered_with_the_nearest(capsys):
+    assert __main__.main(["trian"]) == 2
+    assert "Did you mean train?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", __main__.VERBS)
+def test_help_shows_every_setting_with_its_value_and_a_line_about_it(verb):
+    text = page(verb, ["dataset.root=/my data"] if verb != "predict" else [])
+    rows = re.findall(r"^  ([a-z_.\d]+)=", text, re.MULTILINE)
+    composed = page.__globals__["resolved"](verb, *_prepared(verb))
+    assert set(rows) >= set(_leaves(composed, ""))
+    if verb != "predict":
+        assert "dataset.root=/my data" in text
+        assert re.search(r"device=auto +auto \(CUDA", text)
+
+
+def _prepared(verb):
+    return verb, [] if verb == "predict" else ["dataset=auto"]
+
+
+def _leaves(values, prefix):
+    for key, value in values.items():
+        if hasattr(value, "items") and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        elif f"{prefix}{key}" != "dataset" and not (prefix and key == "name"):
+            yield f"{prefix}{key}"
+
+
+def test_help_follows_the_choices():
+    text = page("train", ["model=yolo_v3", "backbone=googlenet_fpn", "dataset=voc"])
+    assert "model=yolo_v3" in text
+    assert re.search(r"backbone\.fpn_channels=256 +\S", text)  # from the builder's docstring
+    assert "experiment=null" in text
+
+
+def test_the_verbs_are_those_of_the_settings_and_scripts():
+    assert set(__main__.VERBS) == set(settings.VERBS)
+    for verb in __main__.VERBS:
+        assert (CONF / f"{verb}.yaml").exists()
+        script = (ROOT / "scripts" / f"{verb}.py").read_text()
+        assert f'main(["{verb}", *sys.argv[1:]])' in script
+
+
+def _python(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=120, **options
+    )
+
+
+@pytest.mark.parametrize("arguments", [["-m", "detkit"], ["-m", "detkit", "--help"]])
+def test_without_a_verb_the_verbs_are_told_at_once(arguments):
+    done = _python("-X", "importtime", *arguments, cwd=ROOT)
+    assert done.returncode == 0
+    assert all(verb in done.stdout for verb in __main__.VERBS)
+    assert not re.search(r"\| +(torch|hydra)$", done.stderr, re.MULTILINE)
+
+
+def test_the_version_is_told():
+    done = _python("-m", "detkit", "--version", cwd=ROOT)
+    assert done.stdout.strip() == f"detkit {detkit.__version__}"
+
+
+def test_a_script_is_the_same_command(tmp_path):
+    done = _python(str(ROOT / "scripts" / "predict.py"), "sorce=x", cwd=tmp_path,
+                   env={"PYTHONPATH": str(ROOT)})  # fmt: skip
+    assert done.returncode == 2
+    assert "Did you mean source?" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
