@@ -96,7 +96,8 @@ def segmentation(
 def square(
     train: bool,
     *,
-    size: int = 416,
+    short_side: int | None = None,
+    long_side: int | None = 416,
     letterbox: bool = True,
     flip: float = 0.5,
     vertical_flip: float = 0.0,
@@ -107,12 +108,14 @@ def square(
     """One size for all images (YOLO, Redmon 2016, section 2.2: scaling and shifts up to 20 %).
 
     Args:
-        size: pixels a side.
-        letterbox: keep the aspect ratio and fill the rest, else stretch.
+        short_side: what the image's shorter side is resized to, unless the longer one would
+            exceed the square; None lets the longer side fill it.
+        long_side: pixels a side of the square; None makes it as large as each image's longer side.
+        letterbox: keep the aspect ratio and fill the rest, else stretch to the square.
         jitter: each side is scaled by 1 ± this, and the image shifted by ± this part of a side.
         flip, vertical_flip, colour, min_visibility: as for `detection`.
     """
-    _check(size=size)
+    _check(short_side=short_side, long_side=long_side)
     _check_shares(flip=flip, vertical_flip=vertical_flip, colour=colour, jitter=jitter)
 
     def steps(A: Any, fill: tuple[float, ...]) -> list:
@@ -121,12 +124,12 @@ def square(
         move = [A.Affine(**axes, balanced_scale=False, fill=fill, p=1)] if jitter else []
         return [*move, *_flips(A, flip, vertical_flip), *_colours(A, colour)]
 
-    sizes = functools.partial(_sides, None, size, True)
+    sizes = functools.partial(_sides, short_side, long_side, short_side is None)
     if not letterbox:
-        sizes = functools.partial(_stretched, size)
+        sizes = functools.partial(_stretched, long_side)
     if not train:
-        return Transform(sizes, square=size)
-    return Transform(sizes, square=size, steps=steps, min_visibility=min_visibility)
+        return Transform(sizes, square=long_side or 0)
+    return Transform(sizes, square=long_side or 0, steps=steps, min_visibility=min_visibility)
 
 
 def _crops(A: Any, crop: int | None, fill: tuple[float, ...]) -> list:
@@ -177,5 +180,6 @@ def _sides(
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def _stretched(size: int, height: int, width: int) -> tuple[int, int]:
-    return size, size
+def _stretched(side: int | None, height: int, width: int) -> tuple[int, int]:
+    side = side or max(height, width)
+    return side, side

@@ -58,7 +58,8 @@ class Transform:
     Args:
         sizes: (height, width) of an image → those that it is resized to.
         scale: in training both are also multiplied by a random number from this range.
-        square: pixels a side of a canvas that the image is centred on, or None.
+        square: pixels a side of a canvas that the image is centred on; 0 fits it to the image;
+            None goes without.
         steps: (albumentations, fill colour) → random changes, or None.
         min_visibility: objects of which a crop leaves less than this part of the box are dropped.
     """
@@ -114,7 +115,8 @@ class Transform:
         if self.scale[0] != self.scale[1]:
             factor = np.exp(rng.uniform(*np.log(self.scale)))
             h, w = max(1, round(h * factor)), max(1, round(w * factor))
-        below, beside = (0, 0) if self.square is None else (self.square - h, self.square - w)
+        side = self.square or max(h, w)
+        below, beside = (0, 0) if self.square is None else (side - h, side - w)
         top, left = below // 2, beside // 2
         border = ((top, below - top), (left, beside - left))
         if annotation is None:

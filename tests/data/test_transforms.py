@@ -19,7 +19,7 @@ SIZE = 96
 RANDOM = {
     "detection": {"short_side": 80, "long_side": None, "scale": [0.6, 1.5], "crop": 64},
     "segmentation": {"short_side": 80, "scale": [0.6, 1.5], "crop": 64, "quarter_turns": 0.5},
-    "square": {"size": 64, "jitter": 0.3},
+    "square": {"long_side": 64, "jitter": 0.3},
 }
 
 
@@ -76,6 +76,20 @@ def test_sizes_follow_torchvision_within_its_rounding_down(height, width):
     assert max(ours) <= 500
 
 
+def test_a_square_without_a_side_is_as_large_as_each_image():
+    image = np.full((30, 70, 3), 9, np.uint8)
+    for letterbox, content in ((True, (30, 70)), (False, (70, 70))):
+        sample = whole("square", long_side=None, letterbox=letterbox)(image)
+        assert sample.image.shape == (70, 70, 3)
+        assert sample.resized == content
+
+
+def test_every_preset_takes_short_and_long_side():
+    for name in transforms.names():
+        assert whole(name, short_side=60, long_side=96).sizes(240, 300) == (60, 75)
+        assert whole(name, short_side=60, long_side=96).sizes(100, 400) == (24, 96)
+
+
 @pytest.mark.parametrize("name", ["detection", "segmentation"])
 def test_without_a_short_side_the_file_keeps_its_size_up_to_the_limit(name):
     assert whole(name, short_side=None, long_side=None).sizes(5000, 31) == (5000, 31)
@@ -88,8 +102,9 @@ def test_without_a_short_side_the_file_keeps_its_size_up_to_the_limit(name):
     [
         ("detection", {"short_side": 61, "long_side": 300}),
         ("segmentation", {"short_side": 144, "long_side": None}),
-        ("square", {"size": 80}),
-        ("square", {"size": 80, "letterbox": False}),
+        ("square", {"long_side": 80}),
+        ("square", {"short_side": 40, "long_side": 80}),
+        ("square", {"long_side": 80, "letterbox": False}),
     ],
 )
 def test_resized_boxes_stay_on_their_masks_and_the_frame_leads_back(records, name, given):
@@ -110,7 +125,7 @@ def test_resized_boxes_stay_on_their_masks_and_the_frame_leads_back(records, nam
 def test_the_frame_holds_where_the_content_lies():
     """A 60 × 120 picture on a square of 100: 50 × 100, 25 rows of fill above and below."""
     image = np.full((60, 120, 3), 255, np.uint8)
-    sample = whole("square", size=100)(image, pixels=np.zeros((60, 120), np.uint8))
+    sample = whole("square", long_side=100)(image, pixels=np.zeros((60, 120), np.uint8))
     assert (sample.resized, sample.top, sample.left) == ((50, 100), 25, 0)
     content = (sample.image == 255).all(2)
     assert content[25:75].all()
@@ -180,7 +195,7 @@ def test_a_sample_depends_on_its_seed_alone(records, name):
 
 def test_training_does_not_touch_the_global_random_state(records):
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    build({"name": "square", "size": 64}, train=True)(records.image(0), seed=(0, 0, 0))
+    build({"name": "square", "long_side": 64}, train=True)(records.image(0), seed=(0, 0, 0))
     assert torch.equal(before[0], torch.get_rng_state())
     np.testing.assert_array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
 
@@ -281,7 +296,7 @@ def test_nearest_takes_the_value_under_the_centre_as_opencv_does():
         ({"name": "detection", "short_side": 0}, "short_side is 0"),
         ({"name": "segmentation", "scale": [2, 1]}, "scale is"),
         ({"name": "segmentation", "elastic": -1.0}, "elastic is"),
-        ({"name": "square", "size": -5}, "size is -5"),
+        ({"name": "square", "long_side": -5}, "long_side is -5"),
     ],
 )
 def test_wrong_settings_are_named(settings, message):
