@@ -199,25 +199,33 @@ def _say(world: World, text: str) -> None:
 
 
 def _finish(evaluator: Evaluator, world: World, output: Path, split: str) -> Figures:
-    """Writes and tells the result, and why it is next to nothing if it is."""
+    """Writes and tells the result, and the last line."""
+    figures = report(evaluator, world, output, split)
+    told, file = headline(figures, evaluator.headline), output / "results.json"
+    _say(world, f"done: {told} on {split}.  See {file}")
+    return figures
+
+
+def report(evaluator: Evaluator, world: World, output: Path, split: str) -> Figures:
+    """Writes `results.json`, prints the table, and why the result is next to nothing if it is."""
     records, figures, why = evaluator.records, evaluator.result(), None
     if isinstance(evaluator, DetectionEvaluator):
         why = diagnose(records, evaluator.results(), figures["coco/AP50"])
     figures |= {"split": split, "data": records.source, "diagnosis": why}
     if world.main:
-        file = output / "results.json"
-        files.write_text(file, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
+        files.write_text(output / "results.json", text)
         for note in records.notes:
             print(f"note: {note}")
         print(f"\n{evaluator.table(figures)}\n")
         if why:
             print(why)
-        print(f"done: {_headline(figures, evaluator.headline)} on {split}.  See {file}", flush=True)
     return figures
 
 
-def _headline(figures: Figures, headline: str) -> str:
+def headline(figures: Figures, key: str) -> str:
+    """The figures of the last line: the one that chooses checkpoints, and its companions."""
     keys = {"voc/mAP": " (area)", "coco/AP50": "", "coco/AP": ""}
-    shown = keys if headline in keys else {headline: ""}
+    shown = keys if key in keys else {key: ""}
     values = ((key, figures[key], more) for key, more in shown.items())
     return ", ".join(f"{k} {'–' if v is None else format(v, '.3f')}{more}" for k, v, more in values)

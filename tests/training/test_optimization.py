@@ -61,8 +61,13 @@ def test_each_parameter_gets_its_decay_and_none_is_lost():
     decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
     by_name = {name: decay[id(p)] for name, p in model.named_parameters()}
     assert by_name == {
-        "0.weight": 0.3, "0.bias": 0.0, "1.weight": 0.1, "1.bias": 0.1, "2.weight": 0.3, "2.bias": 0.0,
-    }  # fmt: skip
+        "0.weight": 0.3,
+        "0.bias": 0.0,
+        "2.weight": 0.3,
+        "2.bias": 0.0,
+        "1.weight": 0.1,
+        "1.bias": 0.1,
+    }
 
 
 def test_a_model_with_nothing_to_train_is_refused():

@@ -1,4 +1,4 @@
-"""A model and a data set small enough to train in a second, with every kind of state a run can have."""
+"""A model and data small enough to train in a second, with every kind of state a run can have."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from detkit.checkpoint import settled
 from detkit.models.model import Model
 from detkit.structures import Batch, Detections, Frame, Targets
 from detkit.training import distributed
+from detkit.training.distributed import World
 from detkit.training.journal import Journal
 from detkit.training.loop import Hooks, Plan, fit
 from detkit.training.optimization import EMA, build_optimizer, build_schedule
@@ -71,13 +72,13 @@ def tiny(num_classes: int = 3, seed: int = 0, dropout: float = 0.3) -> Tiny:
         return Tiny(TinyBackbone(), num_classes, dropout=dropout)
 
 
-def sample(step: int, i: int) -> tuple[Tensor, Targets, Frame]:
-    """Picture i of a step, the same whenever it is asked for."""
-    g = torch.Generator().manual_seed(1000 * step + i)
+def sample(n: int) -> tuple[Tensor, Targets, Frame]:
+    """Picture n, the same whenever it is asked for."""
+    g = torch.Generator().manual_seed(n)
     image = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8, generator=g)
     box = torch.rand(1, 4, generator=g) * 8
     label = torch.randint(0, 3, (1,), generator=g)
-    return image, Targets(box, label), Frame(f"{step}-{i}", i, f"{step}-{i}.png", (8, 8), (8, 8))
+    return image, Targets(box, label), Frame(n, n, f"{n}.png", (8, 8), (8, 8))
 
 
 def batch_of(samples: list[tuple[Tensor, Targets, Frame]]) -> Batch:
@@ -87,23 +88,21 @@ def batch_of(samples: list[tuple[Tensor, Targets, Frame]]) -> Batch:
 
 
 class Steps(Dataset):
-    def __init__(self, start: int, stop: int, size: int, rank: int, pause: float) -> None:
-        self.start, self.stop, self.size, self.rank, self.pause = start, stop, size, rank, pause
+    """Each process's part of the batches from `start` to `stop`, loaded slowly if asked to."""
+
+    def __init__(
+        self, start: int, stop: int, size: int, world: World | None = None, pause: float = 0.0
+    ) -> None:
+        self.start, self.stop, self.size, self.pause = start, stop, size, pause
+        self.world = world or World()
 
     def __len__(self) -> int:
         return self.stop - self.start
 
     def __getitem__(self, index: int) -> Batch:
         time.sleep(self.pause)
-        first = self.rank * self.size
-        return batch_of([sample(self.start + index, first + i) for i in range(self.size)])
-
-
-def batches(
-    start: int, stop: int, size: int = 2, workers: int = 0, rank: int = 0, pause: float = 0.0
-) -> DataLoader:
-    steps = Steps(start, stop, size, rank, pause)
-    return DataLoader(steps, batch_size=None, num_workers=workers)
+        part = (self.start + index) * self.world.size + self.world.rank
+        return batch_of([sample(part * self.size + i) for i in range(self.size)])
 
 
 def run(
@@ -122,6 +121,7 @@ def run(
     at_step: Callable[[int], None] = lambda step: None,
     losses: Callable[[int, dict[str, Tensor]], dict[str, Tensor]] = lambda step, losses: losses,
     clip_norm: float | None = 1.0,
+    norm: bool = True,
 ) -> State:
     """Trains in `folder`, going on with what is there; returns the last state."""
     folder.mkdir(exist_ok=True)
@@ -133,6 +133,8 @@ def run(
     np.random.seed(seed)  # noqa: NPY002
     random.seed(seed)
     model = tiny(seed=0 if not saved else 5, dropout=dropout)
+    if not norm:
+        model.backbone.norm = nn.Identity()
     state = State(
         model,
         build_optimizer({"name": optimizer, "lr": 0.05}, model),
@@ -174,7 +176,8 @@ def run(
         checkpoint_every=checkpoint_every,
     )
     start, stop = state.step * accumulate, steps * accumulate
-    feed = batches(start, stop, size, workers, rank=world.rank, pause=pause)
+    images = Steps(start, stop, size, world, pause)
+    feed = DataLoader(images, batch_size=None, num_workers=workers)
     schedule = build_schedule({"name": "cosine", "warmup_steps": 4})
     try:
         fit(state, feed, schedule, plan, Hooks(validate, save), journal, folder, world)

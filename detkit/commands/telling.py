@@ -1,0 +1,115 @@
+"""What a training run says at its beginning and at its end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from detkit import checkpoint
+from detkit.data.records import Records
+from detkit.draw import contact_sheet, save_image
+from detkit.inference.predictor import Predictor
+from detkit.models.model import Model
+from detkit.training.distributed import World
+
+SHEET = 12  # pictures on predictions.jpg
+
+
+def first_line(
+    model: Model, settings: Any, records: Records, steps: int, dtype: torch.dtype, world: World
+) -> str:
+    """What is trained on what, where to."""
+    report = model.backbone.weights_report
+    trunk = f"trunk from {Path(report.file).stem}" if report else "random weights"
+    if settings.weights:
+        trunk = f"from {settings.weights}"
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    place = str(world.device)
+    if place == "cpu":
+        place = f"{torch.get_num_threads()} of {os.cpu_count()} CPU cores"
+    if world.size > 1:
+        place = f"{world.size} processes, each on {place}"
+    return (
+        f"training {settings.model['name']} ({settings.backbone['name']}, {parameters:.1f} M "
+        f"parameters, {trunk}) on {len(records):,} images, {len(records.names)} classes; "
+        f"{steps:,} steps on {place} in {str(dtype).removeprefix('torch.')} → {settings.run_dir}"
+    )
+
+
+def write_record(
+    folder: Path,
+    settings: Any,
+    data: Mapping[str, Records],
+    weights: Mapping[str, Any],
+    *,
+    versions: Mapping[str, str],
+    step: int,
+) -> None:
+    """Writes config.yaml, classes.json and run.json; a resumed run adds its call to the last.
+
+    Args:
+        data: the records of each split, the training split first.
+        weights: what was loaded and what not: of the trunk, and of `weights=`.
+        step: where this call begins.
+    """
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    call = {"time": now, "step": step, "command": shlex.join(sys.argv)}
+    record: dict[str, Any] = {
+        "versions": versions,
+        "seed": settings.seed,
+        "data": {
+            split: {"source": r.source, "images": len(r), "fingerprint": r.fingerprint()}
+            for split, r in data.items()
+        },
+        "weights": {k: asdict(w) if is_dataclass(w) else w for k, w in weights.items()},  # type: ignore[arg-type]
+        "calls": [],
+    }
+    file = folder / "run.json"
+    if step and file.exists():
+        record = checkpoint.read_json(file, ("calls",))
+    checkpoint.write_json(file, {**record, "calls": [*record["calls"], call]})
+    config = yaml.safe_dump(asdict(settings), sort_keys=False, allow_unicode=True)
+    checkpoint.write_text(folder / "config.yaml", config)
+    checkpoint.write_json(folder / "classes.json", list(next(iter(data.values())).names))
+
+
+def weights_line(transferred: Mapping[str, Any]) -> str:
+    """What `weights=` gave, in a line."""
+
+    def some(names: Sequence[str]) -> str:
+        few = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        return f"{len(names)} ({few})" if names else "none"
+
+    return (
+        f"weights from {transferred['file']}: {len(transferred['taken'])} tensors taken; "
+        f"made anew: {some(transferred['new'])}; not used: {some(transferred['unused'])}"
+    )
+
+
+def draw_sheet(predictor: Predictor, records: Records, file: Path) -> None:
+    """Predictions on images from all over the data set, side by side."""
+    chosen = np.unique(np.linspace(0, len(records) - 1, SHEET).round().astype(int)).tolist()
+    pictures = []
+    for i in chosen:
+        image = records.image(i)
+        if image.dtype != np.uint8:
+            image = (255 * image).round().astype(np.uint8)
+        pictures.append(predictor(image).draw(image))
+    save_image(file, contact_sheet(pictures))
+
+
+def script(verb: str) -> str:
+    """How the user calls a verb: as this one was called."""
+    if Path(sys.argv[0]).name == "train.py":
+        return f"python {Path(sys.argv[0]).with_name(f'{verb}.py')}"
+    return f"detkit {verb}"

@@ -1,0 +1,316 @@
+"""`detkit train`: from a folder of pictures to a trained, measured model in a run folder."""
+
+from __future__ import annotations
+
+import random
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from detkit import checkpoint
+from detkit.backbones.norms import match_norms
+from detkit.commands import telling
+from detkit.commands.evaluate import headline, match_classes, measure, report
+from detkit.data import loading
+from detkit.data.balance import class_weights
+from detkit.data.loading import NEEDS, Dataset
+from detkit.data.open import open_dataset, split_name
+from detkit.data.transforms import build as build_transform
+from detkit.errors import DetkitError, unknown
+from detkit.evaluation.evaluate import evaluators
+from detkit.inference.predictor import load
+from detkit.inference.run import prepare
+from detkit.models.build import build
+from detkit.models.model import Model, models
+from detkit.ops.precision import resolve
+from detkit.training import distributed, run_folder
+from detkit.training.distributed import World
+from detkit.training.journal import Journal
+from detkit.training.loop import Hooks, Plan, fit
+from detkit.training.optimization import EMA, build_optimizer, build_schedule
+from detkit.training.run_folder import Saved
+from detkit.training.signals import Interrupted
+from detkit.training.state import State
+from detkit.training.validation import validation_losses
+
+NEVER = 10**9
+
+
+def train(settings: Any) -> dict[str, Any]:
+    """Trains, and measures the best checkpoint.
+
+    Args:
+        settings: `TrainSettings`, see conf/train.yaml.
+    Returns:
+        What `results.json` holds, and `run_dir`.
+    Raises:
+        DetkitError: a mistake in settings or data, or a loss that is not finite.
+        SystemExit: with 130 after Ctrl-C, once the run is saved.
+    """
+    world = distributed.start(settings.device)
+    try:
+        return Run(settings, world).train()
+    finally:
+        distributed.stop()
+
+
+class Run:
+    """What one run is made of, in the order in which it is made."""
+
+    def __init__(self, settings: Any, world: World) -> None:
+        self.world, self.options = world, settings.training
+        self.batch = self.options.batch_size * self.options.accumulate * world.size
+        saved = None
+        if settings.resume:
+            saved = run_folder.read(settings.resume, asdict(settings), self.batch)
+        self._open(settings, saved)
+        self._plan(settings)
+        folder = saved.folder if saved else self._new_folder(settings)
+        self.settings = replace(settings, run_dir=str(folder), resume=None)
+        self.folder = folder
+        self.versions = run_folder.versions()
+        self._seed()
+        self.state = self._state(saved)
+        self.journal = Journal(
+            folder if world.main else None,
+            self.state.step,
+            self.plan.steps,
+            saved.plain["journal"] if saved else 0,
+        )
+        self._record(saved)
+
+    def _open(self, settings: Any, saved: Saved | None) -> None:
+        """The data."""
+        self.task = models[settings.model["name"]].task  # type: ignore[attr-defined]
+        self.splits = {w: split_name(settings.dataset, w, self.task) for w in ("train", "val")}
+        self.records, self.val = (
+            open_dataset(settings.dataset, split, task=self.task) for split in self.splits.values()
+        )
+        match_classes(self.records.names, self.val.names, self.task)
+        self.fingerprint = self.records.fingerprint()
+        if saved and self.fingerprint != saved.meta["data"]:
+            raise DetkitError(
+                "The training data are not those that the run began with.",
+                file=self.records.root,
+                remedy="restore them, or start a new run from this one's weights with weights=.",
+            )
+        if self.options.best_by is not None:
+            figures = evaluators[self.task](self.val).result()
+            if self.options.best_by not in figures:
+                raise unknown("metric", self.options.best_by, figures)
+        self.transform = build_transform(settings.transforms, train=False)
+        self.data = Dataset(
+            self.records,
+            build_transform(settings.transforms, train=True),
+            seed=settings.seed,
+            needs=NEEDS[self.task],
+        )
+
+    def _plan(self, settings: Any) -> None:
+        options = self.options
+        batches = loading.steps_per_epoch(
+            self.data, options.batch_size, self.world.size, options.repeat_thresh
+        )
+        epoch = -(-batches // options.accumulate)
+        steps = epoch * options.epochs
+        self.plan = Plan(
+            steps=steps if options.max_steps is None else min(steps, options.max_steps),
+            epoch=epoch,
+            accumulate=options.accumulate,
+            dtype=resolve(options.precision, self.world.device),
+            clip_norm=options.clip_norm,
+            log_every=options.log_every,
+            evaluate_every=options.evaluate_every * epoch,
+            checkpoint_every=options.checkpoint_every or NEVER,
+        )
+
+    def _new_folder(self, settings: Any) -> Path:
+        dataset = settings.dataset["name"]
+        if dataset == "auto":
+            dataset = Path(self.records.root).resolve().name
+        make = (settings.run_dir, settings.model["name"], dataset)
+        folder = run_folder.create(*make) if self.world.main else None
+        return distributed.share(folder, self.world)
+
+    def _seed(self) -> None:
+        seed = self.settings.seed
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(seed)
+
+    def _state(self, saved: Saved | None) -> State:
+        """Model, optimiser and the rest, as they start or as they were saved."""
+        settings, world = self.settings, self.world
+        model = build(
+            self._model_settings(),
+            {**settings.backbone, "weights": "none"} if saved else settings.backbone,
+            len(self.records.names),
+            settings.allow_download,
+        )
+        self.transferred = None
+        if saved:
+            match_norms(model, {k.removeprefix("model/"): v for k, v in saved.packed.items()})
+        elif settings.weights:
+            self.transferred = checkpoint.transfer(model, settings.weights, self.records.names)
+        model.to(world.device)
+        state = State(
+            model,
+            build_optimizer(settings.optimizer, model),
+            torch.amp.GradScaler(world.device.type, enabled=self.plan.dtype == torch.float16),
+            EMA(model, self.options.ema) if self.options.ema is not None else None,
+        )
+        if world.size > 1:  # each process draws its own samples
+            torch.manual_seed(settings.seed + world.rank)
+        if saved:
+            state.restore(saved.shown, saved.packed, saved.plain, world)
+        return state
+
+    def _model_settings(self) -> Mapping[str, Any]:
+        settings, weights = self.settings.model, self.options.class_weights
+        if weights is None:
+            return settings
+        if "class_weights" not in models.settings(settings["name"]):
+            raise DetkitError(
+                f"{settings['name']} has no class weights.",
+                remedy="set training.class_weights=null.",
+            )
+        if weights == "auto":
+            of = "pixels" if "pixels" in NEEDS[self.task] else "boxes"
+            weights = class_weights(self.records, of=of).tolist()
+        return {**settings, "class_weights": weights}
+
+    def _record(self, saved: Saved | None) -> None:
+        """config.yaml, classes.json, run.json, and the first line."""
+        if not self.world.main:
+            return
+        records = self.records
+        telling.write_record(
+            self.folder,
+            self.settings,
+            {self.splits["train"]: records, self.splits["val"]: self.val},
+            {"trunk": self.state.model.backbone.weights_report, "checkpoint": self.transferred},
+            versions=self.versions,
+            step=self.state.step,
+        )
+        say = self.journal.say
+        steps, dtype = self.plan.steps, self.plan.dtype
+        say(telling.first_line(self.state.model, self.settings, records, steps, dtype, self.world))
+        for note in (*records.notes, *self.val.notes):
+            say(f"note: {note}")
+        if self.transferred:
+            say(telling.weights_line(self.transferred))
+        if saved:
+            say(f"going on after step {self.state.step}")
+
+    def train(self) -> dict[str, Any]:
+        """The whole run."""
+        options, plan, world = self.options, self.plan, self.world
+        batches = loading.training_batches(
+            self.data,
+            batch_size=options.batch_size,
+            steps=plan.steps * plan.accumulate,
+            start=self.state.step * plan.accumulate,
+            seed=self.settings.seed,
+            workers=options.workers,
+            rank=world.rank,
+            world=world.size,
+            repeat_thresh=options.repeat_thresh,
+            pin_memory=world.device.type == "cuda",
+        )
+        schedule, hooks = build_schedule(self.settings.schedule), Hooks(self._validate, self._save)
+        try:
+            fit(self.state, batches, schedule, plan, hooks, self.journal, self.folder, world)
+        except Interrupted:
+            again = f"{telling.script('train')} resume={shlex.quote(str(self.folder))}"
+            self.journal.say(
+                f"stopped after step {self.state.step:,} of {plan.steps:,}.  Go on with: {again}"
+            )
+            raise SystemExit(130) from None
+        finally:
+            self.journal.close()
+        return self._finish()
+
+    def _validate(self, state: State) -> None:
+        """Measures the shown weights; writes `best/` when they are the best so far."""
+        distributed.align(state.shown, self.world)
+        evaluator = self._measure(prepare(state.shown, self.world.device, self.options.precision))
+        figures, more = evaluator.result(), {}
+        if self.options.val_losses:
+            more = validation_losses(
+                state.shown,
+                Dataset(self.val, self.transform, needs=self.data.needs),
+                dtype=self.plan.dtype,
+                batch_size=self.options.batch_size,
+                workers=self.options.workers,
+                world=self.world,
+            )
+        key = self.options.best_by or evaluator.headline
+        value = -1.0 if figures[key] is None else float(figures[key])
+        better = state.best is None or value > state.best
+        epoch = round(state.step / self.plan.epoch, 4)
+        numbers = {k: v for k, v in figures.items() if v is None or isinstance(v, (int, float))}
+        self.journal.write(state.step, {"epoch": epoch, **more, **numbers})
+        loss = f", val_loss {more['val_loss']:.3f}" if more else ""
+        best = " (best so far)" if better else ""
+        told = f"{headline(figures, evaluator.headline)}{loss}{best}"
+        self.journal.say(f"epoch {epoch:g}, step {state.step:,}: {told}")
+        if better:
+            state.best = value
+            if self.world.main:
+                meta = self._meta(state, numbers)
+                checkpoint.save(self.folder / "best", state.shown.state_dict(), meta)
+
+    def _measure(self, model: Model) -> Any:
+        return measure(
+            model,
+            self.val,
+            self.transform,
+            names=self.records.names,
+            world=self.world,
+            precision=self.options.precision,
+            batch_size=self.options.batch_size,
+            workers=self.options.workers,
+        )
+
+    def _save(self, state: State) -> None:
+        """Writes `last/`."""
+        packed, plain = state.pack(self.world)
+        if self.world.main:
+            plain |= {"journal": self.journal.size, "batch": self.batch}
+            shown = state.shown.state_dict()
+            checkpoint.save(self.folder / "last", shown, self._meta(state, {}), (packed, plain))
+
+    def _meta(self, state: State, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "config": asdict(self.settings),
+            "names": list(self.records.names),
+            "category_ids": [int(i) for i in self.records.category_ids],
+            "data": self.fingerprint,
+            "versions": self.versions,
+            "seed": self.settings.seed,
+            "step": state.step,
+            "epoch": round(state.step / self.plan.epoch, 4),
+            "metrics": dict(metrics),
+        }
+
+    def _finish(self) -> dict[str, Any]:
+        """Measures `best/` as anyone else would load it; results.json, predictions.jpg."""
+        distributed.barrier(self.world)
+        device, precision = self.world.device, self.options.precision
+        predictor = load(self.folder, str(device), precision)
+        evaluator = self._measure(prepare(predictor.model, device, precision))
+        figures = report(evaluator, self.world, self.folder, self.splits["val"])
+        if self.world.main:
+            telling.draw_sheet(predictor, self.val, self.folder / "predictions.jpg")
+            self.journal.say(
+                f"done: {headline(figures, evaluator.headline)} on {self.splits['val']}, best "
+                f"after epoch {predictor.meta['epoch']:g}.  See predictions.jpg there;  next: "
+                f"{telling.script('predict')} checkpoint={shlex.quote(str(self.folder))} "
+                "source=my.jpg"
+            )
+        return {**figures, "run_dir": str(self.folder)}

@@ -1,0 +1,162 @@
+"""The folder of a run: made, recorded, and gone on with."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+import torchvision
+from torch import Tensor
+
+import detkit
+from detkit import checkpoint
+from detkit.errors import DetkitError
+
+# what may change when a run goes on: where things are, how long and how often, never what is learnt
+CHANGEABLE = (
+    *("resume", "run_dir", "weights", "device", "allow_download", "plugins", "dataset"),
+    *(f"training.{key}" for key in ("epochs", "max_steps", "batch_size", "accumulate", "workers")),
+    *(f"training.{key}" for key in ("checkpoint_every", "evaluate_every", "log_every")),
+    "training.val_losses",
+)
+
+
+def create(run_dir: str | None, model: str, dataset: str) -> Path:
+    """An empty folder: `run_dir`, else `runs/DATE_TIME_MODEL_DATASET`.
+
+    Raises:
+        DetkitError: there is something in it.
+    """
+    named = f"runs/{datetime.now():%Y-%m-%d_%H-%M-%S}_{model}_{dataset}"
+    folder = Path(run_dir or named).expanduser()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DetkitError(
+            "The run folder is not empty.",
+            file=folder,
+            remedy=f"go on with that run by resume={shlex.quote(str(folder))}, "
+            "or choose another run_dir.",
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DetkitError(
+            f"The run folder cannot be made ({error.strerror}).",
+            file=folder,
+            remedy="choose a run_dir that you may write to.",
+        ) from error
+    return folder
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a run left in `last/`.
+
+    Attributes:
+        folder: of the run.
+        meta: what meta.json says.
+        shown: the weights that are evaluated.
+        packed, plain: see `State.pack`.
+    """
+
+    folder: Path
+    meta: dict[str, Any]
+    shown: dict[str, Tensor]
+    packed: dict[str, Tensor]
+    plain: dict[str, Any]
+
+
+def read(resume: str, settings: Mapping[str, Any], batch: int) -> Saved:
+    """A run to go on with.
+
+    Args:
+        resume: the run folder, or its `last`.
+        settings: those that it is to go on with.
+        batch: images a step, of all processes.
+    Raises:
+        DetkitError: nothing to resume from there, or a run that would become another one.
+    """
+    file = checkpoint.find(resume, "last")
+    meta = checkpoint.read_meta(file)
+    check_unchanged(settings, meta["config"])
+    packed, plain = checkpoint.read_resume(file.parent)
+    if plain["batch"] != batch:
+        raise DetkitError(
+            f"The run has {plain['batch']} images a step; batch_size × accumulate × processes "
+            f"is {batch} now.",
+            file=file.parent,
+            remedy="choose training.batch_size and training.accumulate for the same product.",
+        )
+    folder, asked = file.parent.parent, settings["run_dir"]
+    if asked not in (None, meta["config"]["run_dir"]) and Path(asked).resolve() != folder.resolve():
+        raise DetkitError(
+            f"A run goes on in its own folder, not in {asked}.",
+            file=folder,
+            remedy="leave run_dir out, or copy the folder and resume the copy.",
+        )
+    return Saved(folder, meta, checkpoint.read_tensors(file), packed, plain)
+
+
+def check_unchanged(now: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
+    """Raises the error of settings that would make a resumed run another run."""
+    ours, theirs = flat(now), flat(stored)
+    changed = [
+        key
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key)
+        and not any(key == c or key.startswith(f"{c}.") for c in CHANGEABLE)
+    ]
+    if changed:
+        told = ", ".join(f"{k}={ours.get(k)} (was {theirs.get(k)})" for k in changed)
+        raise DetkitError(
+            f"A resumed run keeps its settings, but these differ: {told}.",
+            remedy="leave them out; to train on with others start a new run with weights=.",
+        )
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `group.key: value`, sequences as lists."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def versions() -> dict[str, str]:
+    """What a result may depend on."""
+    return {
+        "detkit": detkit.__version__ + _commit(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _commit() -> str:
+    """`+abc1234` in a clone, with `.changed` behind it where it differs from the commit."""
+    root = Path(detkit.__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        told = subprocess.run(
+            ["git", "describe", "--always", "--dirty=.changed", "--exclude=*"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return f"+{told.stdout.strip()}"
