@@ -10,6 +10,7 @@ VERBS = {
     "train": "train a model on a data set",
     "evaluate": "measure a checkpoint, or anyone's predictions, on a data set",
     "predict": "draw what a checkpoint finds in images or a video",
+    "benchmark": "time a model beside torchvision's of the same weights",
 }
 USAGE = """usage: detkit VERB key=value …
 {verbs}
@@ -49,7 +50,7 @@ def _run(verb: str, rest: list[str]) -> int:
         print(f"detkit {__version__}")
         return 0
     if verb in ("", "--help", "-h", "help"):
-        print(USAGE.format(verbs="\n".join(f"  {name:<10}{what}" for name, what in VERBS.items())))
+        print(USAGE.format(verbs="\n".join(f"  {name:<11}{what}" for name, what in VERBS.items())))
         return 0
     if verb not in VERBS:
         raise errors.unknown("verb", verb, VERBS)

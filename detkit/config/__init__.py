@@ -2,6 +2,7 @@
 
 from detkit.config.compose import CONF, compose, launch
 from detkit.config.settings import (
+    BenchmarkSettings,
     EvaluateSettings,
     PredictSettings,
     TrainingSettings,
@@ -10,6 +11,7 @@ from detkit.config.settings import (
 
 __all__ = [
     "CONF",
+    "BenchmarkSettings",
     "EvaluateSettings",
     "PredictSettings",
     "TrainSettings",

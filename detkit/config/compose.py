@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 import detkit
 from detkit.config import arguments, groups
 from detkit.config.mistakes import mistake, parsed
-from detkit.config.settings import typed
+from detkit.config.settings import TrainSettings, typed
 
 _PACKAGE = Path(detkit.__file__).resolve().parent
 CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())
@@ -153,7 +153,7 @@ def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> Non
         return
     name, prepared = prepare(verb, overrides)
     if {"-m", "--multirun"} & set(flags):
-        folder = arguments.given(overrides).get(FOLDER[verb], "null")
+        folder = arguments.given(overrides).get(FOLDER.get(verb, ""), "null")
         if folder == "null":
             folder = f"runs/{datetime.now():%Y-%m-%d_%H-%M-%S}_sweep"
         prepared = [f"hydra.sweep.dir={arguments.quote(folder)}", *prepared]
@@ -162,10 +162,10 @@ def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> Non
 
     def job(config: DictConfig) -> Any:
         settings = _settings(verb, config, HydraConfig.get().overrides.task)
-        if HydraConfig.get().mode == RunMode.MULTIRUN:  # one folder a job
-            place = {FOLDER[verb]: HydraConfig.get().runtime.output_dir}
-            settings = replace(settings, **place)
-        return command(settings)
+        if verb in FOLDER and HydraConfig.get().mode == RunMode.MULTIRUN:  # one folder a job
+            settings = replace(settings, **{FOLDER[verb]: HydraConfig.get().runtime.output_dir})
+        result = command(settings)
+        return _objective(settings, result) if verb == "train" and result else result
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through, for __main__ to tell
     sys.argv = [sys.argv[0], *flags, *quiet, *prepared]
@@ -174,6 +174,15 @@ def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> Non
     except _REFUSALS as error:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             raise mistake(verb, name, prepared, error) from error
+
+
+def _objective(settings: TrainSettings, figures: Mapping[str, Any]) -> Any:
+    """The one figure of a run, for a sweeper that looks for the best settings."""
+    from detkit.evaluation.evaluate import evaluators
+    from detkit.models.model import models
+
+    task = models[settings.model["name"]].task  # type: ignore[attr-defined]
+    return figures[settings.training.best_by or evaluators[task].headline]
 
 
 def _is_hydras(argument: str) -> bool:

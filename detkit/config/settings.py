@@ -95,11 +95,31 @@ class PredictSettings:
     plugins: list[str]
 
 
-Settings = TrainSettings | EvaluateSettings | PredictSettings
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """Of `detkit benchmark`: see `conf/benchmark.yaml`.
+
+    Of the group `model` only the name counts.
+    """
+
+    model: str
+    rows: list[str]
+    precisions: list[Precision]
+    batch_size: int
+    height: int
+    width: int
+    repeats: int
+    threads: int | None
+    device: str
+    output: str | None
+
+
+Settings = TrainSettings | EvaluateSettings | PredictSettings | BenchmarkSettings
 VERBS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
     "predict": PredictSettings,
+    "benchmark": BenchmarkSettings,
 }
 
 
@@ -126,7 +146,8 @@ def _dataclass(cls: type, values: Mapping[str, Any], prefix: str, verb: str) -> 
         elif hint in (Group, Group | None) and value is not None:
             checked[field.name] = _group(key, value, verb)
         else:
-            checked[field.name] = _value(key, value, hint)
+            alone = value["name"] if hint is str and isinstance(value, Mapping) else value
+            checked[field.name] = _value(key, alone, hint)
     return cls(**checked)
 
 

@@ -5,6 +5,7 @@ import yaml
 
 from detkit.config import CONF, compose, groups
 from detkit.config.help import comments
+from detkit.config.settings import VERBS
 
 FILES = sorted(file for group in groups.GROUPS for file in (CONF / group).glob("*.yaml"))
 
@@ -39,7 +40,7 @@ def test_each_registered_part_is_a_choice_that_composes(group):
         assert getattr(compose("train", [f"{group}={name}"]), group)["name"] == name
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "predict"])
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_setting_of_a_verb_has_a_line_of_comment(verb):
     said = comments(CONF / f"{verb}.yaml")
     sections = {key.split(".")[0] for key in said if "." in key}

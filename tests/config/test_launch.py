@@ -69,6 +69,22 @@ def test_cfg_job_prints_every_setting_and_runs_nothing(told, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_sweeper_is_told_the_figure_that_chooses_checkpoints(told, tmp_path, monkeypatch):
+    (tmp_path / "watcher_of_test.py").write_text(
+        "from hydra.experimental.callback import Callback\n"
+        "seen = []\n"
+        "class Watch(Callback):\n"
+        "    def on_job_end(self, config, job_return, **kwargs):\n"
+        "        seen.append(job_return.return_value)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    watch = "+hydra.callbacks.watch._target_=watcher_of_test.Watch"
+    figures = {"voc/mAP": 0.5, "coco/AP": 0.25, "run_dir": "x"}
+    said = [*SHAPES, watch, "-m", "training.best_by=null,coco/AP"]
+    launch("train", said, lambda settings: figures)
+    assert sys.modules["watcher_of_test"].seen == [0.5, 0.25]
+
+
 def test_a_users_folder_of_experiments_may_hold_the_sweep(told, tmp_path):
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     (tmp_path / "mine" / "experiment" / "seeds.yaml").write_text(
