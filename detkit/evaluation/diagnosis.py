@@ -19,6 +19,7 @@ NOTHING = 0.01  # an AP50 below this asks for a reason
 LITTLE = 0.1  # and one below this for a look: mistakes can leave a few boxes where they belong
 MOST = 500  # detections looked at: those that have the best chance
 FITS = 0.2  # share of them on objects that shows that boxes are read as they were meant
+STEADY = 0.6  # share of a renumbering that hits its class; a detector that guesses hits less
 SCALES = np.geomspace(1 / 16, 16, 113)  # steps of 5 %: an overlap of half survives one
 Reading = tuple[str, Callable[[np.ndarray], np.ndarray]]
 
@@ -115,7 +116,10 @@ def _classes_do_not_meet(
         zip(best.labels[on].tolist(), records.labels[nearest[on]].tolist(), strict=True)
     )
     wrong = sum(number for (theirs, ours), number in pairs.items() if theirs != ours)
-    if wrong * 2 < on.sum():
+    steady: Counter[int] = Counter()  # of each of their classes those on its most frequent one
+    for (theirs, _), number in pairs.items():
+        steady[theirs] = max(steady[theirs], number)
+    if wrong * 2 < on.sum() or steady.total() < STEADY * on.sum():
         return None
     examples = [
         f"{_class(records, theirs)} lies on {_class(records, ours)}"

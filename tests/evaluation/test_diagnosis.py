@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from detkit.evaluation import diagnosis
 from detkit.evaluation.coco import coco
 from detkit.evaluation.diagnosis import diagnose
 from detkit.evaluation.files import read, to_coco
@@ -166,3 +168,16 @@ def test_detections_that_wrong_ones_hide(scene):
     assert told(records, both) is None  # right ones first
     ruined = replace(both, scores=1 - both.scores, labels=both.labels)
     assert told(records, ruined) is not None
+
+
+def test_a_detector_that_guesses_the_class_is_not_told_of_ids():
+    rng = np.random.default_rng(0)
+    nearest = np.arange(200)
+    labels = rng.integers(0, 4, 200)
+    records = SimpleNamespace(
+        labels=rng.integers(0, 4, 200), names="abcd", category_ids=np.arange(1, 5)
+    )
+    guessed = SimpleNamespace(labels=labels)
+    assert diagnosis._classes_do_not_meet(records, guessed, nearest, "") is None
+    renumbered = SimpleNamespace(labels=(records.labels + 1) % 4)
+    assert diagnosis._classes_do_not_meet(records, renumbered, nearest, "") is not None
