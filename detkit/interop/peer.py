@@ -1,0 +1,107 @@
+"""torchvision's Faster R-CNN as a model of ours, to train and measure both by the same command.
+
+    python scripts/train.py plugins=[detkit.interop.peer] model=torchvision_faster_rcnn …
+
+Data, loop and evaluation are the same; network, targets, losses and post-processing are
+torchvision's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN as Peer
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.resnet import resnet18, resnet50
+from torchvision.ops import FrozenBatchNorm2d
+
+from detkit.backbones.backbone import Backbone
+from detkit.backbones.fpn import FPN
+from detkit.errors import DetkitError
+from detkit.models.faster_rcnn import sizes_per_level
+from detkit.models.model import Model, Wants, models
+from detkit.structures import Detections, Prediction, Targets
+
+TRUNKS = {(3, 4, 6, 3): resnet50, (2, 2, 2, 2): resnet18}
+
+
+@models.register("torchvision_faster_rcnn")
+class TorchvisionFasterRCNN(Model):
+    """Starts from the weights of our backbone, a ResNet with FPN and frozen norms.
+
+    Args:
+        anchor_sizes: pixels, one a level; None: 8 strides a level.
+        roi_samples: proposals trained an image.
+        score_thresh, nms_iou, detections: as in `faster_rcnn`.
+    """
+
+    task = "detect"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        anchor_sizes: Sequence[float] | Sequence[Sequence[float]] | None = None,
+        roi_samples: int = 512,
+        score_thresh: float = 0.05,
+        nms_iou: float = 0.5,
+        detections: int = 100,
+    ) -> None:
+        if not isinstance(backbone, FPN):
+            raise DetkitError(
+                "torchvision_faster_rcnn is compared on a ResNet with an FPN.",
+                remedy="set backbone=resnet50_fpn.",
+            )
+        super().__init__(backbone, num_classes)
+        sizes = sizes_per_level(anchor_sizes, list(backbone.strides.values()))
+        self.peer = Peer(
+            their_backbone(backbone),
+            num_classes=num_classes + 1,
+            rpn_anchor_generator=AnchorGenerator(
+                tuple(map(tuple, sizes)), ((0.5, 1.0, 2.0),) * len(sizes)
+            ),
+            box_batch_size_per_image=roi_samples,
+            box_score_thresh=score_thresh,
+            box_nms_thresh=nms_iou,
+            box_detections_per_img=detections,
+            _skip_resize=True,
+        )
+        self.backbone = nn.Identity()  # type: ignore[assignment]  # the peer has its own now
+
+    @classmethod
+    def wants(cls, fpn: bool) -> Wants:
+        return Wants(("2", "3", "4", "5", "6"))
+
+    def forward(
+        self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None
+    ) -> dict[str, Tensor] | list[Prediction]:
+        valid = [tuple(images.shape[2:])] * len(images) if sizes is None else sizes.tolist()
+        pictures = [i[:, :h, :w] / 255 for i, (h, w) in zip(images, valid, strict=True)]
+        if targets is not None:
+            kept = [t if t.crowd is None else t.select(~t.crowd) for t in targets]
+            self.peer.train()  # torchvision's output depends on the mode; its norms are frozen
+            return self.peer(pictures, [{"boxes": t.boxes, "labels": t.labels + 1} for t in kept])
+        self.peer.eval()
+        return [Detections(d["boxes"], d["scores"], d["labels"] - 1) for d in self.peer(pictures)]
+
+
+def their_backbone(ours: FPN) -> BackboneWithFPN:
+    """torchvision's modules with the weights, strides and frozen parts of ours."""
+    depths = tuple(len(getattr(ours.body, f"layer{i}")) for i in (1, 2, 3, 4))
+    trunk = TRUNKS[depths](norm_layer=FrozenBatchNorm2d)  # type: ignore[index]
+    if getattr(ours.body, "stride_in_1x1", False):
+        for layer in (trunk.layer2, trunk.layer3, trunk.layer4):
+            layer[0].conv1.stride, layer[0].conv2.stride = (2, 2), (1, 1)
+    channels = [ours.body.channels[level] for level in ("2", "3", "4", "5")]
+    returned = {f"layer{i}": str(i - 1) for i in (1, 2, 3, 4)}
+    width = next(iter(ours.channels.values()))
+    theirs = BackboneWithFPN(trunk, returned, channels, width)
+    state = {k: v for k, v in ours.state_dict().items() if "num_batches_tracked" not in k}
+    theirs.load_state_dict(state)
+    trained = {name: p.requires_grad for name, p in ours.named_parameters()}
+    for name, parameter in theirs.named_parameters():
+        parameter.requires_grad_(trained[name])
+    return theirs

@@ -1,0 +1,54 @@
+"""torchvision's model behind our contract: the same network, the same answers."""
+
+import pytest
+import torch
+from torchvision.ops import box_iou
+
+from detkit.errors import DetkitError
+from detkit.interop.torchvision import load_faster_rcnn
+from detkit.models.build import build
+from detkit.models.model import models
+from detkit.structures import Targets
+
+
+@pytest.fixture
+def peer():
+    """The module registers its model; afterwards the registry is as it was."""
+    import detkit.interop.peer  # noqa: F401
+
+    yield {"name": "torchvision_faster_rcnn", "score_thresh": 0.0}
+    models._builders.pop("torchvision_faster_rcnn", None)
+    import sys
+
+    del sys.modules["detkit.interop.peer"]
+
+
+def test_the_peer_starts_from_our_backbone_and_answers_like_ours(peer):
+    torch.manual_seed(0)
+    backbone = {"name": "resnet18_fpn", "norm": "frozen", "frozen_stages": 2}
+    theirs = build(peer, backbone, 2)
+    ours = build({"name": "faster_rcnn", "score_thresh": 0.0}, backbone, 2)
+    load_faster_rcnn(ours, theirs.peer.state_dict())
+    frozen = [n for n, p in theirs.peer.backbone.named_parameters() if not p.requires_grad]
+    assert frozen
+    assert not any("layer2" in name for name in frozen)
+
+    images = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+    with torch.inference_mode():
+        (a,), (b,) = ours(images), theirs(images)
+    assert len(a) == len(b) > 0
+    same = (box_iou(b.boxes, a.boxes) > 0.99) & (b.labels[:, None] == a.labels)
+    assert same.any(1).float().mean() > 0.9  # untrained scores all but tie at the cut
+
+
+def test_the_peer_trains_on_a_crowd_and_on_nothing(peer):
+    model = build(peer, {"name": "resnet18_fpn", "norm": "frozen"}, 2)
+    crowd = Targets(torch.tensor([[0.0, 0, 40, 40]]), torch.tensor([1]), crowd=torch.tensor([True]))
+    losses = model(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), [crowd])
+    assert all(torch.isfinite(value) for value in losses.values())
+    assert losses["loss_box_reg"] == 0
+
+
+def test_a_backbone_without_a_pyramid_is_refused(peer):
+    with pytest.raises(DetkitError, match="FPN"):
+        build(peer, {"name": "resnet18"}, 2)
