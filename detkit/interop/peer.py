@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN as Peer
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.models.resnet import resnet18, resnet50
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -67,8 +68,9 @@ class TorchvisionFasterRCNN(Model):
             box_score_thresh=score_thresh,
             box_nms_thresh=nms_iou,
             box_detections_per_img=detections,
-            _skip_resize=True,
         )
+        norm = backbone.normalization
+        self.peer.transform = AsItIs(1, 1, list(norm.mean), list(norm.std))
         self.backbone = nn.Identity()  # type: ignore[assignment]  # the peer has its own now
 
     @classmethod
@@ -86,6 +88,13 @@ class TorchvisionFasterRCNN(Model):
             return self.peer(pictures, [{"boxes": t.boxes, "labels": t.labels + 1} for t in kept])
         self.peer.eval()
         return [Detections(d["boxes"], d["scores"], d["labels"] - 1) for d in self.peer(pictures)]
+
+
+class AsItIs(GeneralizedRCNNTransform):
+    """Normalises and pads alone: our transforms have resized already."""
+
+    def resize(self, image, target=None):
+        return image, target
 
 
 def their_backbone(ours: FPN) -> BackboneWithFPN:

@@ -27,6 +27,9 @@ def test_the_peer_starts_from_our_backbone_and_answers_like_ours(peer):
     torch.manual_seed(0)
     backbone = {"name": "resnet18_fpn", "norm": "frozen", "frozen_stages": 2}
     theirs = build(peer, backbone, 2)
+    with torch.no_grad():  # untrained scores all but tie: spread them
+        theirs.peer.rpn.head.cls_logits.weight *= 100
+        theirs.peer.roi_heads.box_predictor.cls_score.weight *= 100
     ours = build({"name": "faster_rcnn", "score_thresh": 0.0}, backbone, 2)
     load_faster_rcnn(ours, theirs.peer.state_dict())
     frozen = [n for n, p in theirs.peer.backbone.named_parameters() if not p.requires_grad]
@@ -38,7 +41,7 @@ def test_the_peer_starts_from_our_backbone_and_answers_like_ours(peer):
         (a,), (b,) = ours(images), theirs(images)
     assert len(a) == len(b) > 0
     same = (box_iou(b.boxes, a.boxes) > 0.99) & (b.labels[:, None] == a.labels)
-    assert same.any(1).float().mean() > 0.9  # untrained scores all but tie at the cut
+    assert same.any(1).float().mean() > 0.95
 
 
 def test_the_peer_trains_on_a_crowd_and_on_nothing(peer):
