@@ -33,6 +33,22 @@ def quoted(argument: str) -> str:
     return argument[: match.start("value")] + quote(_expanded(match["value"]))
 
 
+def searched(argv: Sequence[str]) -> list[str]:
+    """The arguments with `--config-dir DIR` as the setting that it stands for."""
+    rest, left = [], list(argv)
+    while left:
+        argument = left.pop(0)
+        flag, _, folder = argument.partition("=")
+        if flag not in ("--config-dir", "-cd"):
+            rest.append(argument)
+            continue
+        path = Path(folder or (left.pop(0) if left else "")).expanduser().resolve()
+        if not path.is_dir():
+            raise DetkitError("There is no such folder.", file=path, remedy=f"correct {flag}.")
+        rest.append(f"hydra.searchpath=[{quote(f'file://{path}')}]")
+    return rest
+
+
 def quote(text: str) -> str:
     """A text in the quotes of Hydra's grammar, so that it arrives as it is."""
     text = re.sub(r"(\\+)(?='|\Z)", lambda m: m[1] * 2, literal(text))  # halved by the grammar

@@ -7,6 +7,7 @@ flag (`--cfg job`, `--multirun`, …) or a setting of Hydra's go through Hydra's
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -146,6 +147,7 @@ def _settings(verb: str, config: DictConfig, argv: Sequence[str]) -> Any:
 
 def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> None:
     """Runs the command: once, or as often and where Hydra's flags say."""
+    argv = arguments.searched(argv)
     overrides = [a for a in argv if not a.startswith("-") and ("=" in a or a.startswith("~"))]
     flags = [a for a in argv if a not in overrides]
     if not any(a.startswith("-") for a in flags) and not any(map(_is_hydras, overrides)):
@@ -186,4 +188,4 @@ def _objective(settings: TrainSettings, figures: Mapping[str, Any]) -> Any:
 
 
 def _is_hydras(argument: str) -> bool:
-    return argument.lstrip("+~").startswith(("hydra.", "hydra/"))
+    return re.match(r"[+~]*hydra[./](?!searchpath)", argument) is not None

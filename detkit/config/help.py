@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from detkit.config import groups
+from detkit.config.arguments import searched
 from detkit.config.compose import CONF, prepare, resolved
 
 COLUMN = 38  # where the comments begin
@@ -24,7 +25,7 @@ launcher and sweeper plugins); --hydra-help tells the rest of Hydra's flags."""
 
 def page(verb: str, argv: Sequence[str]) -> str:
     """The help of a verb, as its settings are with these arguments."""
-    name, overrides = prepare(verb, argv)
+    name, overrides = prepare(verb, searched(argv))
     config = resolved(verb, name, overrides, hydras=True)
     chosen = config.hydra.runtime.choices
     values: dict[str, Any] = OmegaConf.to_container(config)  # type: ignore[assignment]

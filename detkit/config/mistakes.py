@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -46,26 +47,32 @@ def mistake(verb: str, name: str, arguments: Sequence[str], error: Exception) ->
         error: what it said.
     """
     overrides = parsed(verb, arguments)
-    loader = GlobalHydra.instance().config_loader()
-    of_groups = [o for o in overrides if loader.get_group_options(o.key_or_group)]
-    for override in of_groups:
-        known = loader.get_group_options(override.key_or_group)
+    hydras = [o for o in overrides if o.key_or_group.partition(".")[0] == "hydra"]
+    choosing = [o for o in overrides if _options(o.key_or_group, hydras)]
+    for override in choosing:
+        known = _options(override.key_or_group, hydras)
         for choice in _choices(override):
             if choice not in known:
                 return errors.unknown(override.key_or_group, choice, known)
+    last = DetkitError(str(error).splitlines()[0], remedy=f"see detkit {verb} --help.")
     try:
-        base = hydra.compose(name, [str(o.input_line) for o in of_groups])
-        keys = list(_keys(OmegaConf.to_container(base), ""))
+        base = hydra.compose(name, [str(o.input_line) for o in (*hydras, *choosing)])
     except Exception:  # the choices do not go together: Hydra's own words are the best there are
-        return DetkitError(str(error).splitlines()[0], remedy=f"see detkit {verb} --help.")
+        return last
+    keys = list(_keys(OmegaConf.to_container(base), ""))
     for override in overrides:
-        if (
-            override not in of_groups
-            and not override.is_add()
-            and override.key_or_group not in keys
-        ):
+        valued = override not in hydras and override not in choosing
+        if valued and not override.is_add() and override.key_or_group not in keys:
             return unknown_setting(verb, override.key_or_group, keys)
-    return DetkitError(str(error).splitlines()[0], remedy=f"see detkit {verb} --help.")
+    return last
+
+
+def _options(group: str, hydras: Sequence[Override]) -> list[str]:
+    """The choices of a group, those in folders of the user's included; none if it is no group."""
+    places = [o.value() for o in hydras if o.key_or_group == "hydra.searchpath"]
+    folders = [str(url).removeprefix("file://") for urls in places for url in cast(list, urls)]
+    theirs = [file.stem for folder in folders for file in Path(folder, group).glob("*.yaml")]
+    return sorted({*GlobalHydra.instance().config_loader().get_group_options(group), *theirs})
 
 
 def unknown_setting(verb: str, key: str, known: Sequence[str]) -> DetkitError:

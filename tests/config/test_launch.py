@@ -92,3 +92,13 @@ def test_a_users_folder_of_experiments_may_hold_the_sweep(told, tmp_path):
     )
     jobs = told("train", "--config-dir", "mine", "-m", *SHAPES, "experiment=seeds")
     assert [job.seed for job in jobs] == [1, 2, 3]
+    (tmp_path / "mine" / "experiment" / "long one.yaml").write_text(
+        "# @package _global_\ntraining: {epochs: 77}\n"
+    )
+    told("train", "--config-dir=mine", *SHAPES, "experiment='long one'")
+    assert jobs[-1].training.epochs == 77
+    for more in ([], ["-m"]):
+        with pytest.raises(DetkitError, match=r"Did you mean optimizer\.lr\?"):
+            told("train", "-cd", "mine", *SHAPES, "experiment=seeds", "optimizer.lrr=3", *more)
+    with pytest.raises(DetkitError, match="no such folder"):
+        told("train", "--config-dir", "your", *SHAPES)
