@@ -10,8 +10,8 @@ import pytest
 
 import detkit
 from detkit import __main__
-from detkit.config import CONF, settings
-from detkit.config.compose import prepare, resolved
+from detkit.config import settings
+from detkit.config.compose import home, prepare, resolved
 from detkit.config.help import page
 from detkit.errors import DetkitError
 
@@ -98,7 +98,7 @@ def test_help_follows_the_choices():
 def test_the_verbs_are_those_of_the_settings_and_scripts():
     assert set(__main__.VERBS) == set(settings.VERBS)
     for verb in __main__.VERBS:
-        assert (CONF / f"{verb}.yaml").exists()
+        assert (home(verb) / f"{verb}.yaml").exists()
         script = (ROOT / "scripts" / f"{verb}.py").read_text()
         assert f'main(["{verb}", *sys.argv[1:]])' in script
 

@@ -40,7 +40,7 @@ def benchmark(settings: Any) -> dict[str, Any]:
     """Times each row of `settings.rows` in each precision and prints ours / torchvision's.
 
     Args:
-        settings: see `conf/benchmark.yaml`.
+        settings: see `conf/benchmark/benchmark.yaml`.
     Returns:
         row: {"ours": seconds, "peer": seconds, "ratio": …, "low": …, "high": …, memory in MiB}.
     """

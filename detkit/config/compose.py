@@ -35,6 +35,11 @@ STORED = "of_checkpoint"  # how configs and choices that come from a checkpoint 
 _REFUSALS = (HydraException, OmegaConfBaseException, ValueError)
 
 
+def home(verb: str) -> Path:
+    """The folder of the verb's primary config: one of its own if its settings are no groups."""
+    return CONF / verb if (CONF / verb).is_dir() else CONF
+
+
 def compose(verb: str, argv: Sequence[str]) -> Any:
     """The settings of `detkit VERB argv…`: TrainSettings, EvaluateSettings or PredictSettings.
 
@@ -51,7 +56,7 @@ def compose(verb: str, argv: Sequence[str]) -> Any:
 
 def resolved(verb: str, name: str, overrides: Sequence[str], hydras: bool = False) -> DictConfig:
     """What Hydra makes of the overrides; with its own node `hydra` in it if `hydras`."""
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+    with hydra.initialize_config_dir(str(home(verb)), version_base="1.3"):
         try:
             return hydra.compose(name, list(overrides), return_hydra_config=hydras)
         except _REFUSALS as error:
@@ -137,11 +142,11 @@ def _settings(verb: str, config: DictConfig, argv: Sequence[str]) -> Any:
         groups.import_plugins(modules)
     given = arguments.given(argv)
     for group in groups.GROUPS & given.keys():
-        # an experiment's settings of the part that the command line put another one in place of
-        own = ("name", *groups.parameters(group, values[group]["name"]))
-        for key in [key for key in values[group] if key not in own]:
-            if f"{group}.{key}" not in given:
-                del values[group][key]
+        if isinstance(values[group], dict) and "name" in values[group]:
+            # an experiment's settings of a part that the command line put another in place of
+            own = ("name", *groups.parameters(group, values[group]["name"]))
+            kept = {k: v for k, v in values[group].items() if k in own or f"{group}.{k}" in given}
+            values[group] = kept
     return typed(verb, values)
 
 
@@ -172,9 +177,9 @@ def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> Non
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through, for __main__ to tell
     sys.argv = [sys.argv[0], *flags, *quiet, *prepared]
     try:
-        hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")(job)()
+        hydra.main(config_path=str(home(verb)), config_name=name, version_base="1.3")(job)()
     except _REFUSALS as error:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        with hydra.initialize_config_dir(str(home(verb)), version_base="1.3"):
             raise mistake(verb, name, prepared, error) from error
 
 

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from detkit.config import groups
 from detkit.config.arguments import searched
-from detkit.config.compose import CONF, prepare, resolved
+from detkit.config.compose import CONF, home, prepare, resolved
 
 COLUMN = 38  # where the comments begin
 WIDTH = 110
@@ -30,8 +30,10 @@ def page(verb: str, argv: Sequence[str]) -> str:
     chosen = config.hydra.runtime.choices
     values: dict[str, Any] = OmegaConf.to_container(config)  # type: ignore[assignment]
     values.pop("hydra")
-    head = [line.lstrip("# ") for line in _lines(CONF / f"{verb}.yaml") if line.startswith("#")]
-    own = comments(CONF / f"{verb}.yaml")
+    head = [
+        line.lstrip("# ") for line in _lines(home(verb) / f"{verb}.yaml") if line.startswith("#")
+    ]
+    own = comments(home(verb) / f"{verb}.yaml")
     blocks = ["\n".join(head)]
     if (CONF / "experiment").is_dir() and "experiment" in chosen:
         blocks.append(_choice("experiment", chosen["experiment"], _files("experiment")))

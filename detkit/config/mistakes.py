@@ -54,7 +54,13 @@ def mistake(verb: str, name: str, arguments: Sequence[str], error: Exception) ->
         for choice in _choices(override):
             if choice not in known:
                 return errors.unknown(override.key_or_group, choice, known)
-    last = DetkitError(str(error).splitlines()[0], remedy=f"see detkit {verb} --help.")
+    plain = hydra.compose(name, [str(o.input_line) for o in hydras], return_hydra_config=True)
+    for override in choosing:
+        if override.key_or_group not in plain.hydra.runtime.choices:
+            own = [key for key in _keys(OmegaConf.to_container(plain), "") if key[:5] != "hydra"]
+            return unknown_setting(verb, override.key_or_group, own)
+    why = f" ({str(error.__cause__).splitlines()[0]}.)" if error.__cause__ else ""
+    last = DetkitError(str(error).splitlines()[0] + why, remedy=f"see detkit {verb} --help.")
     try:
         base = hydra.compose(name, [str(o.input_line) for o in (*hydras, *choosing)])
     except Exception:  # the choices do not go together: Hydra's own words are the best there are

@@ -97,10 +97,7 @@ class PredictSettings:
 
 @dataclass(frozen=True)
 class BenchmarkSettings:
-    """Of `detkit benchmark`: see `conf/benchmark.yaml`.
-
-    Of the group `model` only the name counts.
-    """
+    """Of `detkit benchmark`: see `conf/benchmark/benchmark.yaml`."""
 
     model: str
     rows: list[str]
@@ -146,8 +143,7 @@ def _dataclass(cls: type, values: Mapping[str, Any], prefix: str, verb: str) -> 
         elif hint in (Group, Group | None) and value is not None:
             checked[field.name] = _group(key, value, verb)
         else:
-            alone = value["name"] if hint is str and isinstance(value, Mapping) else value
-            checked[field.name] = _value(key, alone, hint)
+            checked[field.name] = _value(key, value, hint)
     return cls(**checked)
 
 

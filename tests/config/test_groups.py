@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from detkit.config import CONF, compose, groups
+from detkit.config.compose import home
 from detkit.config.help import comments
 from detkit.config.settings import VERBS
 
@@ -42,7 +43,7 @@ def test_each_registered_part_is_a_choice_that_composes(group):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_setting_of_a_verb_has_a_line_of_comment(verb):
-    said = comments(CONF / f"{verb}.yaml")
+    said = comments(home(verb) / f"{verb}.yaml")
     sections = {key.split(".")[0] for key in said if "." in key}
     silent = [key for key, text in said.items() if not text and key not in {"defaults", *sections}]
     assert not silent
