@@ -86,8 +86,9 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     plain = {}
     for key, tensor in tensors.items():
         value = tensor.detach().cpu().contiguous()
-        plain[key] = value.clone() if value.data_ptr() in seen else value
-        seen.add(value.data_ptr())
+        place = value.untyped_storage().data_ptr()
+        plain[key] = value.clone() if place in seen else value
+        seen.add(place)
     return plain
 
 
@@ -228,15 +229,15 @@ def transfer(model: Model, path: str | Path, names: Sequence[str]) -> dict[str, 
         path: a checkpoint, or a safetensors file alone.
         names: the new model's classes.
     Returns:
-        `file`, and lists of names: `taken`, `new` (not in the file or of another shape or class
-        list) and `unused` (in the file only).
+        `file`, and lists of names: `taken`, `new` (of the model, not taken) and `unused` (of the
+        file, not taken).
     """
     file = find(path)
-    tensors = read_tensors(file)
+    tensors = held = read_tensors(file)
     if (file.parent / "meta.json").exists():
         meta = read_meta(file)
         if list(meta["names"]) != list(names):
-            tensors = _without_classes(tensors, meta)
+            tensors = _without_classes(held, meta)
     pretrained.match_norms(model, tensors)
     ours = model.state_dict()
     taken = sorted(k for k in ours if k in tensors and ours[k].shape == tensors[k].shape)
@@ -251,7 +252,7 @@ def transfer(model: Model, path: str | Path, names: Sequence[str]) -> dict[str, 
         "file": str(file),
         "taken": taken,
         "new": sorted(ours.keys() - set(taken)),
-        "unused": sorted(tensors.keys() - set(taken)),
+        "unused": sorted(held.keys() - set(taken)),
     }
 
 

@@ -100,7 +100,7 @@ class Run:
                 remedy="restore them, or start a new run from this one's weights with weights=.",
             )
         if self.options.best_by is not None:
-            figures = evaluators[self.task](self.val).result()
+            figures = [key for key in evaluators[self.task](self.val).result() if "/" in key]
             if self.options.best_by not in figures:
                 raise unknown("metric", self.options.best_by, figures)
         self.transform = build_transform(settings.transforms, train=False)
@@ -200,8 +200,10 @@ class Run:
         say = self.journal.say
         steps, dtype = self.plan.steps, self.plan.dtype
         say(telling.first_line(self.state.model, self.settings, records, steps, dtype, self.world))
-        for note in (*records.notes, *self.val.notes):
-            say(f"note: {note}")
+        for part in (records, self.val):
+            say(f"data: {part.source}")
+            for note in part.notes:
+                say(f"note: {note}")
         if self.transferred:
             say(telling.weights_line(self.transferred))
         if saved:

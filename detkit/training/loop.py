@@ -88,10 +88,11 @@ def fit(
         def measure() -> None:
             with same_random_states(device), clock.paused(), stop.at_once():
                 hooks.validate(state)
+            state.due = False
             net.train()
 
         net.train()
-        if state.step and evaluates(state.step, plan):  # what is saved is saved before evaluating
+        if state.due:  # the run was saved, and then ended before or while it was measured
             measure()
         feed = undisturbed(batches, device)
         while state.step < plan.steps:
@@ -118,23 +119,20 @@ def fit(
                 watch.wait()
                 log(state, plan, journal, clock, rate, len(batch) * world.size)
             stopping = agreed(stop.asked, state, plan, world)
-            if stopping or saves(state.step, plan):
+            state.due = state.step % plan.evaluate_every == 0 or state.step == plan.steps
+            if stopping or state.due or saves(state.step, plan):
                 watch.wait()
                 hooks.save(state)
+                distributed.barrier(world)  # nobody ends while the main process still writes
             if stopping:
                 raise Interrupted
-            if evaluates(state.step, plan):
+            if state.due:
                 measure()
 
 
-def evaluates(step: int, plan: Plan) -> bool:
-    """Whether the model is measured after this step: on its turn, and at the end."""
-    return step % plan.evaluate_every == 0 or step == plan.steps
-
-
 def saves(step: int, plan: Plan) -> bool:
-    """Whether `last/` is written after this step: on its turn, after an epoch, before measuring."""
-    return 0 in (step % plan.checkpoint_every, step % plan.epoch) or evaluates(step, plan)
+    """Whether it is `last/`'s own turn to be written after this step, or the end of an epoch."""
+    return 0 in (step % plan.checkpoint_every, step % plan.epoch)
 
 
 def log(state: State, plan: Plan, journal: Journal, clock: Clock, rate: float, images: int) -> None:

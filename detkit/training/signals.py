@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+TWICE_SECONDS = 2.0  # signals that are not further apart count as one
 
 
 class Interrupted(Exception):
@@ -16,6 +19,7 @@ class Stop:
     """What a signal asked for."""
 
     asked = False
+    asked_at = 0.0
     nothing_to_lose = False
 
     @contextmanager
@@ -30,7 +34,9 @@ class Stop:
 
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """Ctrl-C and SIGTERM ask the run to end after its step; a second one ends it at once.
+    """Ctrl-C and SIGTERM ask the run to end after its step; another one later ends it at once.
+
+    Under `torchrun` one Ctrl-C arrives twice: from the terminal and from torchrun.
 
     A terminal sends Ctrl-C to the loader's processes too; they inherit the handler and leave the
     matter to this one.
@@ -42,9 +48,10 @@ def stop_signals() -> Iterator[Stop]:
             if number == signal.SIGTERM:  # how the loader ends its processes
                 os._exit(1)
             return
-        if stop.asked:
+        if stop.asked and time.monotonic() > stop.asked_at + TWICE_SECONDS:
             raise KeyboardInterrupt
-        stop.asked = True
+        if not stop.asked:
+            stop.asked, stop.asked_at = True, time.monotonic()
         if stop.nothing_to_lose:
             raise Interrupted
 

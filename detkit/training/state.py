@@ -30,6 +30,7 @@ class State:
         model: the raw weights, which are trained.
         ema: their moving average, which is evaluated and saved where there is one.
         step: updates made so far; the position in the data follows from it.
+        due: whether the shown weights of this step are still to be measured.
         best: the best value so far of the metric that chooses `best/`, None before the first.
         sums, count: losses since the last line of metrics.jsonl, and over how many batches.
     """
@@ -39,6 +40,7 @@ class State:
     scaler: torch.amp.GradScaler
     ema: EMA | None = None
     step: int = 0
+    due: bool = False
     best: float | None = None
     sums: dict[str, float] = field(default_factory=dict)
     count: int = 0
@@ -53,6 +55,7 @@ class State:
         packed = {f"model/{key}": tensor for key, tensor in tensors(self.model).items()}
         plain: dict[str, Any] = {
             "step": self.step,
+            "due": self.due,
             "best": self.best,
             "sums": self.sums,
             "count": self.count,
@@ -104,7 +107,7 @@ class State:
             self.optimizer.state[parameters[name]][key] = _like(value, parameters[name])
         if plain["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(dict(plain["scaler"]))
-        self.step, self.best = plain["step"], plain["best"]
+        self.step, self.due, self.best = plain["step"], plain["due"], plain["best"]
         self.sums, self.count = dict(plain["sums"]), plain["count"]
         if len(plain["random"]) == world.size:
             prefix = f"random/{world.rank}/"

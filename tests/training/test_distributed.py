@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,12 @@ def two_processes(tmp_path_factory) -> Path:
     """The folder that `two_processes.py` filled, started once because starting it takes long."""
     folder = tmp_path_factory.mktemp("two")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
-    subprocess.run([*torchrun, WORKER, folder], check=True, timeout=300)
+    with subprocess.Popen([*torchrun, WORKER, folder]) as agent:
+        try:
+            assert agent.wait(timeout=240) == 0
+        except subprocess.TimeoutExpired:
+            agent.send_signal(signal.SIGTERM)  # which it hands on to both
+            raise
     return folder
 
 

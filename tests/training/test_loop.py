@@ -195,11 +195,14 @@ def test_the_loop_learns(tmp_path):
     assert rows[-1]["loss"] == pytest.approx(rows[-1]["loss/class"] + rows[-1]["loss/box"])
 
 
-def test_a_second_signal_ends_at_once(tmp_path):
+@pytest.mark.parametrize(("apart", "ending"), [(5.0, KeyboardInterrupt), (0.1, Interrupted)])
+def test_a_later_signal_ends_at_once_but_not_a_double_one(tmp_path, monkeypatch, apart, ending):
     def twice(step: int) -> None:
         if step == 3:
             os.kill(os.getpid(), signal.SIGINT)
+            now = time.monotonic()
+            monkeypatch.setattr("detkit.training.signals.time.monotonic", lambda: now + apart)
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(ending):
         run(tmp_path / "run", at_step=twice)
