@@ -6,8 +6,6 @@ alike; a class has the same colour in every picture.
 
 from __future__ import annotations
 
-import contextlib
-import uuid
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from detkit import atomic
 from detkit.errors import DetkitError
 
 IGNORE = 255  # as in structures, which is above this room
@@ -145,19 +144,7 @@ def save_image(path: str | Path, picture: np.ndarray) -> Path:
             file=path,
             remedy="use .png, or scale the source down.",
         )
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data.tobytes())
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise DetkitError(
-            f"The picture cannot be written: {error.strerror}.",
-            file=path,
-            remedy="check that the folder exists, is yours to write to and has room.",
-        ) from error
+    atomic.write_bytes(path, data.tobytes())
     return path
 
 

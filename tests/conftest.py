@@ -11,7 +11,7 @@ import torch
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data and weights (DETKIT_SHARED, else ../shared/data), or a skip that names it."""
+    """Real data and weights (DETKIT_SHARED, else ../shared/data), or a skip that names it."""
     named = os.environ.get("DETKIT_SHARED")
     folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared"
     folder = folder / "data" if (folder / "data").is_dir() else folder

@@ -6,7 +6,6 @@ is that of a process of its own for each side.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import resource
 import statistics
@@ -22,8 +21,8 @@ from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.models.resnet import resnet50
 from torchvision.ops import FrozenBatchNorm2d
 
+from detkit.atomic import write_json
 from detkit.errors import unknown
-from detkit.evaluation.files import write_text
 from detkit.inference.run import prepare
 from detkit.interop.torchvision import load_faster_rcnn
 from detkit.models.build import build
@@ -69,7 +68,7 @@ def benchmark(settings: Any) -> dict[str, Any]:
                 flush=True,
             )
     if settings.output:
-        write_text(Path(settings.output), json.dumps(results, indent=1))
+        write_json(Path(settings.output).expanduser(), results)
     return results
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from detkit import checkpoint
+from detkit.atomic import write_json
 from detkit.data.loading import Dataset, evaluation_batches
 from detkit.data.open import open_dataset, split_name
 from detkit.data.records import Records
@@ -213,8 +213,7 @@ def report(evaluator: Evaluator, world: World, output: Path, split: str) -> Figu
         why = diagnose(records, evaluator.results(), figures["coco/AP50"])
     figures |= {"split": split, "data": records.source, "diagnosis": why}
     if world.main:
-        text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
-        files.write_text(output / "results.json", text)
+        write_json(output / "results.json", figures)
         for note in records.notes:
             print(f"note: {note}")
         print(f"\n{evaluator.table(figures)}\n")

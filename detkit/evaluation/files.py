@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from detkit.atomic import write_text
 from detkit.errors import DetkitError
 from detkit.evaluation.results import Results, find_image, find_label, image_index
 
@@ -134,7 +134,7 @@ def _read_comp4(folder: Path, records: Records) -> Results:
     unknown: Counter[str] = Counter()
     for file in files:
         label = class_of(file.stem, records.names)
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         if label < 0:  # it may be anything, such as a README.txt
             unknown[file.stem] = sum(bool(line.strip()) for line in lines)
             continue
@@ -221,16 +221,3 @@ def write_comp4(
         images = [records.image_ids[i] for i in results.images[chosen].tolist()]
         lines = (" ".join([i, *map(repr, row)]) for i, row in zip(images, values, strict=True))
         write_text(Path(folder) / f"{prefix}_{_file_name(name)}.txt", lines)
-
-
-def write_text(path: str | Path, text: str | Iterable[str]) -> None:
-    """Write a text, or lines, under another name, then rename it: the file is whole or absent."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.writelines([text] if isinstance(text, str) else (f"{line}\n" for line in text))
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
+from detkit.draw import save_image
 from detkit.errors import DetkitError
 from detkit.inference import video
 from detkit.inference.sources import Item, Picture
@@ -89,7 +89,7 @@ class Drawings:
     def add(self, picture: Picture, prediction: Prediction) -> None:
         if picture.clip is not None and not self.videos:
             return
-        drawn = prediction.draw(displayable(picture.image))
+        drawn = prediction.draw(picture.image)
         if picture.clip is None:
             save_image(self.output / f"{picture.item.name}.jpg", drawn)
             return
@@ -108,26 +108,6 @@ class Drawings:
             self._writer.close()
             partial(self._path).replace(self._path)
         self._clip = self._path = self._writer = None
-
-
-def displayable(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8, from uint8 or from float in 0 … 1."""
-    return image if image.dtype == np.uint8 else (image * 255 + 0.5).astype(np.uint8)
-
-
-def save_image(path: Path, image: np.ndarray) -> None:
-    """Writes (H, W, 3) uint8 RGB or (H, W) uint8 in the format of the suffix, any file name."""
-    pixels = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    encoded, data = cv2.imencode(path.suffix, pixels)
-    if not encoded:
-        height, width = image.shape[:2]
-        raise DetkitError(
-            f"A picture of {width}x{height} cannot be written as {path.suffix}.",
-            file=path,
-            remedy="scale the source down.",
-        )
-    partial(path).write_bytes(data.tobytes())
-    partial(path).replace(path)
 
 
 class DetectionWriter:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from detkit.errors import DetkitError
 from detkit.evaluation import files
-from detkit.evaluation.files import class_of, read, write_coco, write_comp4, write_text
+from detkit.evaluation.files import class_of, read, write_coco, write_comp4
 
 
 def same(a, b):
@@ -170,15 +170,3 @@ def test_a_missing_file_and_an_empty_folder_are_named(make_records, tmp_path):
     for path in (tmp_path, tmp_path / "absent.json"):
         with pytest.raises(DetkitError, match=str(path)):
             read(path, make_records([[]]))
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
-    def lines():
-        yield "new"
-        raise KeyboardInterrupt
-
-    write_text(tmp_path / "r.txt", "old")
-    with pytest.raises(KeyboardInterrupt):
-        write_text(tmp_path / "r.txt", lines())
-    assert [p.name for p in tmp_path.iterdir()] == ["r.txt"]
-    assert (tmp_path / "r.txt").read_text() == "old"
