@@ -1,3 +1,4 @@
+import json
 import signal
 import subprocess
 import sys
@@ -7,6 +8,8 @@ import pytest
 import torch
 
 from detkit import checkpoint
+from detkit.commands.evaluate import evaluate
+from detkit.config import compose
 from detkit.errors import DetkitError
 from detkit.training import distributed
 from detkit.training.distributed import World
@@ -56,6 +59,19 @@ def test_two_processes_hold_the_same_weights(two_processes):
     )
     assert torch.equal(one["weights"], other["weights"])
     assert not torch.equal(one["random"], other["random"])  # dropout is each one's own
+
+
+def test_two_processes_count_each_image_once(two_processes, tmp_path):
+    """Their figures are those of one process that evaluates the same checkpoint."""
+    run = two_processes / "run"
+    both = json.loads((run / "results.json").read_text())
+    given = [f"checkpoint={run}", f"output={tmp_path}", "device=cpu", "batch_size=1", "workers=0"]
+    assert both == evaluate(compose("evaluate", given))
+    assert both["images"] == 5
+    assert both["detections"] > 5
+    assert "4 steps on 2 processes" in (run / "log.txt").read_text()
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [4, 4]
 
 
 def test_one_process_needs_no_group():

@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from detkit.data.loading import NEEDS, Dataset, collate
+from detkit.data.open import open_dataset
+from detkit.data.transforms import build as build_transform
+from detkit.models.build import build
+from detkit.training.distributed import World
+from detkit.training.validation import validation_losses
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_validation_losses_are_the_mean_over_the_images(batch_size):
+    shapes = {"name": "shapes", "train_images": 1, "val_images": 5, "size": 64}
+    records = open_dataset(shapes, "val", task="segment_pixels")
+    transform = build_transform({"name": "segmentation"}, train=False)
+    dataset = Dataset(records, transform, needs=NEEDS["segment_pixels"])
+    torch.manual_seed(0)
+    backbone = {"name": "resnet18", "width": 0.125}
+    model = build({"name": "unet", "decoder_width": 2}, backbone, len(records.names)).train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+
+    found = validation_losses(
+        model, dataset, dtype=torch.float32, batch_size=batch_size, workers=0, world=World()
+    )
+
+    assert model.training
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())  # norms too
+    model.eval()
+    losses = []
+    for i in range(5):
+        batch = collate([dataset[0, i]])
+        losses.append(sum(model(batch.images, batch.targets, batch.sizes).values()).item())
+    assert found["val_loss"] == pytest.approx(sum(losses) / 5, rel=1e-5)
+    assert found["val_loss"] == pytest.approx(
+        sum(v for k, v in found.items() if k.startswith("val_loss/"))
+    )
