@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from detkit.errors import unknown
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -189,12 +191,21 @@ class Detections(_Tensors):
     def filter(
         self, score_thresh: float = 0.0, classes: Sequence[str | int] | None = None
     ) -> Detections:
-        """Those at or above a score, of some classes (names or labels)."""
+        """Those at or above a score, of some classes (names or labels).
+
+        Raises:
+            DetkitError: a class name that the detector does not know.
+        """
         keep = self.scores >= score_thresh
         if classes is not None:
-            wanted = [self.names.index(c) if isinstance(c, str) else c for c in classes]
+            wanted = [self._label(c) if isinstance(c, str) else c for c in classes]
             keep &= torch.isin(self.labels, self.labels.new_tensor(wanted))
         return self[keep]
+
+    def _label(self, name: str) -> int:
+        if name not in self.names:
+            raise unknown("class", name, self.names)
+        return self.names.index(name)
 
     def to_image(self, frame: Frame) -> Detections:
         """The same in pixels of the file's image."""

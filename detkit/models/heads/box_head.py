@@ -101,10 +101,7 @@ class BoxHead(nn.Module):
     ) -> tuple[list[Detections], dict[str, Tensor]]:
         """Detections of each image, or with targets the losses `head_class` and `head_box`."""
         if targets is None:
-            image = torch.repeat_interleave(
-                torch.arange(len(proposals), device=sizes.device),
-                torch.tensor([len(p) for p in proposals], device=sizes.device),
-            )
+            image = torch.cat([p.new_full((len(p),), i).long() for i, p in enumerate(proposals)])
             logits, deltas = self.predict(maps, torch.cat(proposals), image)
             return self.detect(logits, deltas, proposals, sizes), {}
         rois, matched, valid = self.choose(proposals, targets)

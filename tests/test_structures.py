@@ -1,0 +1,80 @@
+"""What travels between rooms: there and back, slices, filters."""
+
+import pytest
+import torch
+
+from detkit.errors import DetkitError
+from detkit.structures import Batch, Detections, Frame, Segmentation, Targets
+
+FRAME = Frame("a", 0, "a.jpg", original=(200, 100), resized=(100, 50), top=10, left=20)
+
+
+def some(n: int = 4) -> Detections:
+    boxes = torch.arange(4.0 * n).reshape(n, 4)
+    scores = torch.linspace(0.9, 0.3, n)
+    return Detections(boxes, scores, torch.arange(n) % 2, ("cat", "dog"))
+
+
+def test_a_box_comes_back_from_the_network_where_it_was():
+    box = torch.tensor([[10.0, 20.0, 60.0, 180.0]])
+    there = FRAME.boxes_to_network(box)
+    assert there.tolist() == [[25, 20, 50, 100]]  # halved, then 20 to the right and 10 down
+    torch.testing.assert_close(FRAME.boxes_to_image(there), box)
+
+
+def test_a_box_in_the_padding_is_cut_at_the_files_image():
+    outside = torch.tensor([[0.0, 0.0, 500.0, 500.0]])
+    assert FRAME.boxes_to_image(outside).tolist() == [[0, 0, 100, 200]]
+
+
+def test_a_map_loses_its_padding_on_the_way_back():
+    logits = torch.zeros(2, 128, 96)
+    logits[1, 10:110, 20:70] = 1.0
+    labels = Segmentation(logits).to_image(FRAME).labels
+    assert labels.shape == (200, 100)
+    assert (labels == 1).all()
+
+
+def test_detections_slice_filter_and_iterate():
+    found = some()
+    assert len(found[1:3]) == 2
+    assert found[-1].scores.tolist() == found.scores[-1:].tolist()
+    assert [len(one) for one in found] == [1, 1, 1, 1]
+    assert found.filter(0.5, ["dog"]).labels.tolist() == [1]
+    assert found.filter(classes=[0]).labels.tolist() == [0, 0]
+    with pytest.raises(IndexError):
+        found[4]
+
+
+def test_an_unknown_class_is_answered_with_the_nearest():
+    with pytest.raises(DetkitError, match="Did you mean dog"):
+        some().filter(classes=["dogs"])
+
+
+def test_coco_records_hold_width_and_height():
+    (row,) = some(1).to_coco(7, [3, 5])
+    assert row["bbox"] == [0, 1, 2, 2]
+    assert row["image_id"] == 7
+    assert row["category_id"] == 3
+
+
+def test_selecting_objects_keeps_what_belongs_to_them():
+    targets = Targets(
+        torch.rand(3, 4),
+        torch.arange(3),
+        crowd=torch.tensor([True, False, True]),
+        pixels=torch.zeros(5, 5, dtype=torch.uint8),
+    )
+    kept = targets.select(~targets.crowd)
+    assert kept.labels.tolist() == [1]
+    assert kept.crowd.tolist() == [False]
+    assert kept.pixels is targets.pixels
+
+
+def test_a_batch_moves_with_its_targets():
+    batch = Batch(
+        torch.zeros(1, 3, 4, 4), torch.tensor([[4, 4]]), [Targets(torch.rand(1, 4), torch.ones(1))]
+    )
+    moved = batch.to("meta")
+    assert moved.images.device.type == moved.targets[0].boxes.device.type == "meta"
+    assert len(moved) == 1
