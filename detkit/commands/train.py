@@ -38,8 +38,6 @@ from detkit.training.signals import Interrupted
 from detkit.training.state import State
 from detkit.training.validation import validation_losses
 
-NEVER = 10**9
-
 
 def train(settings: Any) -> dict[str, Any]:
     """Trains, and measures the best checkpoint.
@@ -116,18 +114,7 @@ class Run:
         batches = loading.steps_per_epoch(
             self.data, options.batch_size, self.world.size, options.repeat_thresh
         )
-        epoch = -(-batches // options.accumulate)
-        steps = epoch * options.epochs
-        self.plan = Plan(
-            steps=steps if options.max_steps is None else min(steps, options.max_steps),
-            epoch=epoch,
-            accumulate=options.accumulate,
-            dtype=resolve(options.precision, self.world.device),
-            clip_norm=options.clip_norm,
-            log_every=options.log_every,
-            evaluate_every=options.evaluate_every * epoch,
-            checkpoint_every=options.checkpoint_every or NEVER,
-        )
+        self.plan = Plan.of(options, batches, resolve(options.precision, self.world.device))
 
     def _new_folder(self, settings: Any) -> Path:
         dataset = settings.dataset["name"]

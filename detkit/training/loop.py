@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,9 @@ from detkit.training.journal import Journal
 from detkit.training.optimization import Schedule, set_rate
 from detkit.training.signals import Interrupted, stop_signals
 from detkit.training.state import State, same_random_states, undisturbed
+
+
+NEVER = 10**9  # updates
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,24 @@ class Plan:
     dtype: torch.dtype = torch.float32
     clip_norm: float | None = None
     log_every: int = 20
-    evaluate_every: int = 10**9
-    checkpoint_every: int = 10**9
+    evaluate_every: int = NEVER
+    checkpoint_every: int = NEVER
+
+    @staticmethod
+    def of(training: Any, batches: int, dtype: torch.dtype) -> Plan:
+        """From the settings of `training`, and the batches of one pass over the data."""
+        epoch = -(-batches // training.accumulate)
+        steps = epoch * training.epochs
+        return Plan(
+            steps=steps if training.max_steps is None else min(steps, training.max_steps),
+            epoch=epoch,
+            accumulate=training.accumulate,
+            dtype=dtype,
+            clip_norm=training.clip_norm,
+            log_every=training.log_every,
+            evaluate_every=training.evaluate_every * epoch,
+            checkpoint_every=training.checkpoint_every or NEVER,
+        )
 
 
 @dataclass(frozen=True)
