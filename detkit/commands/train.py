@@ -67,7 +67,9 @@ class Run:
         if settings.resume:
             saved = run_folder.read(settings.resume, asdict(settings), self.batch)
         self._open(settings, saved)
-        self._plan(settings)
+        images, threshold = self.options.batch_size, self.options.repeat_thresh
+        batches = loading.steps_per_epoch(self.data, images, world.size, threshold)
+        self.plan = Plan.of(self.options, batches, resolve(self.options.precision, world.device))
         folder = saved.folder if saved else self._new_folder(settings)
         self.settings = replace(settings, run_dir=str(folder), resume=None)
         self.folder = folder
@@ -108,13 +110,6 @@ class Run:
             seed=settings.seed,
             needs=NEEDS[self.task],
         )
-
-    def _plan(self, settings: Any) -> None:
-        options = self.options
-        batches = loading.steps_per_epoch(
-            self.data, options.batch_size, self.world.size, options.repeat_thresh
-        )
-        self.plan = Plan.of(options, batches, resolve(options.precision, self.world.device))
 
     def _new_folder(self, settings: Any) -> Path:
         dataset = settings.dataset["name"]

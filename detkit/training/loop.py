@@ -26,7 +26,6 @@ from detkit.training.optimization import Schedule, set_rate
 from detkit.training.signals import Interrupted, stop_signals
 from detkit.training.state import State, same_random_states, undisturbed
 
-
 NEVER = 10**9  # updates
 
 
