@@ -138,7 +138,7 @@ class Batch(_Tensors):
 
     def pin_memory(self) -> Batch:
         """For the DataLoader, which calls it by this name."""
-        return replace(self, images=self.images.pin_memory())
+        return replace(self, images=self.images.pin_memory(), sizes=self.sizes.pin_memory())
 
 
 @dataclass

@@ -35,7 +35,7 @@ class Batches:
         collate: images → a batch.
         keys: of each batch, in order.
         workers: processes; 0 loads here.
-        pin_memory: put images where a GPU can fetch them by itself.
+        pin_memory: put batches where a GPU can fetch them by itself.
     """
 
     def __init__(
@@ -123,7 +123,12 @@ class _Parcel:
 
     def pin_memory(self) -> _Parcel:
         """For the DataLoader, which calls it by this name."""
-        return replace(self, images=self.images.pin_memory())
+        return replace(
+            self,
+            images=self.images.pin_memory(),
+            joined={name: tensor.pin_memory() for name, tensor in self.joined.items()},
+            pixels=None if self.pixels is None else self.pixels.pin_memory(),
+        )
 
 
 @dataclass(frozen=True)

@@ -49,9 +49,10 @@ def _predict(
     images = batch.images.to(device, non_blocking=True)
     with autocast(device, dtype):
         found = model(images, sizes=batch.sizes.to(device, non_blocking=True))
+    if device.type != "cuda":
+        return [p.to("cpu") for p in found]
     moved = [p.to("cpu", non_blocking=True) for p in found]
-    if device.type == "cuda":  # one wait a batch instead of one a tensor
-        torch.cuda.current_stream(device).synchronize()
+    torch.cuda.current_stream(device).synchronize()  # one wait a batch instead of one a tensor
     return moved
 
 
@@ -82,5 +83,6 @@ def _folded(model: Model) -> Model:
         probe = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
         probe = probe.to(next(plain.parameters()))
         ours, theirs = folded.backbone(probe), plain.backbone(probe)
-    same = all((ours[k] - theirs[k]).abs().max() <= 1e-3 * theirs[k].abs().max() for k in theirs)
+    # a wrong order is wrong by far; a GPU's convolutions (TF32) alone differ by about a thousandth
+    same = all((ours[k] - theirs[k]).abs().max() <= 2e-2 * theirs[k].abs().max() for k in theirs)
     return folded if same else plain

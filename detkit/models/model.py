@@ -1,4 +1,4 @@
-"""The contract of a model, and the one function that puts a model on a backbone."""
+"""The contract of a model, and what a model asks of its backbone."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from detkit.backbones.backbone import Backbone
 from detkit.errors import DetkitError
 from detkit.models.model import Model, Wants, models, weights_of_classes
 from detkit.ops import grid
-from detkit.ops.boxes import clip, sides_at_least
+from detkit.ops.boxes import clip, overlap, sides_at_least
 from detkit.ops.nms import detections_of
 from detkit.structures import Detections, Prediction, Targets
 
@@ -181,7 +181,7 @@ class YOLOv3(Model):
         ignored = (places.corners >= sizes.flip(1)[:, None]).any(-1)
         for i, target in enumerate(targets):  # all pairs of a whole batch would not fit
             if len(target):
-                covered = grid.overlap(boxes[i], target.boxes, crowds(target)).amax(1)
+                covered = overlap(boxes[i], target.boxes, target.crowd).amax(1)
                 ignored[i] |= covered > self.ignore_iou
         return ignored
 

@@ -1,10 +1,10 @@
-"""What torchvision.ops has no name for: clipping a padded batch, and overlap with a crowd."""
+"""What torchvision.ops has no name for: clipping a padded batch, overlap also with crowds."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_area, box_iou, clip_boxes_to_image
+from torchvision.ops import box_area
 
 
 def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
@@ -24,19 +24,19 @@ def sides_at_least(boxes: Tensor, side: float) -> Tensor:
     return ((boxes[..., 2:] - boxes[..., :2]) >= side).all(-1)
 
 
-def intersection_over_first(boxes: Tensor, others: Tensor) -> Tensor:
-    """(N, M): the share of each of `boxes` (N, 4) that each of `others` (M, 4) covers."""
-    low = torch.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = torch.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    overlap = (high - low).clamp(min=0).prod(-1)
-    return overlap / box_area(boxes)[:, None].clamp(min=1e-6)
+def overlap(boxes: Tensor, others: Tensor, crowd: Tensor | None = None) -> Tensor:
+    """How far boxes cover objects; of a crowd any part will do.
 
-
-__all__ = [
-    "box_area",
-    "box_iou",
-    "clip",
-    "clip_boxes_to_image",
-    "intersection_over_first",
-    "sides_at_least",
-]
+    Args:
+        boxes: (N, 4) xyxy. others: (M, 4) xyxy. crowd: (M,) bool, which of them are crowds.
+    Returns:
+        (N, M): IoU, with a crowd the share of the box that lies in it (COCO's rule).
+    """
+    low = torch.maximum(boxes[:, None, :2], others[:, :2])
+    high = torch.minimum(boxes[:, None, 2:], others[:, 2:])
+    width, height = (high - low).clamp(min=0).unbind(-1)
+    common, own = width * height, box_area(boxes)[:, None]
+    whole = own + box_area(others) - common
+    if crowd is not None:
+        whole = torch.where(crowd, own, whole)
+    return common / whole.clamp(min=1e-9)

@@ -115,24 +115,9 @@ def responsible(
         starts.append(start)
         start += height * width * per_level
     table = [(s, w, h, stride) for s, (h, w), stride in zip(starts, shapes, strides, strict=True)]
-    first, columns, rows, stride = torch.tensor(table, device=boxes.device)[level].unbind(1)
+    places = torch.tensor(table).to(boxes.device, non_blocking=True)
+    first, columns, rows, stride = places[level].unbind(1)
     column, row = (centres / stride[:, None]).long().unbind(1)
     column = torch.minimum(column.clamp(min=0), columns - 1)
     row = torch.minimum(row.clamp(min=0), rows - 1)
     return first + (row * columns + column) * per_level + anchor
-
-
-def overlap(predicted: Tensor, boxes: Tensor, crowd: Tensor) -> Tensor:
-    """How far predicted boxes cover objects; of a crowd any part will do.
-
-    Args:
-        predicted: (P, 4) xyxy. boxes: (N, 4) xyxy. crowd: (N,) bool.
-    Returns:
-        (P, N): IoU, with a crowd the share of the predicted box that lies in it (COCO's rule).
-    """
-    low = torch.maximum(predicted[:, None, :2], boxes[:, :2])
-    high = torch.minimum(predicted[:, None, 2:], boxes[:, 2:])
-    common = (high - low).clamp(min=0).prod(-1)
-    own = (predicted[:, 2:] - predicted[:, :2]).prod(-1)[:, None]
-    union = own + (boxes[:, 2:] - boxes[:, :2]).prod(-1) - common
-    return common / torch.where(crowd, own, union).clamp(min=1e-9)

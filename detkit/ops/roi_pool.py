@@ -58,12 +58,14 @@ def pool_rois(
     if len(maps) == 1:
         return _pool_level(maps[0], levels[0], numbered, size, sampling, mode)
     which = pyramid_level(rois, levels)
-    pooled = maps[0].new_zeros(len(rois), maps[0].shape[1], size, size)
-    for i, (level, features) in enumerate(zip(levels, maps, strict=True)):
-        (here,) = torch.nonzero(which == i, as_tuple=True)
-        part = _pool_level(features, level, numbered[here], size, sampling, mode)
-        pooled = pooled.index_put((here,), part.to(pooled.dtype))
-    return pooled
+    order = which.argsort()  # level by level: a GPU is waited for once, not at every level
+    numbers = torch.arange(len(levels), device=which.device)
+    counts = (which == numbers[:, None]).sum(1).tolist()
+    pooled = [
+        _pool_level(features, level, part, size, sampling, mode)
+        for features, level, part in zip(maps, levels, numbered[order].split(counts), strict=True)
+    ]
+    return torch.cat(pooled).index_select(0, order.argsort())
 
 
 def _pool_level(

@@ -16,11 +16,11 @@ def random_boxes(n: int, generator: torch.Generator) -> torch.Tensor:
     )  # at most 154/4 < 62 times
 
 
-@pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0, 1.0), (10.0, 10.0, 5.0, 5.0)])
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (10.0, 5.0)])
 def test_coding_equals_torchvisions(weights):
     generator = torch.Generator().manual_seed(1)
     boxes, anchors = random_boxes(1000, generator), random_boxes(1000, generator)
-    ours, reference = BoxCoder(weights), Reference(weights)
+    ours, reference = BoxCoder(weights), Reference((weights[0],) * 2 + (weights[1],) * 2)
     deltas = ours.encode(boxes, anchors)
     torch.testing.assert_close(deltas, reference.encode_single(boxes, anchors))
     noise = torch.randn(1000, 4, generator=generator) * 3

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -116,22 +115,6 @@ def test_shape_iou_is_the_iou_of_boxes_at_the_origin():
     torch.testing.assert_close(grid.shape_iou(sizes, anchors), box_iou(*at_origin))
 
 
-@pytest.mark.parametrize("crowd", [False, True])
-def test_overlap_is_iou_and_with_crowds_the_covered_share(crowd):
-    predicted, boxes = random_boxes(300, 3), random_boxes(20, 4)
-    found = grid.overlap(predicted, boxes, torch.full((20,), crowd))
-    if not crowd:
-        torch.testing.assert_close(found, box_iou(predicted, boxes))
-        return
-    for p, (x1, y1, x2, y2) in enumerate(predicted.tolist()):
-        for n, (a1, b1, a2, b2) in enumerate(boxes.tolist()):
-            common = max(0, min(x2, a2) - max(x1, a1)) * max(0, min(y2, b2) - max(y1, b1))
-            assert found[p, n].item() == pytest.approx(
-                common / ((x2 - x1) * (y2 - y1)), rel=1e-4, abs=1e-6
-            )
-
-
 def test_no_boxes_are_no_problem():
     none = torch.zeros(0, 4)
     assert grid.responsible(none, SHAPES, STRIDES, ANCHORS).shape == (0,)
-    assert grid.overlap(random_boxes(3, 0), none, torch.zeros(0, dtype=torch.bool)).shape == (3, 0)

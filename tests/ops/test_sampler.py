@@ -17,7 +17,7 @@ def test_as_many_as_there_are_and_never_more_positives_than_allowed():
             drawn = where[good]
             assert len(drawn.unique()) == len(drawn)
             positives = int((row >= 0).sum())
-            expected = min(positives, int(min(number, a) * fraction))
+            expected = min(positives, int(number * fraction))
             assert int((row[drawn] >= 0).sum()) == expected
             background = int((row == BACKGROUND).sum())
             assert int((row[drawn] == BACKGROUND).sum()) == min(

@@ -23,7 +23,7 @@ from detkit.ops.roi_pool import pool_rois
 from detkit.ops.sampler import sample
 from detkit.structures import Detections, Targets
 
-SMOOTH_L1_BETA = 1 / 9
+SMOOTH_L1_BETA = 1 / 9  # torchvision's and the RPN's; the Fast R-CNN paper has 1 here
 MIN_SIDE = 1e-2  # pixels; a narrower box is no detection
 
 
@@ -82,7 +82,7 @@ class BoxHead(nn.Module):
         super().__init__()
         self.tail, self.levels, self.num_classes = tail, tuple(levels), num_classes
         self.assign, self.selection, self.pooling = targets, selection, pooling
-        self.box_coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
+        self.box_coder = BoxCoder((10.0, 5.0))
         weights = torch.cat([weights_of_classes(class_weights, num_classes), torch.ones(1)])
         self.register_buffer("class_weights", weights, persistent=False)
         self.logits = nn.Linear(tail.channels, num_classes + 1)
@@ -126,10 +126,8 @@ class BoxHead(nn.Module):
         Returns:
             rois (B, S, 4), what each matches (B, S), and which were really drawn (B, S).
         """
-        offered = [
-            torch.cat([p, t.boxes if t.crowd is None else t.boxes[~t.crowd]])
-            for p, t in zip(proposals, targets, strict=True)
-        ]
+        # a crowd's own box lies in that crowd, so that it counts as ignored
+        offered = [torch.cat([p, t.boxes]) for p, t in zip(proposals, targets, strict=True)]
         padded = nn.utils.rnn.pad_sequence(offered, batch_first=True)
         matched = torch.full(padded.shape[:2], IGNORED, device=padded.device)
         pos_iou = self.assign.pos_iou

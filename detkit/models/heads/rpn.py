@@ -149,9 +149,10 @@ class RPN(nn.Module):
         wide = box_ops.sides_at_least(clipped, self.rules.min_side)
         proposals = []
         for image_boxes, image_scores, keep in zip(clipped, scores, wide, strict=True):
-            image_boxes = image_boxes[keep]
+            (here,) = torch.nonzero(keep, as_tuple=True)  # once: a GPU has to be waited for
+            image_boxes = image_boxes[here]
             kept = keep_best_per_group(
-                image_boxes, image_scores[keep], group[keep], self.rules.nms_iou, after
+                image_boxes, image_scores[here], group[here], self.rules.nms_iou, after
             )
             proposals.append(image_boxes[kept])
         return proposals
@@ -211,12 +212,12 @@ def match_image(
     """`match` against the objects of an image; background inside a crowd counts as ignored."""
     if len(targets) == 0:
         return boxes.new_full((len(boxes),), BACKGROUND, dtype=torch.int64)
-    iou = box_ops.box_iou(boxes, targets.boxes)
+    overlap = box_ops.overlap(boxes, targets.boxes, targets.crowd)
     if targets.crowd is None:
-        return match(iou, pos_iou, neg_iou, keep_best)
-    matched = match(iou * ~targets.crowd, pos_iou, neg_iou, keep_best)
-    covered = box_ops.intersection_over_first(boxes, targets.boxes) * targets.crowd > 0.5
-    return torch.where((matched == BACKGROUND) & covered.any(1), IGNORED, matched)
+        return match(overlap, pos_iou, neg_iou, keep_best)
+    matched = match(overlap * ~targets.crowd, pos_iou, neg_iou, keep_best)
+    covered = (overlap * targets.crowd).amax(1) > 0.5
+    return torch.where((matched == BACKGROUND) & covered, IGNORED, matched)
 
 
 def gather_targets(targets: list[Targets], matched: Tensor) -> tuple[Tensor, Tensor]:
