@@ -1,6 +1,7 @@
-"""Makes `strangers` and `readme` importable."""
+"""Makes `strangers`, `readme` and `folders`, the writers of small data sets, importable."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "data")]
