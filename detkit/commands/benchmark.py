@@ -27,6 +27,7 @@ from detkit.inference.run import prepare
 from detkit.interop.torchvision import load_faster_rcnn
 from detkit.models.build import build
 from detkit.models.model import Model
+from detkit.ops.device import pick_device
 from detkit.ops.precision import PRECISIONS, autocast
 from detkit.structures import Targets
 
@@ -47,8 +48,7 @@ def benchmark(settings: Any) -> dict[str, Any]:
         raise unknown("peer for model", settings.model, PAIRS)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    device = "cuda" if settings.device == "auto" and torch.cuda.is_available() else settings.device
-    device = "cpu" if device == "auto" else device
+    device = str(pick_device(settings.device))
     print(
         f"timing {settings.model} beside torchvision's on {device}, batch {settings.batch_size},"
         f" {settings.height}×{settings.width}, {settings.repeats} pairs a row,"
@@ -92,11 +92,17 @@ def compare(
 
 
 def _seconds(step: Step, device: str) -> float:
+    _wait(device)
     start = time.perf_counter()
     step()
-    if device == "cuda":
-        torch.cuda.synchronize()
+    _wait(device)
     return time.perf_counter() - start
+
+
+def _wait(device: str) -> None:
+    """Until the device has done what it was given; the CPU has."""
+    if torch.device(device).type != "cpu":
+        torch.accelerator.synchronize()
 
 
 def _peak_memory(case: tuple[str, str, str, str, int], size: tuple[int, int], which: int) -> float:
@@ -116,8 +122,10 @@ def _measure_memory(
 ) -> None:
     torch.set_num_threads(threads)
     step = steps(*case, *size)[which]
+    if cuda := torch.device(case[3]).type == "cuda":
+        torch.cuda.reset_peak_memory_stats()  # the other side was built too, and is gone now
     step(), step()
-    if case[3] == "cuda":
+    if cuda:
         pipe.send(torch.cuda.max_memory_allocated() / 2**20)
     else:
         pipe.send(_resident_peak())

@@ -53,7 +53,10 @@ def evaluate(settings: Any) -> Figures:
             remedy="give checkpoint=PATH or predictions=PATH, one of them.",
         )
     world = distributed.start(settings.device)
-    return (_predictions if settings.checkpoint is None else _checkpoint)(settings, world)
+    try:
+        return (_predictions if settings.checkpoint is None else _checkpoint)(settings, world)
+    finally:
+        distributed.stop()
 
 
 def _predictions(settings: Any, world: World) -> Figures:
@@ -134,7 +137,12 @@ def measure(
     label_of = match_classes(names, records.names, model.task)
     dataset = Dataset(records, transform, needs=frozenset())
     batches = evaluation_batches(
-        dataset, batch_size=batch_size, workers=workers, rank=world.rank, world=world.size
+        dataset,
+        batch_size=batch_size,
+        workers=workers,
+        rank=world.rank,
+        world=world.size,
+        pin_memory=world.device.type == "cuda",
     )
     evaluator = evaluators[model.task](records)
     found = predictions(model, batches, device=world.device, precision=precision, names=names)

@@ -15,7 +15,7 @@ from detkit.inference.write import DetectionWriter, PixelWriter, check_free, mer
 from detkit.ops.precision import resolve
 from detkit.training import distributed
 from detkit.training.distributed import World
-from detkit.training.loop import stop_signals
+from detkit.training.signals import stop_signals
 
 SHOWN = 10  # faults that are told in full
 
@@ -31,6 +31,13 @@ def predict(settings: Any) -> dict[str, Any]:
         DetkitError: no checkpoint, no source, or not one picture that can be read.
     """
     world = distributed.start(settings.device)
+    try:
+        return _predict(settings, world)
+    finally:
+        distributed.stop()
+
+
+def _predict(settings: Any, world: World) -> dict[str, Any]:
     source, output = Source(settings.source), Path(settings.output).expanduser()
     check_free(output, source.items)
     predictor = load(

@@ -16,7 +16,7 @@ def random_rois(r: int, height: int, width: int, generator: torch.Generator) -> 
     return rois
 
 
-@pytest.mark.parametrize("r", [3, SPARSE_FROM + 500])
+@pytest.mark.parametrize("r", [3, SPARSE_FROM - 1, SPARSE_FROM + 500])
 @pytest.mark.parametrize("size", [1, 7])
 def test_a_pyramid_is_pooled_as_torchvision_does(r, size):
     generator = torch.Generator().manual_seed(8)
@@ -63,9 +63,10 @@ def test_one_map_is_pooled_as_the_kernel_does(mode):
 
 def test_no_rois_give_no_features_and_a_gradient_of_zero():
     features = torch.randn(1, 3, 8, 8, requires_grad=True)
-    for r in (0,):
-        pooled = pool_rois([features], [4], torch.zeros(r, 4), torch.zeros(r).long(), 7)
+    for maps, levels in (([features], [4]), ([features, features], [4, 5])):
+        pooled = pool_rois(maps, levels, torch.zeros(0, 4), torch.zeros(0).long(), 7)
         assert pooled.shape == (0, 3, 7, 7)
+        features.grad = None
         pooled.sum().backward()
         assert features.grad is not None
         assert not features.grad.any()
