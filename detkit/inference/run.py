@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import nn
 
+from detkit.backbones.backbone import Backbone
 from detkit.backbones.norms import fold_norms, freeze_norms
 from detkit.models.model import Model
 from detkit.ops.precision import autocast, resolve
@@ -73,11 +74,14 @@ def prepare(model: Model, device: torch.device | str, precision: str) -> Model:
 
 
 def _folded(model: Model) -> Model:
-    """A folded copy; a plain one if a backbone runs its parts in another order than it lists."""
+    """A folded copy; a plain one if a backbone runs its parts in another order than it lists.
+
+    A model that keeps its network elsewhere (torchvision's) has none that could be tried.
+    """
     plain = copy.deepcopy(model).eval().requires_grad_(False)
     folded = copy.deepcopy(plain)
     freeze_norms(folded)
-    if not fold_norms(folded):
+    if not isinstance(model.backbone, Backbone) or not fold_norms(folded):
         return plain
     with torch.inference_mode():
         probe = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))

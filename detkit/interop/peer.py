@@ -72,6 +72,7 @@ class TorchvisionFasterRCNN(Model):
         norm = backbone.normalization
         self.peer.transform = AsItIs(1, 1, list(norm.mean), list(norm.std))
         self.backbone = nn.Identity()  # type: ignore[assignment]  # the peer has its own now
+        self.backbone.weights_report = backbone.weights_report
 
     @classmethod
     def wants(cls, fpn: bool) -> Wants:

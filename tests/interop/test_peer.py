@@ -4,6 +4,8 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
+from detkit.commands.train import train
+from detkit.config import compose
 from detkit.errors import DetkitError
 from detkit.interop.torchvision import load_faster_rcnn
 from detkit.models.build import build
@@ -50,6 +52,20 @@ def test_the_peer_trains_on_a_crowd_and_on_nothing(peer):
     losses = model(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), [crowd])
     assert all(torch.isfinite(value) for value in losses.values())
     assert losses["loss_box_reg"] == 0
+
+
+def test_the_peer_trains_and_is_measured_by_our_command(peer, tmp_path):
+    settings = compose(
+        "train",
+        [
+            *("plugins=[detkit.interop.peer]", "model=torchvision_faster_rcnn"),
+            *("backbone=resnet18_fpn", "backbone.norm=frozen", "dataset=shapes"),
+            *("dataset.train_images=4", "dataset.val_images=2", "dataset.size=64"),
+            *("training.max_steps=1", "training.batch_size=2", "training.workers=0"),
+            *("device=cpu", f"run_dir={tmp_path / 'run'}"),
+        ],
+    )
+    assert train(settings)["images"] == 2
 
 
 def test_a_backbone_without_a_pyramid_is_refused(peer):
