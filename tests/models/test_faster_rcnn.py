@@ -121,3 +121,16 @@ def test_a_class_weight_scales_that_class_alone():
     loss = weighted.head.losses(logits, deltas, rois, matched, valid, truth)["head_class"]
     # each is log 4 of four even classes, a quarter each: (3 + 3 + 1 + 1) / 4 = 2
     torch.testing.assert_close(loss, 2 * torch.tensor(4.0).log())
+
+
+def test_the_box_of_a_crowd_is_no_roi_to_train_on():
+    model = FasterRCNN(Pyramid(), 3, anchor_sizes=[16, 32, 64])
+    truth = targets([[0, 0, 40, 40], [50, 50, 60, 60]], [1, 2], crowd=[True, False])
+    rois, matched, valid = model.head.choose([torch.zeros(0, 4)], [truth])
+    assert rois[valid].tolist() == [[50, 50, 60, 60]]
+    assert matched[valid].tolist() == [1]
+
+
+def test_an_unknown_way_of_pooling_is_refused():
+    with pytest.raises(DetkitError, match="Did you mean align"):
+        FasterRCNN(Pyramid(), 3, anchor_sizes=[16, 32, 64], roi_pooling="alignn")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detkit.backbones.backbone import Tail
+from detkit.errors import unknown
 from detkit.models.heads.rpn import gather_targets, match_image
 from detkit.models.model import weights_of_classes
 from detkit.ops import boxes as box_ops
@@ -64,6 +65,8 @@ class BoxHead(nn.Module):
     Args:
         levels: logarithms of the strides of the maps that RoIs are pooled from.
         pooling: "align" or "pool".
+    Raises:
+        DetkitError: another way of pooling, or class weights that are not K.
     """
 
     class_weights: Tensor
@@ -80,6 +83,8 @@ class BoxHead(nn.Module):
         class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
+        if pooling not in ("align", "pool"):
+            raise unknown("way of RoI pooling", pooling, ("align", "pool"))
         self.tail, self.levels, self.num_classes = tail, tuple(levels), num_classes
         self.assign, self.selection, self.pooling = targets, selection, pooling
         self.box_coder = BoxCoder((10.0, 5.0))
