@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from detkit.atomic import write_json
 from detkit.backbones import pretrained
 from detkit.errors import DetkitError
 from detkit.models.build import build
@@ -25,18 +26,6 @@ from detkit.models.model import Model
 
 FORMAT = 1
 REQUIRED = ("config", "names", "category_ids")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def save(

@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from detkit import checkpoint
+from detkit.atomic import write_json, write_text
 from detkit.data.records import Records
 from detkit.draw import contact_sheet, save_image
 from detkit.inference.predictor import Predictor
@@ -77,10 +78,10 @@ def write_record(
     file = folder / "run.json"
     if step and file.exists():
         record = checkpoint.read_json(file, ("calls",))
-    checkpoint.write_json(file, {**record, "calls": [*record["calls"], call]})
+    write_json(file, {**record, "calls": [*record["calls"], call]})
     config = yaml.safe_dump(asdict(settings), sort_keys=False, allow_unicode=True)
-    checkpoint.write_text(folder / "config.yaml", config)
-    checkpoint.write_json(folder / "classes.json", list(next(iter(data.values())).names))
+    write_text(folder / "config.yaml", config)
+    write_json(folder / "classes.json", list(next(iter(data.values())).names))
 
 
 def weights_line(transferred: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from detkit import checkpoint
+from detkit.atomic import replacing, write_json
 from detkit.errors import DetkitError
 from detkit.structures import Batch, Frame, Targets
 
@@ -24,9 +25,9 @@ def write(folder: Path, step: int, batch: Batch, losses: Mapping[str, float]) ->
                 saved[f"targets/{i}/{part.name}"] = value
     files = [frame.file for frame in batch.frames]
     told = {name: value if math.isfinite(value) else str(value) for name, value in losses.items()}
-    save_file({k: v.detach().cpu().contiguous() for k, v in saved.items()}, folder / "replay.new")
-    (folder / "replay.new").replace(folder / "replay.safetensors")
-    checkpoint.write_json(
+    with replacing(folder / "replay.safetensors") as part:
+        save_file({k: v.detach().cpu().contiguous() for k, v in saved.items()}, part)
+    write_json(
         folder / "replay.json",
         {"step": step, "losses": told, "frames": [vars(frame) for frame in batch.frames]},
     )
