@@ -189,9 +189,10 @@ class EMA:
         weight = 1.0 - min(self.decay, (1 + step) / (10 + step))
         ours, theirs = tensors(self.model), tensors(model)
         floats = [key for key, tensor in ours.items() if tensor.is_floating_point()]
+        others = [key for key, tensor in ours.items() if not tensor.is_floating_point()]
         torch._foreach_lerp_([ours[k] for k in floats], [theirs[k] for k in floats], weight)
-        for key in ours.keys() - set(floats):
-            ours[key].copy_(theirs[key])
+        if others:  # all at once: a batch norm's counter alone is a launch of a kernel
+            torch._foreach_copy_([ours[k] for k in others], [theirs[k] for k in others])
 
 
 def tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from detkit.data.loading import Dataset, evaluation_batches
@@ -27,19 +29,25 @@ def validation_losses(
         model: on `world.device`; it is measured as in inference, with its norms' own statistics.
         dataset: with what the model learns from, transformed as in inference.
     """
-    sums: dict[str, torch.Tensor] = {}
+    seen: dict[str, list[torch.Tensor]] = {}
     training = model.training
     model.eval()
     for loaded in evaluation_batches(
-        dataset, batch_size=batch_size, workers=workers, rank=world.rank, world=world.size
+        dataset,
+        batch_size=batch_size,
+        workers=workers,
+        rank=world.rank,
+        world=world.size,
+        pin_memory=world.device.type == "cuda",
     ):
         batch = loaded.to(world.device, non_blocking=True)
         with autocast(world.device, dtype):
             losses = model(batch.images, batch.targets, batch.sizes)
         for name, loss in losses.items():
-            sums[name] = sums.get(name, 0.0) + loss.double() * len(batch)
+            seen.setdefault(name, []).append(loss.float() * len(batch))
     model.train(training)
-    parts = distributed.gather({name: value.item() for name, value in sums.items()}, world)
+    sums = {name: math.fsum(torch.stack(values).tolist()) for name, values in seen.items()}
+    parts = distributed.gather(sums, world)
     names = dict.fromkeys(name for part in parts for name in part)
     means = {name: sum(p.get(name, 0.0) for p in parts) / len(dataset) for name in names}
     return {"val_loss": sum(means.values()), **{f"val_loss/{n}": v for n, v in means.items()}}
