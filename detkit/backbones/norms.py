@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torchvision.ops import FrozenBatchNorm2d
 
 STATISTICS = ("weight", "bias", "running_mean", "running_var")
+TRAINED = (nn.BatchNorm2d, nn.SyncBatchNorm)  # several GPUs turn the one into the other
 
 
 def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
@@ -61,7 +62,7 @@ def freeze_norms(
     Returns:
         The names of those that changed.
     """
-    return _replace(module, nn.BatchNorm2d, _frozen, chosen)
+    return _replace(module, TRAINED, _frozen, chosen)
 
 
 def match_norms(module: nn.Module, state_dict: Mapping[str, Tensor]) -> list[str]:
@@ -78,7 +79,7 @@ def match_norms(module: nn.Module, state_dict: Mapping[str, Tensor]) -> list[str
         tracked = f"{prefix}.num_batches_tracked" in state_dict
         return f"{prefix}.running_mean" in state_dict and tracked == trainable
 
-    return _replace(module, nn.BatchNorm2d, _frozen, lambda p: held(p, False)) + _replace(
+    return _replace(module, TRAINED, _frozen, lambda p: held(p, False)) + _replace(
         module, FrozenBatchNorm2d, _trainable, lambda p: held(p, True)
     )
 
@@ -115,7 +116,7 @@ def _folded(conv: nn.Conv2d, norm: FrozenBatchNorm2d) -> tuple[Tensor, Tensor]:
 
 def _replace(
     module: nn.Module,
-    old: type[nn.Module],
+    old: type[nn.Module] | tuple[type[nn.Module], ...],
     make: Callable[..., nn.Module],
     chosen: Callable[[str], bool],
 ) -> list[str]:
@@ -126,7 +127,7 @@ def _replace(
     return names
 
 
-def _frozen(norm: nn.BatchNorm2d) -> FrozenBatchNorm2d:
+def _frozen(norm: nn.BatchNorm2d | nn.SyncBatchNorm) -> FrozenBatchNorm2d:
     frozen = FrozenBatchNorm2d(norm.num_features, eps=norm.eps)
     return _copy(norm, frozen)
 

@@ -97,6 +97,21 @@ def test_frozen_and_folded_networks_equal_the_plain_one(name):
                 torch.testing.assert_close(ours / scale, expected / scale, rtol=0, atol=1e-5)
 
 
+def test_norms_that_several_gpus_share_freeze_and_fold_like_any_other():
+    torch.manual_seed(0)
+    plain = build("resnet18", width=0.25).eval()
+    for module in plain.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            shaken(module).weight.data.abs_()
+    synced = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(plain))
+    count = sum(isinstance(m, nn.SyncBatchNorm) for m in synced.modules())
+    assert len(freeze_norms(synced)) == fold_norms(synced) == count > 5
+    with torch.no_grad():
+        x = torch.randn(1, 3, 65, 64)
+        for level, expected in plain(x).items():
+            torch.testing.assert_close(synced(x)[level], expected, rtol=1e-4, atol=1e-4)
+
+
 def test_freezing_keeps_epsilon_statistics_and_names():
     torch.manual_seed(0)
     net = build("googlenet", width=0.25)
