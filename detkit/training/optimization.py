@@ -27,6 +27,16 @@ schedules: Registry[Schedule] = Registry("schedule", "detkit.training")
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
+def within(setting: str, value: float | None, least: float, below: float = math.inf) -> None:
+    """Raises the error of a setting outside least ≤ value < below; None is no value."""
+    if value is not None and not least <= value < below:
+        end = f" to below {below:g}" if below < math.inf else " upwards"
+        raise DetkitError(
+            f"{setting} is a number from {least:g}{end}, not {value:g}.",
+            remedy=f"leave {setting} out, or choose another value.",
+        )
+
+
 def parameter_groups(
     model: nn.Module, weight_decay: float, norm_decay: float, bias_decay: float | None
 ) -> list[dict[str, Any]]:
@@ -36,6 +46,9 @@ def parameter_groups(
         norm_decay: of the normalisation layers' scales and shifts.
         bias_decay: of the other biases; None is `weight_decay`.
     """
+    within("optimizer.weight_decay", weight_decay, 0)
+    within("optimizer.norm_decay", norm_decay, 0)
+    within("optimizer.bias_decay", bias_decay, 0)
     groups: dict[float, list[nn.Parameter]] = {}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -67,6 +80,12 @@ def sgd(
     bias_decay: float | None = None,
 ) -> Optimizer:
     """Stochastic gradient descent with momentum."""
+    within("optimizer.lr", lr, 0)
+    within("optimizer.momentum", momentum, 0, 1)
+    if nesterov and not momentum:
+        raise DetkitError(
+            "optimizer.nesterov needs a momentum.", remedy="set optimizer.momentum=0.9."
+        )
     groups = parameter_groups(model, weight_decay, norm_decay, bias_decay)
     optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
     if momentum:  # torch leaves them uninitialised if fp16 overflows at the very first step
@@ -87,6 +106,14 @@ def adamw(
     bias_decay: float | None = None,
 ) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
+    within("optimizer.lr", lr, 0)
+    within("optimizer.eps", eps, 0)
+    if len(betas) != 2:
+        raise DetkitError(
+            f"optimizer.betas are two numbers, not {list(betas)}.", remedy="write [0.9,0.999]."
+        )
+    for beta in betas:
+        within("optimizer.betas", beta, 0, 1)
     groups = parameter_groups(model, weight_decay, norm_decay, bias_decay)
     first, second = betas
     return torch.optim.AdamW(groups, lr=lr, betas=(first, second), eps=eps, fused=True)
@@ -99,9 +126,15 @@ def warmed(step: int, warmup_steps: int, warmup_start: float) -> float:
     return warmup_start + (1.0 - warmup_start) * step / warmup_steps
 
 
+def _check_warmup(warmup_steps: int, warmup_start: float) -> None:
+    within("schedule.warmup_steps", warmup_steps, 0)
+    within("schedule.warmup_start", warmup_start, 0)
+
+
 @schedules.register("constant")
 def constant(*, warmup_steps: int = 0, warmup_start: float = 0.001) -> Schedule:
     """The same rate throughout, after a warm-up."""
+    _check_warmup(warmup_steps, warmup_start)
     return lambda step, steps: warmed(step, warmup_steps, warmup_start)
 
 
@@ -114,6 +147,8 @@ def multistep(
     gamma: float = 0.1,
 ) -> Schedule:
     """Multiplied by `gamma` at each milestone, a fraction of the run."""
+    _check_warmup(warmup_steps, warmup_start)
+    within("schedule.gamma", gamma, 0)
     if any(not 0 <= m <= 1 for m in milestones):
         raise DetkitError(
             f"schedule.milestones are fractions of the run, 0 … 1, not {list(milestones)}.",
@@ -130,6 +165,8 @@ def multistep(
 @schedules.register("cosine")
 def cosine(*, warmup_steps: int = 500, warmup_start: float = 0.001, final: float = 0.0) -> Schedule:
     """Half a cosine from 1 at the end of the warm-up to `final` at the end of the run."""
+    _check_warmup(warmup_steps, warmup_start)
+    within("schedule.final", final, 0)
 
     def factor(step: int, steps: int) -> float:
         if step < warmup_steps:
@@ -175,11 +212,7 @@ class EMA:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        if not 0 <= decay < 1:
-            raise DetkitError(
-                f"training.ema is a decay from 0 to below 1, not {decay}.",
-                remedy="write 0.999, or null for none.",
-            )
+        within("training.ema", decay, 0, 1)
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
 

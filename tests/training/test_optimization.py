@@ -119,5 +119,27 @@ def test_ema_leaves_the_raw_weights_alone():
 
 @pytest.mark.parametrize("decay", [1.0, -0.1, 12])
 def test_an_impossible_decay_is_refused(decay):
-    with pytest.raises(DetkitError, match="decay"):
+    with pytest.raises(DetkitError, match=r"training\.ema is a number from 0 to below 1"):
         EMA(net(), decay)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [
+        *(("sgd", "lr", -1.0), ("sgd", "lr", math.nan), ("sgd", "momentum", 1.0)),
+        *(("adamw", "lr", math.inf), ("adamw", "betas", (0.9, 1.0)), ("adamw", "eps", -1.0)),
+        *(("sgd", "weight_decay", -1.0), ("adamw", "bias_decay", -1.0), ("sgd", "norm_decay", -1)),
+    ],
+)
+def test_an_optimizer_refuses_what_is_out_of_range_by_its_name(name, setting, value):
+    with pytest.raises(DetkitError, match=rf"optimizer\.{setting} is a number from 0 "):
+        build_optimizer({"name": name, setting: value}, net())
+
+
+@pytest.mark.parametrize("name", ["constant", "multistep", "cosine"])
+@pytest.mark.parametrize(
+    ("setting", "value"), [("warmup_steps", -5), ("warmup_start", -0.1), ("warmup_start", math.nan)]
+)
+def test_a_schedule_refuses_an_impossible_warm_up(name, setting, value):
+    with pytest.raises(DetkitError, match=rf"schedule\.{setting} is a number from 0 upwards"):
+        build_schedule({"name": name, setting: value})
