@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,7 @@ from detkit.errors import unknown
 if TYPE_CHECKING:
     import numpy as np
 
+ROWS = 64  # of a file's image that are classified at once
 IGNORE = 255  # the pixel label that no loss and no metric counts (VOC's void)
 
 
@@ -70,8 +72,8 @@ class Targets(_Tensors):
 class Frame:
     """How the network's image came from the file's image, and the way back.
 
-    The file's image is resized to `resized`, put at (`left`, `top`) and padded. The only place
-    where that arithmetic lives.
+    The file's image is resized to `resized`, put at (`left`, `top`) and padded. The way back stands
+    here alone; the way there is `Transform`'s.
 
     Attributes:
         image_id: the data set's own name of the image (VOC: the file's stem, COCO: an integer).
@@ -98,19 +100,25 @@ class Frame:
         limit = boxes.new_tensor([width, height, width, height])
         return torch.minimum(((boxes - offset) * scale).clamp(min=0), limit)
 
-    def boxes_to_network(self, boxes: Tensor) -> Tensor:
-        """(N, 4) boxes of the file's image → the network's image."""
-        (height, width), (h, w) = self.original, self.resized
-        scale = boxes.new_tensor([w / width, h / height, w / width, h / height])
-        return boxes * scale + boxes.new_tensor([self.left, self.top, self.left, self.top])
+    def labels_to_image(self, logits: Tensor) -> Tensor:
+        """(K, H, W) maps of the network's image → (height, width) uint8 best class in the file's.
 
-    def map_to_image(self, logits: Tensor) -> Tensor:
-        """(K, H, W) maps of the network's image → (K, height, width) of the file's, bilinearly."""
-        h, w = self.resized
-        content = logits[:, self.top : self.top + h, self.left : self.left + w]
-        return F.interpolate(
-            content[None].float(), size=self.original, mode="bilinear", align_corners=False
-        )[0]
+        The maps are resized bilinearly, some rows at a time: all of a large photo's at once would
+        take gigabytes.
+        """
+        (height, width), (h, w) = self.original, self.resized
+        content = logits[:, self.top : self.top + h, self.left : self.left + w].float()
+        rows = torch.arange(height, device=logits.device)
+        place = ((rows + 0.5) * (h / height) - 0.5).clamp(0, h - 1)
+        above = place.long()
+        share = (place - above)[None, :, None]
+        strips = []
+        for strip in rows.split(ROWS):
+            low, part = above[strip], share[:, strip]
+            mixed = content[:, low] * (1 - part) + content[:, (low + 1).clamp(max=h - 1)] * part
+            wide = F.interpolate(mixed[None], size=(len(strip), width), mode="bilinear")[0]
+            strips.append(wide.argmax(0).to(torch.uint8))
+        return torch.cat(strips)
 
 
 @dataclass
@@ -233,21 +241,25 @@ class Segmentation(_Tensors):
     """The class of each pixel of one image.
 
     Attributes:
-        logits: (K, H, W) float32; pixels of the network's image until `to_image`.
+        logits: (K, H, W) float32, pixels of the network's image.
         names: the K class names, or empty inside a model.
+        frame: the way to the file's image, after `to_image`.
     """
 
     logits: Tensor
     names: tuple[str, ...] = ()
+    frame: Frame | None = None
 
-    @property
+    @cached_property
     def labels(self) -> Tensor:
-        """(H, W) uint8, the best class of each pixel."""
+        """(H, W) uint8, the best class of each pixel: of the network's image until `to_image`."""
+        if self.frame is not None:
+            return self.frame.labels_to_image(self.logits)
         return self.logits.argmax(0).to(torch.uint8)
 
     def to_image(self, frame: Frame) -> Segmentation:
         """The same in pixels of the file's image."""
-        return replace(self, logits=frame.map_to_image(self.logits))
+        return replace(self, frame=frame)
 
     def draw(self, image: np.ndarray) -> np.ndarray:
         """A copy of an (H, W, 3) uint8 RGB picture with the classes laid over it in colour."""

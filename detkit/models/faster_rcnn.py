@@ -19,14 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from detkit.backbones.backbone import Backbone
 from detkit.errors import DetkitError
 from detkit.models.heads.box_head import BoxHead, RoITargets, Selection, TwoLayers
 from detkit.models.heads.rpn import RPN, AnchorTargets, ProposalRules
-from detkit.models.model import Model, Wants, models
+from detkit.models.model import Model, Wants, models, whole
 from detkit.structures import Prediction, Targets
 
 COARSEST_ROI_LEVEL = 5  # levels beyond it serve the RPN alone (FPN, section 4.1)
@@ -115,7 +114,7 @@ class FasterRCNN(Model):
         self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None
     ) -> dict[str, Tensor] | list[Prediction]:
         if sizes is None:
-            sizes = torch.tensor([images.shape[2:]] * len(images), device=images.device)
+            sizes = whole(images)
         maps = list(self.backbone(self.normalize(images, sizes)).values())
         proposals, rpn_losses = self.rpn(maps, sizes, targets)
         detections, head_losses = self.head(

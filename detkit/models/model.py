@@ -71,10 +71,19 @@ class Model(nn.Module):
         normalized = images.to(mean.dtype, copy=True).sub_(mean * scale).div_(std * scale)
         if sizes is None:
             return normalized
-        rows = torch.arange(images.shape[2], device=images.device) < sizes[:, :1]
-        columns = torch.arange(images.shape[3], device=images.device) < sizes[:, 1:]
-        inside = rows[:, None, :, None] & columns[:, None, None, :]
-        return normalized.mul_(inside.to(mean.dtype))
+        return normalized.mul_(inside(images, sizes)[:, None].to(mean.dtype))
+
+
+def whole(images: Tensor) -> Tensor:
+    """(B, 2) sizes of images without padding."""
+    return torch.tensor([images.shape[2:]] * len(images), device=images.device)
+
+
+def inside(images: Tensor, sizes: Tensor) -> Tensor:
+    """(B, H, W) bool: the pixels that are no padding."""
+    rows = torch.arange(images.shape[2], device=images.device) < sizes[:, :1]
+    columns = torch.arange(images.shape[3], device=images.device) < sizes[:, 1:]
+    return rows[:, :, None] & columns[:, None]
 
 
 def weights_of_classes(weights: Sequence[float] | None, num_classes: int) -> Tensor:

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from detkit.backbones.backbone import Backbone
 from detkit.errors import DetkitError, unknown
-from detkit.models.model import Model, Wants, models, weights_of_classes
+from detkit.models.model import Model, Wants, inside, models, weights_of_classes
 from detkit.structures import IGNORE, Prediction, Segmentation, Targets
 
 
@@ -160,6 +160,4 @@ def pixel_map(targets: list[Targets], images: Tensor, sizes: Tensor | None) -> T
         labels[i, :height, :width] = target.pixels
     if sizes is None:
         return labels
-    rows = torch.arange(shape[1], device=images.device) < sizes[:, :1]
-    columns = torch.arange(shape[2], device=images.device) < sizes[:, 1:]
-    return labels.where(rows[:, :, None] & columns[:, None], IGNORE)
+    return labels.where(inside(images, sizes), IGNORE)

@@ -33,7 +33,7 @@ from torch.nn import functional as F
 
 from detkit.backbones.backbone import Backbone
 from detkit.errors import DetkitError
-from detkit.models.model import Model, Wants, models, weights_of_classes
+from detkit.models.model import Model, Wants, models, weights_of_classes, whole
 from detkit.ops import grid
 from detkit.ops.boxes import clip, overlap, sides_at_least
 from detkit.ops.nms import detections_of
@@ -109,7 +109,7 @@ class YOLOv3(Model):
         self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None
     ) -> dict[str, Tensor] | list[Prediction]:
         if sizes is None:
-            sizes = torch.tensor([images.shape[2:]] * len(images), device=images.device)
+            sizes = whole(images)
         levels = self.backbone(self.normalize(images, sizes))
         maps = self.neck([levels[level] for level in self.levels])
         outputs = [head(features) for head, features in zip(self.heads, maps, strict=True)]
