@@ -25,8 +25,8 @@ def write(folder: Path, step: int, batch: Batch, losses: Mapping[str, float]) ->
                 saved[f"targets/{i}/{part.name}"] = value
     files = [frame.file for frame in batch.frames]
     told = {name: value if math.isfinite(value) else str(value) for name, value in losses.items()}
-    with replacing(folder / "replay.safetensors") as part:
-        save_file({k: v.detach().cpu().contiguous() for k, v in saved.items()}, part)
+    with replacing(folder / "replay.safetensors") as new:
+        save_file({k: v.detach().cpu().contiguous() for k, v in saved.items()}, new)
     write_json(
         folder / "replay.json",
         {"step": step, "losses": told, "frames": [vars(frame) for frame in batch.frames]},
