@@ -60,6 +60,8 @@ class Model(nn.Module):
             sizes: (B, 2) height and width of each image without its padding; all of it if None.
         Returns:
             With targets scalar losses by name, their sum the loss; else one prediction per image.
+            A loss is the mean over the images of what each gives alone: processes average their
+            gradients, which then are those of one process with all their images.
         """
         raise NotImplementedError
 
