@@ -32,7 +32,7 @@ _PACKAGE = Path(detkit.__file__).resolve().parent
 CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())
 FOLDER = {"train": "run_dir", "evaluate": "output", "predict": "output"}  # where a verb writes
 STORED = "of_checkpoint"  # how configs and choices that come from a checkpoint are called
-_REFUSALS = (HydraException, OmegaConfBaseException, ValueError)
+_REFUSALS = (HydraException, OmegaConfBaseException, ValueError, TypeError)
 
 
 def home(verb: str) -> Path:

@@ -98,6 +98,8 @@ def _choices(override: Override) -> Iterable[str]:
     value = override.value()
     if override.is_sweep_override():
         return [part.partition("=")[2] or part for part in override.sweep_string_iterator()]
+    if isinstance(value, list):
+        return [str(one) for one in value]
     return [value] if isinstance(value, str) else []
 
 

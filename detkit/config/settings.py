@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import pydantic
 
@@ -20,6 +20,11 @@ from detkit.config.mistakes import unknown_setting
 from detkit.errors import DetkitError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Count = Annotated[int, pydantic.Field(ge=1)]
+Natural = Annotated[int, pydantic.Field(ge=0)]
+Seed = Annotated[int, pydantic.Field(ge=0, lt=2**32)]  # what NumPy takes
+Positive = Annotated[float, pydantic.Field(gt=0)]
+Score = Annotated[float, pydantic.Field(ge=0, le=1)]
 Group = dict[str, Any]
 
 
@@ -27,21 +32,21 @@ Group = dict[str, Any]
 class TrainingSettings:
     """The loop's own: see `conf/train.yaml`."""
 
-    epochs: int
-    max_steps: int | None
-    batch_size: int
-    accumulate: int
+    epochs: Count
+    max_steps: Count | None
+    batch_size: Count
+    accumulate: Count
     precision: Precision
-    clip_norm: float | None
+    clip_norm: Positive | None
     ema: float | None
-    workers: int
-    checkpoint_every: int | None
-    evaluate_every: int
-    log_every: int
+    workers: Natural
+    checkpoint_every: Count | None
+    evaluate_every: Count
+    log_every: Count
     best_by: str | None
     val_losses: bool
     repeat_thresh: float | None
-    class_weights: Literal["auto"] | list[float] | None
+    class_weights: Literal["auto"] | list[Positive] | None
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class TrainSettings:
     optimizer: Group
     schedule: Group
     training: TrainingSettings
-    seed: int
+    seed: Seed
     device: str
     run_dir: str | None
     resume: str | None
@@ -75,8 +80,8 @@ class EvaluateSettings:
     output: str | None
     device: str
     precision: Precision
-    batch_size: int
-    workers: int
+    batch_size: Count
+    workers: Natural
     plugins: list[str]
 
 
@@ -89,8 +94,8 @@ class PredictSettings:
     output: str
     device: str
     precision: Precision
-    score_thresh: float
-    batch_size: int
+    score_thresh: Score
+    batch_size: Count
     video: bool
     plugins: list[str]
 
@@ -102,15 +107,19 @@ class BenchmarkSettings:
     model: str
     rows: list[str]
     precisions: list[Precision]
-    batch_size: int
-    height: int
-    width: int
-    repeats: int
-    threads: int | None
+    batch_size: Count
+    height: Count
+    width: Count
+    repeats: Count
+    threads: Count | None
+    root: str | None
+    boxes: Count
+    workers: Count
     device: str
     output: str | None
 
 
+FINITE = pydantic.ConfigDict(allow_inf_nan=False)
 Settings = TrainSettings | EvaluateSettings | PredictSettings | BenchmarkSettings
 VERBS: dict[str, type[Settings]] = {
     "train": TrainSettings,
@@ -130,7 +139,10 @@ def typed(verb: str, values: Mapping[str, Any]) -> Any:
 
 
 def _dataclass(cls: type, values: Mapping[str, Any], prefix: str, verb: str) -> Any:
-    hints = get_type_hints(cls)
+    hints, ranges = get_type_hints(cls), get_type_hints(cls, include_extras=True)
+    if not isinstance(values, Mapping):
+        key = prefix.rstrip(".")
+        raise DetkitError(f"{key} is a group of settings.", remedy=f"set one: {key}.KEY=….")
     known(values, hints, prefix, verb)
     checked = {}
     for field in fields(cls):
@@ -143,7 +155,7 @@ def _dataclass(cls: type, values: Mapping[str, Any], prefix: str, verb: str) -> 
         elif hint in (Group, Group | None) and value is not None:
             checked[field.name] = _group(key, value, verb)
         else:
-            checked[field.name] = _value(key, value, hint)
+            checked[field.name] = _value(key, value, hint, ranges[field.name])
     return cls(**checked)
 
 
@@ -164,8 +176,9 @@ def known(keys: Iterable[str], names: Iterable[str], prefix: str, verb: str) -> 
             raise unknown_setting(verb, prefix + key, full)
 
 
-def _value(key: str, value: Any, hint: Any) -> Any:
-    adapter = pydantic.TypeAdapter(hint)
+def _value(key: str, value: Any, hint: Any, within: Any = None) -> Any:
+    """A value of a type; `within` is the type with its range, if it has one."""
+    adapter = pydantic.TypeAdapter(within or hint, config=FINITE)
     try:  # as JSON, whose types are those of YAML: 1 is a float, [1, 2] a tuple, true no integer
         return adapter.validate_json(json.dumps(value), strict=True)
     except pydantic.ValidationError as error:

@@ -187,6 +187,21 @@ def test_no_checkpoint_is_told_with_its_path(tmp_path):
         compose("evaluate", [f"checkpoint={tmp_path}/nowhere"])
 
 
+@pytest.mark.parametrize(
+    "argument",
+    ["training.batch_size=0", "training.batch_size=-1", "training.epochs=0", "training.workers=-1"]
+    + ["training.max_steps=0", "training.accumulate=0", "training.evaluate_every=0", "seed=-1"]
+    + ["training.log_every=0", "training.checkpoint_every=-1", "training.clip_norm=0"]
+    + ["seed=4294967296", "optimizer.lr=nan", "optimizer.lr=inf", "training.class_weights=[1,-1]"]
+    + ["training.repeat_thresh=nan", "training=foo", "model=[1,2]", "model.nms_iou=nan"],
+)
+def test_a_value_out_of_range_is_told_with_its_key(argument):
+    with pytest.raises(DetkitError, match=argument.partition("=")[0]) as told:
+        compose("train", [argument])
+    assert told.value.remedy
+    assert "Annotated" not in str(told.value)
+
+
 def test_composing_leaves_no_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     compose("train", [])
