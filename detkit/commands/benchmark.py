@@ -22,6 +22,7 @@ from torchvision.models.resnet import resnet50
 from torchvision.ops import FrozenBatchNorm2d
 
 from detkit.atomic import write_json
+from detkit.commands.benchmark_loader import LOADING
 from detkit.errors import unknown
 from detkit.inference.run import prepare
 from detkit.interop.torchvision import load_faster_rcnn
@@ -42,7 +43,8 @@ def benchmark(settings: Any) -> dict[str, Any]:
     Args:
         settings: see `conf/benchmark/benchmark.yaml`.
     Returns:
-        row: {"ours": seconds, "peer": seconds, "ratio": …, "low": …, "high": …, memory in MiB}.
+        row: {"ours": seconds, "peer": seconds, "ratio": …, "low": …, "high": …, memory in MiB};
+        for the rows `loader` and `memory` see `benchmark_loader`.
     """
     if settings.model not in PAIRS:
         raise unknown("peer for model", settings.model, PAIRS)
@@ -56,8 +58,10 @@ def benchmark(settings: Any) -> dict[str, Any]:
     )
     results: dict[str, Any] = {}
     print(f"{'':20}{'ours s':>9}{'peer s':>9}{'ratio':>8}{'spread':>16}{'MiB ours/peer':>16}")
+    for row in [row for row in settings.rows if row in LOADING]:
+        results[row] = LOADING[row](settings)
     for precision in settings.precisions:
-        for row in settings.rows:
+        for row in [row for row in settings.rows if row not in LOADING]:
             case = (settings.model, row, precision, device, settings.batch_size)
             size = (settings.height, settings.width)
             results[f"{row}/{precision}"] = timed = compare(case, size, settings.repeats)
@@ -157,7 +161,7 @@ def steps(
             _training_step(peer.train(), lambda: peer(list(images / 255), theirs), dtype, device),
         )
     if row != "inference":
-        raise unknown("row", row, ["train", "inference"])
+        raise unknown("row", row, ["train", "inference", *LOADING])
     fast = prepare(ours, device, precision)
 
     @torch.inference_mode()
