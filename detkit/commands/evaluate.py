@@ -158,22 +158,30 @@ def measure(
     return evaluator
 
 
-def match_classes(theirs: Sequence[str], ours: Sequence[str], task: str) -> torch.Tensor:
+def match_classes(
+    theirs: Sequence[str],
+    ours: Sequence[str],
+    task: str,
+    sides: tuple[str, str] = ("The model has", "the data have"),
+    remedy: str = "evaluate on data with the model's class names, rename the data's classes, or"
+    " train from this checkpoint with weights=.",
+) -> torch.Tensor:
     """Label in the data of each class of a model, by name; −1 for one that the data lack.
 
     A detector may know classes more or fewer than the data; a class for each pixel leaves no such
     choice, so there both have to have the same, in any order.
 
+    Args:
+        sides: how an error begins to list the classes of each.
     Raises:
         DetkitError: neither side has all the other's classes.
     """
     given, wanted = set(theirs), set(ours)
     if not (given == wanted or (task == "detect" and (given < wanted or wanted < given))):
         raise DetkitError(
-            f"The class lists do not match. The model has {', '.join(theirs)}; "
-            f"the data have {', '.join(ours)}.",
-            remedy="evaluate on data with the model's class names, rename the data's classes, or"
-            " train from this checkpoint with weights=.",
+            f"The class lists do not match. {sides[0]} {', '.join(theirs)}; "
+            f"{sides[1]} {', '.join(ours)}.",
+            remedy=remedy,
         )
     label = {name: k for k, name in enumerate(ours)}
     return torch.tensor([label.get(name, -1) for name in theirs])

@@ -15,14 +15,13 @@ import torch
 from detkit import checkpoint
 from detkit.backbones.norms import match_norms
 from detkit.commands import telling
-from detkit.commands.evaluate import headline, match_classes, measure, report
+from detkit.commands.evaluate import headline, measure, report
+from detkit.commands.opening import open_data
+from detkit.config.settings import TrainSettings
 from detkit.data import loading
 from detkit.data.balance import class_weights
-from detkit.data.loading import NEEDS, Dataset
-from detkit.data.open import open_dataset, split_name
-from detkit.data.transforms import build as build_transform
-from detkit.errors import DetkitError, unknown
-from detkit.evaluation.evaluate import evaluators
+from detkit.data.loading import Dataset
+from detkit.errors import DetkitError
 from detkit.inference.predictor import load
 from detkit.inference.run import prepare
 from detkit.models.build import build
@@ -39,11 +38,11 @@ from detkit.training.state import State
 from detkit.training.validation import validation_losses
 
 
-def train(settings: Any) -> dict[str, Any]:
+def train(settings: TrainSettings) -> dict[str, Any]:
     """Trains, and measures the best checkpoint.
 
     Args:
-        settings: `TrainSettings`, see conf/train.yaml.
+        settings: see conf/train.yaml.
     Returns:
         What `results.json` holds, and `run_dir`.
     Raises:
@@ -57,89 +56,65 @@ def train(settings: Any) -> dict[str, Any]:
         distributed.stop()
 
 
-class Run:
-    """What one run is made of, in the order in which it is made."""
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)
 
-    def __init__(self, settings: Any, world: World) -> None:
+
+class Run:
+    """What one run is made of: data → plan → folder → state → journal."""
+
+    def __init__(self, settings: TrainSettings, world: World) -> None:
         self.world, self.options = world, settings.training
-        self.batch = self.options.batch_size * self.options.accumulate * world.size
+        images = self.options.batch_size
+        self.batch = images * self.options.accumulate * world.size
         saved = None
         if settings.resume:
             saved = run_folder.read(settings.resume, asdict(settings), self.batch)
-        self._open(settings, saved)
-        images, threshold = self.options.batch_size, self.options.repeat_thresh
-        batches = loading.steps_per_epoch(self.data, images, world.size, threshold)
+        self.data = open_data(settings, saved)
+        threshold = self.options.repeat_thresh
+        batches = loading.steps_per_epoch(self.data.dataset, images, world.size, threshold)
         self.plan = Plan.of(self.options, batches, resolve(self.options.precision, world.device))
-        folder = saved.folder if saved else self._new_folder(settings)
-        self.settings = replace(settings, run_dir=str(folder), resume=None)
-        self.folder = folder
+        self.folder = saved.folder if saved else self._new_folder(settings)
+        self.settings = replace(settings, run_dir=str(self.folder), resume=None)
         self.versions = run_folder.versions()
-        self._seed()
+        self.transferred: dict[str, Any] | None = None
         self.state = self._state(saved)
         self.journal = Journal(
-            folder if world.main else None,
+            self.folder if world.main else None,
             self.state.step,
             self.plan.steps,
             saved.plain["journal"] if saved else 0,
         )
         self._record(saved)
 
-    def _open(self, settings: Any, saved: Saved | None) -> None:
-        """The data."""
-        self.task = models[settings.model["name"]].task  # type: ignore[attr-defined]
-        self.splits = {w: split_name(settings.dataset, w, self.task) for w in ("train", "val")}
-        self.records, self.val = (
-            open_dataset(settings.dataset, split, task=self.task) for split in self.splits.values()
-        )
-        match_classes(self.records.names, self.val.names, self.task)
-        self.fingerprint = self.records.fingerprint()
-        if saved and self.fingerprint != saved.meta["data"]:
-            raise DetkitError(
-                "The training data are not those that the run began with.",
-                file=self.records.root,
-                remedy="restore them, or start a new run from this one's weights with weights=.",
-            )
-        if self.options.best_by is not None:
-            figures = [key for key in evaluators[self.task](self.val).result() if "/" in key]
-            if self.options.best_by not in figures:
-                raise unknown("metric", self.options.best_by, figures)
-        self.transform = build_transform(settings.transforms, train=False)
-        self.data = Dataset(
-            self.records,
-            build_transform(settings.transforms, train=True),
-            seed=settings.seed,
-            needs=NEEDS[self.task],
-        )
-
-    def _new_folder(self, settings: Any) -> Path:
+    def _new_folder(self, settings: TrainSettings) -> Path:
         dataset = settings.dataset["name"]
         if dataset == "auto":
-            dataset = Path(self.records.root).resolve().name
+            dataset = Path(self.data.records.root).resolve().name
         make = (settings.run_dir, settings.model["name"], dataset)
         folder = run_folder.create(*make) if self.world.main else None
         return distributed.share(folder, self.world)
 
-    def _seed(self) -> None:
-        seed = self.settings.seed
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        torch.manual_seed(seed)
-
     def _state(self, saved: Saved | None) -> State:
         """Model, optimiser and the rest, as they start or as they were saved."""
         settings, world = self.settings, self.world
+        seed_everything(settings.seed)
+        names = self.data.records.names
         model = build(
             self._model_settings(),
             {**settings.backbone, "weights": "none"} if saved else settings.backbone,
-            len(self.records.names),
+            len(names),
             settings.allow_download,
         )
-        self.transferred = None
         if saved:
             match_norms(model, {k.removeprefix("model/"): v for k, v in saved.packed.items()})
         elif settings.weights:
-            self.transferred = checkpoint.transfer(model, settings.weights, self.records.names)
+            self.transferred = checkpoint.transfer(model, settings.weights, names)
         model.to(world.device)
+        if world.device.type == "cuda":  # the layout that its convolutions are fastest in
+            model.to(memory_format=torch.channels_last)
         state = State(
             model,
             build_optimizer(settings.optimizer, model),
@@ -162,27 +137,27 @@ class Run:
                 remedy="set training.class_weights=null.",
             )
         if weights == "auto":
-            of = "pixels" if "pixels" in NEEDS[self.task] else "boxes"
-            weights = class_weights(self.records, of=of).tolist()
+            of = "pixels" if "pixels" in self.data.dataset.needs else "boxes"
+            weights = class_weights(self.data.records, of=of).tolist()
         return {**settings, "class_weights": weights}
 
     def _record(self, saved: Saved | None) -> None:
         """config.yaml, classes.json, run.json, and the first line."""
         if not self.world.main:
             return
-        records = self.records
+        data = self.data
         telling.write_record(
             self.folder,
             self.settings,
-            {self.splits["train"]: records, self.splits["val"]: self.val},
+            {data.train_split: data.records, data.val_split: data.val},
             {"trunk": self.state.model.backbone.weights_report, "checkpoint": self.transferred},
             versions=self.versions,
             step=self.state.step,
         )
-        say = self.journal.say
-        steps, dtype = self.plan.steps, self.plan.dtype
-        say(telling.first_line(self.state.model, self.settings, records, steps, dtype, self.world))
-        for part in (records, self.val):
+        say, steps, dtype = self.journal.say, self.plan.steps, self.plan.dtype
+        begun = (self.state.model, self.settings, data.records, steps, dtype, self.world)
+        say(telling.first_line(*begun))
+        for part in (data.records, data.val):
             say(f"data: {part.source}")
             for note in part.notes:
                 say(f"note: {note}")
@@ -195,7 +170,7 @@ class Run:
         """The whole run."""
         options, plan, world = self.options, self.plan, self.world
         batches = loading.training_batches(
-            self.data,
+            self.data.dataset,
             batch_size=options.batch_size,
             steps=plan.steps * plan.accumulate,
             start=self.state.step * plan.accumulate,
@@ -221,13 +196,14 @@ class Run:
 
     def _validate(self, state: State) -> None:
         """Measures the shown weights; writes `best/` when they are the best so far."""
+        data = self.data
         distributed.align(state.shown, self.world)
         evaluator = self._measure(prepare(state.shown, self.world.device, self.options.precision))
         figures, more = evaluator.result(), {}
         if self.options.val_losses:
             more = validation_losses(
                 state.shown,
-                Dataset(self.val, self.transform, needs=self.data.needs),
+                Dataset(data.val, data.transform, needs=data.dataset.needs),
                 dtype=self.plan.dtype,
                 batch_size=self.options.batch_size,
                 workers=self.options.workers,
@@ -252,9 +228,9 @@ class Run:
     def _measure(self, model: Model) -> Any:
         return measure(
             model,
-            self.val,
-            self.transform,
-            names=self.records.names,
+            self.data.val,
+            self.data.transform,
+            names=self.data.records.names,
             world=self.world,
             precision=self.options.precision,
             batch_size=self.options.batch_size,
@@ -272,9 +248,9 @@ class Run:
     def _meta(self, state: State, metrics: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "config": asdict(self.settings),
-            "names": list(self.records.names),
-            "category_ids": [int(i) for i in self.records.category_ids],
-            "data": self.fingerprint,
+            "names": list(self.data.records.names),
+            "category_ids": [int(i) for i in self.data.records.category_ids],
+            "data": self.data.fingerprint,
             "versions": self.versions,
             "seed": self.settings.seed,
             "step": state.step,
@@ -288,11 +264,11 @@ class Run:
         device, precision = self.world.device, self.options.precision
         predictor = load(self.folder, str(device), precision)
         evaluator = self._measure(prepare(predictor.model, device, precision))
-        figures = report(evaluator, self.world, self.folder, self.splits["val"])
+        figures = report(evaluator, self.world, self.folder, self.data.val_split)
         if self.world.main:
-            telling.draw_sheet(predictor, self.val, self.folder / "predictions.jpg")
+            telling.draw_sheet(predictor, self.data.val, self.folder / "predictions.jpg")
             self.journal.say(
-                f"done: {headline(figures, evaluator.headline)} on {self.splits['val']}, best "
+                f"done: {headline(figures, evaluator.headline)} on {self.data.val_split}, best "
                 f"after epoch {predictor.meta['epoch']:g}.  See predictions.jpg there;  next: "
                 f"{telling.script('predict')} checkpoint={shlex.quote(str(self.folder))} "
                 "source=my.jpg"

@@ -1,0 +1,82 @@
+"""What a training run learns from and is measured on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from detkit.commands.evaluate import match_classes
+from detkit.config.settings import TrainSettings
+from detkit.data.loading import NEEDS, Dataset
+from detkit.data.open import open_dataset, split_name
+from detkit.data.records import Records
+from detkit.data.transforms import Transform
+from detkit.data.transforms import build as build_transform
+from detkit.errors import DetkitError, unknown
+from detkit.evaluation.evaluate import evaluators
+from detkit.models.model import models
+from detkit.training.run_folder import Saved
+
+
+@dataclass(frozen=True)
+class Data:
+    """The data of a run.
+
+    Attributes:
+        task: of the model.
+        train_split, val_split: what the two are called in the data set.
+        records, val: the pictures to learn from, and those to measure on.
+        dataset: `records`, transformed as in training.
+        transform: that of inference.
+        fingerprint: of `records`.
+    """
+
+    task: str
+    train_split: str
+    val_split: str
+    records: Records
+    val: Records
+    dataset: Dataset
+    transform: Transform
+    fingerprint: str
+
+
+def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
+    """Opens both splits and checks that they belong to each other and to the run.
+
+    Args:
+        saved: the run to go on with, if there is one.
+    Raises:
+        DetkitError: data that cannot be read, splits of other classes, data other than those that
+            the run began with, or a `training.best_by` that they do not give.
+    """
+    task = models[settings.model["name"]].task  # type: ignore[attr-defined]
+    train, val = (split_name(settings.dataset, which, task) for which in ("train", "val"))
+    records, measured = (open_dataset(settings.dataset, s, task=task) for s in (train, val))
+    match_classes(
+        records.names,
+        measured.names,
+        task,
+        sides=(f"{train} has", f"{val} has"),
+        remedy="give both splits the same class names, or choose others with dataset.train_split "
+        "and dataset.val_split.",
+    )
+    fingerprint = records.fingerprint()
+    if saved and fingerprint != saved.meta["data"]:
+        raise DetkitError(
+            "The training data are not those that the run began with.",
+            file=records.root,
+            remedy="restore them, or start a new run from this one's weights with weights=.",
+        )
+    best_by = settings.training.best_by
+    if best_by is not None:
+        figures = [key for key in evaluators[task](measured).result() if "/" in key]
+        if best_by not in figures:
+            raise unknown("metric", best_by, figures)
+    learnt = Dataset(
+        records,
+        build_transform(settings.transforms, train=True),
+        seed=settings.seed,
+        needs=NEEDS[task],
+    )
+    transform = build_transform(settings.transforms, train=False)
+    return Data(task, train, val, records, measured, learnt, transform, fingerprint)
