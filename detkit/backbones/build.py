@@ -60,6 +60,9 @@ def build(
     for key in own:
         if key not in backbones.settings(base):
             raise unknown(f"setting of the backbone {name}", key, settings(name))
+    if width <= 0 or fpn_channels < 1:
+        key, value = ("fpn_channels", fpn_channels) if width > 0 else ("width", width)
+        raise DetkitError(f"backbone.{key} is above 0, not {value}.", remedy="leave it out.")
     trunk = backbones[base](width=width, **own)
     if not isinstance(trunk, Trunk):
         raise TypeError(f"{name} is a {type(trunk).__name__}: what is registered must be a Trunk")

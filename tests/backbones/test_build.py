@@ -105,3 +105,9 @@ def test_width_multiplies_channels():
     assert full.channels == {"1": 64, "2": 256, "3": 512, "4": 1024, "5": 2048}
     assert half.channels == {level: n // 2 for level, n in full.channels.items()}
     assert build("vgg16", width=1.0, levels=[4]).channels == {"4": 512}
+
+
+@pytest.mark.parametrize("setting", ["width", "fpn_channels"])
+def test_a_network_without_channels_is_refused(setting):
+    with pytest.raises(DetkitError, match=rf"backbone\.{setting} is above 0"):
+        build("resnet18_fpn", **{setting: 0})
