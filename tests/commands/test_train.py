@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,59 @@ def test_ctrl_c_in_a_terminal_then_kill_9_then_resume(whole, tmp_path):
     assert one.keys() == other.keys()
     assert [key for key in one if not torch.equal(one[key], other[key])] == []
     assert metrics(whole) == metrics(folder)
+
+
+def test_a_run_on_photos_survives_ctrl_c_and_kill_9_bit_for_bit(shared, tmp_path, monkeypatch):
+    data = tmp_path / "cells"  # twelve photos to learn from and six to measure on
+    (data / "ImageSets" / "Main").mkdir(parents=True)
+    for part in ("Annotations", "JPEGImages"):
+        (data / part).symlink_to(shared / "bccd" / part)
+    for split, count in (("train", 12), ("val", 6)):
+        names = (shared / f"bccd/ImageSets/Main/{split}.txt").read_text().splitlines()[:count]
+        (data / f"ImageSets/Main/{split}.txt").write_text("\n".join(names))
+    given = [
+        *("model=faster_rcnn", *NARROW["faster_rcnn"], *SMALL[4:], *EVERYTHING),
+        *(f"dataset.root={data}", "dataset.bad_boxes=drop", "training.batch_size=4"),
+        *("transforms.short_side=96", "transforms.long_side=160", "transforms.scale=[0.8,1.2]"),
+        *("training.checkpoint_every=1", "training.epochs=3", "training.log_every=1"),
+    ]
+    one, other = tmp_path / "one", tmp_path / "other"
+    train(compose("train", [*given, f"run_dir={one}"]))
+
+    real, rates = loop.set_rate, []
+
+    def set_rate(optimizer, factor):
+        rates.append(factor)
+        if len(rates) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(optimizer, factor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "set_rate", set_rate)
+        with pytest.raises(SystemExit, match="130"):
+            train(compose("train", [*given, f"run_dir={other}"]))
+    assert [row["step"] for row in metrics(other)] == [1, 2]
+
+    saved = other / "last" / "resume.json"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    call = [sys.executable, "-m", "detkit", "train", f"resume={other}"]
+    process = subprocess.Popen(call, env=environment)
+    while process.poll() is None:
+        with suppress(FileNotFoundError):  # the folder is being replaced
+            if json.loads(saved.read_text())["step"] >= 4:
+                break
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (other / "results.json").exists()
+
+    train(resumed(other))
+    assert [row["step"] for row in metrics(other)] == [1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 9, 9]
+    ours, theirs = tensors(one), tensors(other)
+    assert ours.keys() == theirs.keys()
+    assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
+    assert metrics(one) == metrics(other)
+    assert (one / "results.json").read_text() == (other / "results.json").read_text()
 
 
 @pytest.mark.parametrize("model", ["yolo_v3", "unet"])
