@@ -13,6 +13,11 @@ from detkit.data.formats import beside, formats
 from detkit.data.records import Records
 from detkit.errors import DetkitError, unknown
 
+OTHER = (  # what the folder may be for: looked for boxes; looked for the class of each pixel
+    ("segment_pixels", "a model of pixels (model=unet)"),
+    ("detect", "a model of boxes (model=faster_rcnn)"),
+)
+
 
 def open_dataset(
     settings: Mapping[str, Any], split: str, *, task: str = "detect", images: bool = True
@@ -109,5 +114,18 @@ def recognise(root: Path, task: str = "detect") -> tuple[str, str]:
     raise DetkitError(
         f"No data set for this task ({task}) was recognised here. Looked for:{looked}",
         file=root,
-        remedy="set dataset.root to the data set's own folder, or name its format (dataset=…).",
+        remedy=_for_another_task(asked, root, task)
+        or "set dataset.root to the data set's own folder, or name its format (dataset=…).",
     )
+
+
+def _for_another_task(asked: Mapping[str, Any], root: Path, task: str) -> str | None:
+    """What to do about masks where boxes were looked for, and the reverse."""
+    other, models = OTHER[task == "segment_pixels"]
+    for name, ask in asked.items():
+        try:
+            if reason := ask(root, other):
+                return f"choose {models}: {reason} ({name})."
+        except DetkitError:  # a fault in data that this task does not ask for
+            continue
+    return None

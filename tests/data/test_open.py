@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from folders import Picture, Thing, three, write_coco, write_voc, write_yolo
+from folders import Picture, Thing, save_image, three, write_coco, write_voc, write_yolo
 
 from detkit.data import open_dataset, split_name
 from detkit.data.formats import formats
@@ -36,6 +38,26 @@ def test_two_formats_in_one_folder_are_a_question_to_the_user(tmp_path):
         open_dataset({"root": tmp_path}, "train")
     assert "dataset=coco" in caught.value.remedy
     assert len(open_dataset({"name": "voc", "root": tmp_path}, "train")) == 3
+
+
+def test_boxes_where_masks_were_looked_for_are_told_and_the_reverse(tmp_path):
+    write_voc(tmp_path / "boxes", three(), {"train": "abc"})
+    with pytest.raises(DetkitError) as caught:
+        open_dataset({"root": tmp_path / "boxes"}, "train", task="segment_pixels")
+    assert "model=faster_rcnn" in caught.value.remedy
+    for folder, suffix in (("images", ".jpg"), ("masks", ".png")):
+        save_image(tmp_path / "pixels" / folder / f"a{suffix}", 8, 8)
+    with pytest.raises(DetkitError) as caught:
+        open_dataset({"root": tmp_path / "pixels"}, "train")
+    assert "model=unet" in caught.value.remedy
+
+
+def test_runs_in_the_folder_of_the_data_are_no_data(tmp_path):
+    root = write_yolo(tmp_path, three())
+    meta = {"config": {"dataset": {"annotations": None}}, "metrics": {"images": 3}}
+    (tmp_path / "last").mkdir()
+    (tmp_path / "last" / "meta.json").write_text(json.dumps(meta))
+    assert "YOLO" in open_dataset({"root": root}, "train").source
 
 
 def test_val_is_val_else_valid_else_test(tmp_path):

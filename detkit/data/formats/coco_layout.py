@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,8 +64,13 @@ def _has_keys(file: Path) -> bool:
         text = stream.read(HEAD)
         stream.seek(max(file.stat().st_size - HEAD, 0))
         text += stream.read(HEAD)
-    keys = (b'"images"', b'"annotations"', b'"categories"')
-    return text.lstrip().startswith(b"{") and sum(key in text for key in keys) >= 2
+    keys = (b"images", b"annotations", b"categories")
+    text = text.removeprefix(codecs.BOM_UTF8)
+    return text.lstrip().startswith(b"{") and sum(_is_list(key, text) for key in keys) >= 2
+
+
+def _is_list(key: bytes, text: bytes) -> bool:
+    return re.search(rb'"%s"\s*:\s*\[' % key, text) is not None  # a run's meta.json counts images
 
 
 def split_word(file: Path, root: Path) -> str | None:
