@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ VERBS = {
     "predict": "draw what a checkpoint finds in images or a video",
     "benchmark": "time a model beside torchvision's of the same weights",
 }
+# Of disks that are full or not ours: no fault of detkit's, so no traceback.
+REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 USAGE = """usage: detkit VERB key=value …
 {verbs}
 `detkit VERB --help` shows every setting of a verb; `detkit --version` the version."""
@@ -37,6 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         from detkit.errors import DetkitError
 
+        if isinstance(error, OSError) and error.errno in REFUSED:
+            error = DetkitError(
+                f"The system refuses it ({error.strerror}).",
+                file=error.filename,
+                remedy="make room, or choose a folder that you may read and write.",
+            )
         if not isinstance(error, DetkitError):
             raise
         print(f"{error}", file=sys.stderr)

@@ -88,7 +88,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 if isinstance(tensors, Mapping) and isinstance(tensors.get(wrapper), Mapping):
                     tensors = tensors[wrapper]
     except Exception as error:  # torch's unpickler raises anything, even KeyError, on other files
-        raise _no_weights(path, str(error).splitlines()[0] if str(error) else "") from error
+        raise _no_weights(path, str(error).split(". ")[0].partition("\n")[0]) from error
     if not isinstance(tensors, Mapping) or not tensors:
         raise _no_weights(path, "it holds no tensors by name")
     if odd := [str(key) for key, value in tensors.items() if not isinstance(value, Tensor)]:

@@ -92,7 +92,14 @@ def _run(
 def _writer(
     predictor: Predictor, output: Path, settings: Any, world: World
 ) -> DetectionWriter | PixelWriter:
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DetkitError(
+            f"The output folder cannot be made ({error.strerror}).",
+            file=output,
+            remedy="choose a folder that you may write to with output=DIR.",
+        ) from error
     kind = writers[predictor.model.task]
     part = _part(world.rank) if world.size > 1 else ""
     return kind(output, predictor.names, predictor.category_ids, part=part, videos=settings.video)

@@ -58,6 +58,11 @@ def mistake(verb: str, name: str, arguments: Sequence[str], error: Exception) ->
     for override in choosing:
         if override.key_or_group not in plain.hydra.runtime.choices:
             own = [key for key in _keys(OmegaConf.to_container(plain), "") if key[:5] != "hydra"]
+            if override.key_or_group in own:  # the settings are a stored run's
+                raise DetkitError(
+                    f"A resumed run keeps its {override.key_or_group}.",
+                    remedy="leave it out; to train with another one start a new run with weights=.",
+                )
             return unknown_setting(verb, override.key_or_group, own)
     why = f" ({str(error.__cause__).splitlines()[0]}.)" if error.__cause__ else ""
     last = DetkitError(str(error).splitlines()[0] + why, remedy=f"see detkit {verb} --help.")

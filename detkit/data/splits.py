@@ -66,8 +66,8 @@ def folders(root: Path, depth: int = 3) -> Iterator[Path]:
     yield root
     if depth:
         try:
-            below = sorted(e.name for e in os.scandir(root) if e.is_dir() and e.name[0] != ".")
-        except PermissionError:
+            below = sorted(e.name for e in os.scandir(root) if _is_folder(e) and e.name[0] != ".")
+        except OSError:
             return
         for name in below:
             yield from folders(root / name, depth - 1)
@@ -76,9 +76,16 @@ def folders(root: Path, depth: int = 3) -> Iterator[Path]:
 def names_in(folder: Path) -> list[str]:
     """The names of the files in a folder, sorted, hidden ones left out."""
     try:
-        return sorted(e.name for e in os.scandir(folder) if e.name[0] != "." and not e.is_dir())
+        return sorted(e.name for e in os.scandir(folder) if e.name[0] != "." and not _is_folder(e))
     except OSError:
         return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def images_in(folder: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ inclusive pixels that count from 1: −1, −1, 0, 0 makes them continuous, as f
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from collections import Counter
@@ -49,8 +50,8 @@ def read(path: str | Path, records: Records) -> Results:
 
 def _read_coco(path: Path, records: Records) -> Results:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+        rows = json.loads(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+    except (ValueError, OSError, RecursionError) as error:
         raise DetkitError(
             f"This is not JSON that can be read ({error}).",
             file=path,
@@ -134,7 +135,7 @@ def _read_comp4(folder: Path, records: Records) -> Results:
     unknown: Counter[str] = Counter()
     for file in files:
         label = class_of(file.stem, records.names)
-        lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        lines = file.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
         if label < 0:  # it may be anything, such as a README.txt
             unknown[file.stem] = sum(bool(line.strip()) for line in lines)
             continue

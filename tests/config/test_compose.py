@@ -160,7 +160,7 @@ def test_resume_takes_the_runs_own_settings_and_what_is_said_beside_them(run):
 
 
 def test_a_resumed_run_keeps_its_model(run):
-    with pytest.raises(DetkitError, match="model"):
+    with pytest.raises(DetkitError, match="A resumed run keeps its model"):
         compose("train", [f"resume={run[1]}", "model=faster_rcnn"])
 
 

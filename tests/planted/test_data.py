@@ -224,6 +224,26 @@ FAULTS: dict[str, tuple[Callable, Callable, list[str]]] = {
         edit(lambda data: data["images"][1].pop("file_name")),
         [JSON, "images[1]", "file_name"],
     ),
+    "coco: an image id that is a list": (
+        coco,
+        edit(lambda data: data["images"][0].update(id=[1])),
+        [JSON, "images[0]", "[1]"],
+    ),
+    "coco: an annotation that is a number": (
+        coco,
+        edit(lambda data: data["annotations"].append(3)),
+        [JSON, "annotations[", "'3'"],
+    ),
+    "coco: of an image whose id is a list": (
+        coco,
+        thing(image_id=[1]),
+        [JSON, "annotation 101", "[1]"],
+    ),
+    "coco: nested without end": (
+        coco,
+        write(JSON, b'{"images": ["annotations"], "categories": ' + b"[" * 200_000),
+        [JSON, "recursion"],
+    ),
     "coco: no image": (coco, remove(COCO_IMAGE), [COCO_IMAGE, JSON, "missing"]),
     "coco: cut image": (coco, cut(COCO_IMAGE), [COCO_IMAGE, JSON, "cut off"]),
     "coco: image of another size": (coco, resize(COCO_IMAGE), [COCO_IMAGE, "60x40", "9x8"]),
@@ -267,6 +287,14 @@ FAULTS: dict[str, tuple[Callable, Callable, list[str]]] = {
         write("data.yaml", b"names: [a, b"),
         ["data.yaml", "YAML is broken"],
     ),
+    "yolo: one name for all": (yolo, write("data.yaml", b"names: cat"), ["data.yaml", "cat"]),
+    "yolo: a name twice": (yolo, write("data.yaml", b"names: [a, b, a]"), ["data.yaml", "'a'"]),
+    "yolo: names numbered from 1": (
+        yolo,
+        write("data.yaml", b"names: {1: a, 2: b, 3: c}"),
+        ["data.yaml", "from 0 on"],
+    ),
+    "yolo: YAML that is no text": (yolo, write("data.yaml", b"names: [\xe4]"), ["data.yaml"]),
     "yolo: absent folder in YAML": (
         yolo,
         write("data.yaml", b"names: [a, b, c]\ntrain: imgs"),
@@ -363,3 +391,44 @@ def test_a_picture_without_mask_and_a_mask_of_another_size_are_named(tmp_path):
     (tmp_path / "masks/1.png").unlink()
     with pytest.raises(DetkitError, match=r"images/1.jpg.*no mask"):
         open_dataset(settings, "all", task="segment_pixels")
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        [[1, 2, 3, 4, 5, NAN]],  # the rasteriser would ask for all the memory there is
+        [[1, 2, 3, 4, 5, 1e12]],
+        [[1, 2, 3, 4, 5, "6"]],
+        [[1, 2, 3, 4]],
+        {"size": [40, 60], "counts": [0, 999_999_999]},
+        {"size": [40, 60], "counts": [-1, 2401]},
+        {"size": [4, 6], "counts": [0, 24]},
+        "polygon",
+    ],
+)
+def test_a_mask_that_is_none_is_named(tmp_path, shape):
+    root = coco(tmp_path)
+    thing(segmentation=shape)(root)
+    with pytest.raises(DetkitError, match="annotation 101"):
+        open_dataset({"name": "coco", "root": root}, "train", task="segment_instances")
+
+
+@pytest.mark.parametrize("file", [XML, LIST, JSON, TEXT, "classes.txt"])
+def test_windows_line_ends_and_byte_order_marks_change_nothing(tmp_path, file):
+    build = {XML: voc, LIST: voc, JSON: coco}.get(file, yolo)
+    settings = {"name": "auto", "root": build(tmp_path)}
+    before = open_dataset(settings, "train").fingerprint()
+    path = tmp_path / file
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert open_dataset(settings, "train").fingerprint() == before
+
+
+def test_capital_suffixes_and_links_to_themselves_do_no_harm(tmp_path):
+    root = voc(tmp_path)
+    before = open_dataset({"name": "auto", "root": root}, "train")
+    for file in [*root.rglob("*.xml"), *root.rglob("*.jpg")]:
+        file.rename(file.with_suffix(file.suffix.upper()))
+    for folder in (root, root / "JPEGImages", root / "Annotations"):
+        (folder / "loop").symlink_to("loop")
+    after = open_dataset({"name": "auto", "root": root}, "train")
+    assert (after.boxes == before.boxes).all()

@@ -6,6 +6,7 @@ cocodataset.org, "Data format"). Category ids are kept, names go by them.
 
 from __future__ import annotations
 
+import codecs
 import json
 from array import array
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from detkit.data.formats.coco_layout import annotation_file, candidates, image_f
 from detkit.data.records import Masks, Records, Strings, offsets_of
 from detkit.errors import DetkitError
 
+FAR = 1e6  # pixels; the rasteriser takes memory for every one along a polygon
 LOOKS_FOR = "a JSON file with images, annotations and categories"
 
 
@@ -83,7 +85,7 @@ def existing_splits(root: Path, task: str = "detect") -> list[str]:
 
 def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
     try:
-        data = json.loads(file.read_bytes())
+        data = json.loads(file.read_bytes().removeprefix(codecs.BOM_UTF8))
     except json.JSONDecodeError as fault:
         raise DetkitError(
             f"The JSON is broken ({fault.msg}).",
@@ -91,8 +93,10 @@ def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
             record=f"line {fault.lineno}, column {fault.colno}",
             remedy="write or fetch the file again.",
         ) from fault
-    except (OSError, UnicodeDecodeError) as fault:
-        raise DetkitError(f"The file cannot be read ({fault}).", file=file) from fault
+    except (OSError, UnicodeDecodeError, RecursionError) as fault:
+        raise DetkitError(
+            f"The file cannot be read ({fault}).", file=file, remedy="write or fetch it again."
+        ) from fault
     for key in ("images", "annotations", "categories"):
         if not isinstance(data, dict) or not isinstance(data.get(key), list):
             raise DetkitError(
@@ -100,6 +104,11 @@ def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
                 file=file,
                 remedy="name a file of annotations, not of results (dataset.annotations).",
             )
+        for n, entry in enumerate(data[key]):
+            if not isinstance(entry, dict):
+                raise _bad(file, f"{key}[{n}]", f"it is {str(entry)[:80]!r}, not an object")
+            if not isinstance(entry.get("id", 0), (int, float, str)):
+                raise _bad(file, f"{key}[{n}]", f"its id is {str(entry['id'])[:80]!r}")
     return data
 
 
@@ -127,8 +136,8 @@ def _draft(
     stated = ~np.isnan(areas)
     areas[~stated] = boxes[~stated, 2:].prod(1)
     boxes[:, 2:] += boxes[:, :2]
-    stated_sizes = [(_integer(im.get("height"), 0), _integer(im.get("width"), 0)) for im in images]
-    sizes = np.array(stated_sizes, np.int32).reshape(-1, 2)
+    sides = [_integer(im.get(s), 0, 2**31) for im in images for s in ("height", "width")]
+    sizes = np.array(sides, np.int32).reshape(-1, 2)
     draft = Draft(
         root=home,
         source="COCO",
@@ -156,8 +165,8 @@ def _number(value: object) -> float:
     return float(value) if isinstance(value, (int, float)) else float("nan")
 
 
-def _integer(value: object, other: int) -> int:
-    return value if isinstance(value, int) else other
+def _integer(value: object, other: int, limit: int = 2**63) -> int:
+    return value if isinstance(value, int) and abs(value) < limit else other
 
 
 def _categories(categories: Sequence[Mapping[str, Any]], file: Path) -> dict[int, str]:
@@ -165,7 +174,7 @@ def _categories(categories: Sequence[Mapping[str, Any]], file: Path) -> dict[int
     name_of: dict[int, str] = {}
     for n, category in enumerate(categories):
         number, name = category.get("id"), category.get("name")
-        if not isinstance(number, int) or not isinstance(name, str):
+        if _integer(number, -1) != number or not isinstance(name, str):
             raise _bad(file, f"categories[{n}]", "it needs an integer id and a name")
         if number in name_of or name in name_of.values():
             raise _bad(
@@ -179,7 +188,7 @@ def _places(images: Sequence[Mapping[str, Any]], file: Path) -> dict[int | str, 
     """Index of each image by its id."""
     place: dict[int | str, int] = {}
     for n, image in enumerate(images):
-        if "id" not in image or not image.get("file_name"):
+        if "id" not in image or not isinstance(image.get("file_name"), str):
             raise _bad(file, f"images[{n}]", "it needs an id and a file_name")
         if place.setdefault(image["id"], n) != n:
             first = images[place[image["id"]]]["file_name"]
@@ -208,10 +217,10 @@ def _objects_of(
                 file, record, "the id occurs twice", "give each annotation an id of its own."
             )
         seen.add(thing.get("id"))
-        if thing.get("image_id") not in place:
+        if not _among(thing.get("image_id"), place):
             problem = f"its image_id {thing.get('image_id')!r} is not among the images"
             raise _bad(file, record, problem, "add the image, or remove the annotation.")
-        if thing.get("category_id") not in name_of:
+        if not _among(thing.get("category_id"), name_of):
             problem = f"its category_id {thing.get('category_id')!r} is not among the categories"
             raise _bad(file, record, problem, "add the category, or remove the annotation.")
         box = thing.get("bbox")
@@ -220,6 +229,10 @@ def _objects_of(
             raise _bad(file, record, problem, "correct the box, or remove the annotation.")
         mine[place[thing["image_id"]]].append(thing)
     return mine
+
+
+def _among(key: object, known: Mapping[Any, Any]) -> bool:
+    return isinstance(key, (int, float, str)) and key in known
 
 
 def _is_number(value: object) -> bool:
@@ -238,19 +251,30 @@ def _masks(things: Sequence[Mapping[str, Any]], sizes: np.ndarray, file: Path) -
             if list(shape.get("size", ())) != [height, width] or "counts" not in shape:
                 problem = f"its run lengths are of size {shape.get('size')}, not {[height, width]}"
                 raise _bad(file, record, problem)
+            if _is_list(shape["counts"]) and not _covers(shape["counts"], height * width):
+                raise _bad(file, record, "its run lengths do not add up to the image's pixels")
             packed = mask.frPyObjects(shape, height, width) if _is_list(shape["counts"]) else shape
             text = packed["counts"]
             counts = text.decode() if isinstance(text, bytes) else text
+        elif shape is not None and not _is_list(shape):
+            raise _bad(file, record, f"its segmentation is {str(shape)[:80]!r}")
         for ring in polygons:
             if not isinstance(ring, list) or len(ring) < 6 or len(ring) % 2:
                 problem = f"a polygon has {len(ring) if _is_list(ring) else 'no'} numbers"
                 raise _bad(file, record, problem, "give x and y of at least three corners.")
+            if not all(_is_number(v) and abs(v) <= FAR for v in ring):  # NaN is not, either
+                raise _bad(file, record, f"a polygon has a corner that is no place: {ring}"[:200])
             points.extend(ring)
             rings.append(len(ring) // 2)
         objects.append(len(polygons))
         rles.append(counts)
     corners = np.array(points, np.float64).reshape(-1, 2)
     return Masks(corners, offsets_of(rings), offsets_of(objects), Strings.of(rles))
+
+
+def _covers(counts: Sequence[object], pixels: int) -> bool:
+    whole = all(isinstance(count, int) and count >= 0 for count in counts)
+    return whole and sum(counts) == pixels  # type: ignore[arg-type]
 
 
 def _is_list(value: object) -> bool:

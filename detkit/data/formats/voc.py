@@ -75,7 +75,7 @@ def recognises(root: Path, task: str = "detect") -> str | None:
     if task != "detect":
         return None
     for folder in annotation_folders(root):
-        names = [name for name in splits.names_in(folder) if name.endswith(".xml")]
+        names = [name for name in splits.names_in(folder) if name.lower().endswith(".xml")]
         try:
             tag = ET.parse(folder / names[0]).getroot().tag
         except ET.ParseError:

@@ -126,14 +126,14 @@ class Layout:
 
 def annotation_folders(root: Path) -> list[Path]:
     """Folders with XML files; those called Annotations alone, if there are any."""
-    if any(name.endswith(".xml") for name in splits.names_in(root / "Annotations")):
+    if any(name.lower().endswith(".xml") for name in splits.names_in(root / "Annotations")):
         return [root / "Annotations"]
     if not root.is_dir():
         return []
     with_xml = [
         folder
         for folder in splits.folders(root)
-        if any(name.endswith(".xml") for name in splits.names_in(folder))
+        if any(name.lower().endswith(".xml") for name in splits.names_in(folder))
     ]
     return [f for f in with_xml if f.name == "Annotations" and f.parent != root] or with_xml
 
@@ -181,7 +181,7 @@ def _xml(root: Path, folders: list[Path]) -> dict[str, str]:
     found: dict[str, str] = {}
     for folder in folders:
         for name in splits.names_in(folder):
-            if name.endswith(".xml"):
+            if name.lower().endswith(".xml"):
                 _add(found, name[:-4], os.path.relpath(folder / name, root), root)
     return found
 

@@ -61,7 +61,7 @@ def described_by_yaml(home: Path) -> dict:
     for name in sorted(splits.names_in(home), key=lambda name: name != "data.yaml"):
         if name.endswith((".yaml", ".yml")):
             try:
-                content = yaml.safe_load((home / name).read_text(encoding="utf-8"))
+                content = yaml.safe_load((home / name).read_bytes())
             except yaml.YAMLError as fault:
                 raise DetkitError(
                     f"The YAML is broken ({fault}).", file=home / name, remedy="correct the file."

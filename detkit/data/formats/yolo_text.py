@@ -79,13 +79,20 @@ def recognises(root: Path, task: str = "detect") -> str | None:
 def _names(home: Path) -> tuple[list[str], tuple[str, ...]]:
     """Class names by number, and what to tell when there are none."""
     if listed := described_by_yaml(home).get("names"):
-        if isinstance(listed, dict):
-            listed = [listed[number] for number in sorted(listed)]
+        if isinstance(listed, dict) and set(listed) == set(range(len(listed))):
+            listed = [listed[number] for number in range(len(listed))]
+        if not isinstance(listed, list) or len(set(map(str, listed))) < len(listed):
+            raise DetkitError(
+                f"names is {str(listed)[:200]}: not one name each for the numbers from 0 on.",
+                file=home / "data.yaml",
+                remedy="write names: [cat, dog], or give them with dataset.classes.",
+            )
         return list(map(str, listed)), ()
     for folder in splits.folders(home, depth=2):
         for name in splits.names_in(folder):
             if name == "classes.txt" or name.endswith(".names"):
-                lines = (folder / name).read_text(encoding="utf-8-sig").splitlines()
+                text = (folder / name).read_text(encoding="utf-8-sig", errors="replace")
+                lines = text.splitlines()
                 return [line.strip() for line in lines if line.strip()], ()
     labels = [
         folder / name
