@@ -63,7 +63,7 @@ def seed_everything(seed: int) -> None:
 
 
 class Run:
-    """What one run is made of: data → plan → folder → state → journal."""
+    """What one run is made of: data → plan → state → folder → journal."""
 
     def __init__(self, settings: TrainSettings, world: World) -> None:
         self.world, self.options = world, settings.training
@@ -76,11 +76,12 @@ class Run:
         threshold = self.options.repeat_thresh
         batches = loading.steps_per_epoch(self.data.dataset, images, world.size, threshold)
         self.plan = Plan.of(self.options, batches, resolve(self.options.precision, world.device))
-        self.folder = saved.folder if saved else self._new_folder(settings)
+        self.schedule = build_schedule(settings.schedule)
+        self.transferred: dict[str, Any] | None = None
+        self.state = self._state(settings, saved)
+        self.folder = saved.folder if saved else self._new_folder(settings)  # no mistake before it
         self.settings = replace(settings, run_dir=str(self.folder), resume=None)
         self.versions = run_folder.versions()
-        self.transferred: dict[str, Any] | None = None
-        self.state = self._state(saved)
         self.journal = Journal(
             self.folder if world.main else None,
             self.state.step,
@@ -97,13 +98,13 @@ class Run:
         folder = run_folder.create(*make) if self.world.main else None
         return distributed.share(folder, self.world)
 
-    def _state(self, saved: Saved | None) -> State:
+    def _state(self, settings: TrainSettings, saved: Saved | None) -> State:
         """Model, optimiser and the rest, as they start or as they were saved."""
-        settings, world = self.settings, self.world
+        world = self.world
         seed_everything(settings.seed)
         names = self.data.records.names
         model = build(
-            self._model_settings(),
+            self._model_settings(settings.model),
             {**settings.backbone, "weights": "none"} if saved else settings.backbone,
             len(names),
             settings.allow_download,
@@ -127,8 +128,8 @@ class Run:
             state.restore(saved.shown, saved.packed, saved.plain, world)
         return state
 
-    def _model_settings(self) -> Mapping[str, Any]:
-        settings, weights = self.settings.model, self.options.class_weights
+    def _model_settings(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        weights = self.options.class_weights
         if weights is None:
             return settings
         if "class_weights" not in models.settings(settings["name"]):
@@ -181,9 +182,9 @@ class Run:
             repeat_thresh=options.repeat_thresh,
             pin_memory=world.device.type == "cuda",
         )
-        schedule, hooks = build_schedule(self.settings.schedule), Hooks(self._validate, self._save)
+        hooks = Hooks(self._validate, self._save)
         try:
-            fit(self.state, batches, schedule, plan, hooks, self.journal, self.folder, world)
+            fit(self.state, batches, self.schedule, plan, hooks, self.journal, self.folder, world)
         except Interrupted:
             again = f"{telling.script('train')} resume={shlex.quote(str(self.folder))}"
             self.journal.say(

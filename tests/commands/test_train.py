@@ -276,6 +276,16 @@ def test_a_metric_that_does_not_exist_is_refused_at_the_start(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "mistake",
+    ["optimizer.lr=-1", "schedule.warmup_steps=-5", "training.ema=2", "backbone.width=0"],
+)
+def test_a_setting_out_of_range_is_told_before_a_folder_is_made(tmp_path, mistake):
+    with pytest.raises(DetkitError, match=mistake.split("=")[0]):
+        train(settings(tmp_path / "run", mistake))
+    assert not (tmp_path / "run").exists()
+
+
 def test_weights_of_another_run_are_taken_and_told(whole, tmp_path, capsys):
     run = tmp_path / "run"
     train(settings(run, f"weights={whole}", "training.max_steps=1", "optimizer.lr=0"))
