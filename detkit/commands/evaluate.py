@@ -216,6 +216,8 @@ def _say(world: World, text: str) -> None:
 
 def _finish(evaluator: Evaluator, world: World, output: Path, split: str) -> Figures:
     """Writes and tells the result, and the last line."""
+    for note in evaluator.records.notes:
+        _say(world, f"note: {note}")
     figures = report(evaluator, world, output, split)
     told, file = headline(figures, evaluator.headline), output / "results.json"
     _say(world, f"done: {told} on {split}.  See {file}")
@@ -230,8 +232,6 @@ def report(evaluator: Evaluator, world: World, output: Path, split: str) -> Figu
     figures |= {"split": split, "data": records.source, "diagnosis": why}
     if world.main:
         write_json(output / "results.json", figures)
-        for note in records.notes:
-            print(f"note: {note}")
         print(f"\n{evaluator.table(figures)}\n")
         if why:
             print(why)
