@@ -46,10 +46,10 @@ def save(
     if new.exists():  # of a run that was killed while it wrote
         shutil.rmtree(new)
     new.mkdir(parents=True)
-    save_file(_plain(tensors), new / "model.safetensors")
+    _write_tensors(new / "model.safetensors", tensors)
     write_json(new / "meta.json", {"format": FORMAT, **meta})
     if resume is not None:
-        save_file(_plain(resume[0]), new / "resume.safetensors")
+        _write_tensors(new / "resume.safetensors", resume[0])
         write_json(new / "resume.json", resume[1])
     if folder.exists():
         if old.exists():
@@ -58,6 +58,17 @@ def save(
     new.rename(folder)
     if old.exists():
         shutil.rmtree(old)
+
+
+def _write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    try:
+        save_file(_plain(tensors), file)
+    except (SafetensorError, OSError) as error:
+        raise DetkitError(
+            f"The checkpoint cannot be written ({error}).",
+            file=file,
+            remedy="make room; the checkpoint before it is whole, so resume= goes on from there.",
+        ) from error
 
 
 def _old(folder: Path) -> Path:

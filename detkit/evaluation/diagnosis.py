@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 NOTHING = 0.01  # an AP50 below this asks for a reason
 LITTLE = 0.1  # and one below this for a look: mistakes can leave a few boxes where they belong
 MOST = 500  # detections looked at: those that have the best chance
+PAIRS, FEWEST = 20_000, 20  # … with so many objects beside them: each pair is read in 1,374 ways
 FITS = 0.2  # share of them on objects that shows that boxes are read as they were meant
 STEADY = 0.6  # share of a renumbering that hits its class; a detector that guesses hits less
 SCALES = np.geomspace(1 / 16, 16, 113)  # steps of 5 %: an overlap of half survives one
@@ -105,7 +106,9 @@ def _promising(results: Results, objects: np.ndarray) -> Results:
     chosen = order[np.arange(len(order)) - first < objects[results.images[order]]]
     if not len(chosen):  # only images without objects have detections
         chosen = order
-    return results.select(chosen[np.argsort(-results.scores[chosen], kind="stable")][:MOST])
+    chosen = chosen[np.argsort(-results.scores[chosen], kind="stable")][:MOST]
+    pairs = np.cumsum(objects[results.images[chosen]])
+    return results.select(chosen[: max(FEWEST, np.searchsorted(pairs, PAIRS, "right"))])
 
 
 def _classes_do_not_meet(

@@ -181,3 +181,16 @@ def test_a_detector_that_guesses_the_class_is_not_told_of_ids():
     assert diagnosis._classes_do_not_meet(records, guessed, nearest, "") is None
     renumbered = SimpleNamespace(labels=(records.labels + 1) % 4)
     assert diagnosis._classes_do_not_meet(records, renumbered, nearest, "") is not None
+
+
+def test_a_crowd_of_objects_does_not_keep_the_diagnosis_busy():
+    corners = np.random.default_rng(0).uniform(0, 500, (3000, 2))
+    boxes = np.column_stack([corners, corners + 10])
+    assert len(diagnosis._promising(crowded(boxes), np.array([3000]))) == 20
+
+
+def crowded(boxes: np.ndarray) -> Results:
+    count = len(boxes)
+    return Results(
+        np.zeros(count, np.int64), boxes, np.linspace(1, 0, count), np.zeros(count, np.int64)
+    )

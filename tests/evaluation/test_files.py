@@ -170,3 +170,13 @@ def test_a_missing_file_and_an_empty_folder_are_named(make_records, tmp_path):
     for path in (tmp_path, tmp_path / "absent.json"):
         with pytest.raises(DetkitError, match=str(path)):
             read(path, make_records([[]]))
+
+
+def test_byte_order_marks_are_no_part_of_the_first_detection(make_records, tmp_path):
+    records, mark = make_records([[]]), b"\xef\xbb\xbf"
+    (tmp_path / "comp4_det_test_cat.txt").write_bytes(mark + b"000000 0.5 1 1 10 20\r\n")
+    found = read(tmp_path, records)
+    assert (len(found), found.unknown_images.total()) == (1, 0)
+    write_coco(found, records, tmp_path / "results.json")
+    (tmp_path / "results.json").write_bytes(mark + (tmp_path / "results.json").read_bytes())
+    same(read(tmp_path / "results.json", records), found)
