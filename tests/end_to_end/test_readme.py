@@ -1,6 +1,7 @@
 """Every command of the README runs as it stands, in a folder where its placeholders are real.
 
-What is added are sizes. Commands that install are those of CI; those that download compose.
+What is added are sizes. Commands that install are those of CI; those that download, or need what is
+not here, compose.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from detkit.config.help import page
 
 ALL = readme.commands()
 INSTALL = [command for _, command in ALL if "pip install" in command]
-DOWNLOAD = [command for _, command in ALL if "allow_download=true" in command]
+LONG = ("allow_download=true", "experiment=", "benchmark.py")  # or need what is not here
+FIRST = readme.of_section("Your own data", "dataset.root=PATH")  # the run that others go on with
+COMPOSED = [c for _, c in ALL if c != FIRST and any(mark in c for mark in LONG)]
 RUN = [
     command.rpartition("&& ")[2]
     for _, command in ALL
-    if command not in DOWNLOAD and not command.endswith("pytest")
+    if command not in COMPOSED and not command.endswith("pytest")
 ]
 ADDED = {
     "train": "device=cpu training.max_steps=2 training.workers=0 backbone.width=0.125"
@@ -47,14 +50,10 @@ def with_sizes(command: str, number: int) -> str:
     if verb == "train":
         own = any(f"{key}=" in command for key in ("dataset.root", "weights"))
         added += [] if own else [DRAWN]
-        added += ["run_dir=RUN" if command == first_run() else f"run_dir=run{number}"]
+        added += ["run_dir=RUN" if command == FIRST else f"run_dir=run{number}"]
     elif verb != "resume":
         added += [f"output=out{number}"]
     return " ".join(added)
-
-
-def first_run() -> str:
-    return readme.of_section("Your own data", "dataset.root=PATH")
 
 
 @pytest.fixture(scope="module")
@@ -140,11 +139,15 @@ def test_every_extra_that_is_named_exists():
     assert {"test"} < named <= set(project["optional-dependencies"])
 
 
-@pytest.mark.parametrize("command", DOWNLOAD)
-def test_what_downloads_composes(command):
-    settings = compose("train", shlex.split(command)[2:])
-    assert settings.allow_download
-    assert settings.backbone["weights"] == "imagenet"
+@pytest.mark.parametrize("command", COMPOSED)
+def test_what_needs_more_than_is_here_composes(command):
+    script, *argv = shlex.split(command)[1:]
+    verb = Path(script).stem
+    assert (readme.ROOT / script).is_file()
+    settings = compose(verb, argv)
+    if "allow_download" in command:
+        assert settings.allow_download
+        assert settings.backbone["weights"] == "imagenet"
 
 
 EXPERIMENTS = sorted((readme.ROOT / "conf" / "experiment").glob("*.yaml"))
