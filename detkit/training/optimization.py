@@ -189,13 +189,7 @@ def build_schedule(settings: Mapping[str, Any]) -> Schedule:
 
 def _call(registry: Registry[Any], settings: Mapping[str, Any], *arguments: Any) -> Any:
     keywords = {key: value for key, value in settings.items() if key != "name"}
-    try:
-        return registry[settings["name"]](*arguments, **keywords)
-    except ValueError as error:  # torch's own checks
-        told = ", ".join(f"{key}={value}" for key, value in keywords.items())
-        raise DetkitError(
-            f"{settings['name']}: {error}.", remedy=f"correct one of {told}."
-        ) from None
+    return registry[settings["name"]](*arguments, **keywords)
 
 
 def set_rate(optimizer: Optimizer, factor: float) -> float:

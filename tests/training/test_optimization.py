@@ -143,10 +143,3 @@ def test_an_optimizer_refuses_what_is_out_of_range_by_its_name(name, setting, va
 def test_a_schedule_refuses_an_impossible_warm_up(name, setting, value):
     with pytest.raises(DetkitError, match=rf"schedule\.{setting} is a number from 0 upwards"):
         build_schedule({"name": name, setting: value})
-
-
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_a_rate_that_torch_refuses_is_told(name):
-    with pytest.raises(DetkitError, match="learning rate") as caught:
-        build_optimizer({"name": name, "lr": -1.0}, net())
-    assert "lr=-1.0" in caught.value.remedy
