@@ -54,6 +54,9 @@ def _predict(settings: Any, world: World) -> dict[str, Any]:
         raise faults[0] if faults else DetkitError("No picture came.", file=settings.source)
     _join(writer or _writer(predictor, output, settings, world), source, output, world)
     if world.main:
+        if predictor.model.task == "detect" and pictures and not found:
+            least = settings.score_thresh
+            print(f"Nothing scored {least:g} or more: try a lower score_thresh.")
         _tell(faults, pictures, found, predictor.model.task, output, stopped)
     return {
         "pictures": pictures,

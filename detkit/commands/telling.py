@@ -20,30 +20,38 @@ from detkit.atomic import write_json, write_text
 from detkit.data.records import Records
 from detkit.draw import contact_sheet, save_image
 from detkit.inference.predictor import Predictor
-from detkit.models.model import Model
 from detkit.training.distributed import World
+from detkit.training.loop import Plan
+from detkit.training.state import State
 
+MANY = 20.0  # million parameters: more than a CPU can train from nothing
+TOO_LARGE = """
+note: a network of this size learns little on a CPU from random weights; experiment=small is made
+for CPUs, and backbone.weights= starts from a trained network."""
 SHEET = 12  # pictures on predictions.jpg
 
 
-def first_line(
-    model: Model, settings: Any, records: Records, steps: int, dtype: torch.dtype, world: World
-) -> str:
-    """What is trained on what, where to."""
+def first_line(state: State, settings: Any, records: Records, plan: Plan, world: World) -> str:
+    """What is trained on what, where to; and a warning where that will not end today."""
+    model = state.model
     report = model.backbone.weights_report
     trunk = f"trunk from {Path(report.file).stem}" if report else "random weights"
     if settings.weights:
         trunk = f"from {settings.weights}"
+    if state.step:
+        trunk = f"going on after step {state.step:,}"
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     place = str(world.device)
     if place == "cpu":
         place = f"{torch.get_num_threads()} of {os.cpu_count()} CPU cores"
     if world.size > 1:
         place = f"{world.size} processes, each on {place}"
+    slow = world.device.type == "cpu" and parameters > MANY and trunk == "random weights"
     return (
         f"training {settings.model['name']} ({settings.backbone['name']}, {parameters:.1f} M "
         f"parameters, {trunk}) on {len(records):,} images, {len(records.names)} classes; "
-        f"{steps:,} steps on {place} in {str(dtype).removeprefix('torch.')} → {settings.run_dir}"
+        f"{plan.steps:,} steps on {place} in {str(plan.dtype).removeprefix('torch.')}"
+        f" → {settings.run_dir}" + (TOO_LARGE if slow else "")
     )
 
 

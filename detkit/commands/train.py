@@ -88,7 +88,7 @@ class Run:
             self.plan.steps,
             saved.plain["journal"] if saved else 0,
         )
-        self._record(saved)
+        self._record()
 
     def _new_folder(self, settings: TrainSettings) -> Path:
         dataset = settings.dataset["name"]
@@ -142,7 +142,7 @@ class Run:
             weights = class_weights(self.data.records, of=of).tolist()
         return {**settings, "class_weights": weights}
 
-    def _record(self, saved: Saved | None) -> None:
+    def _record(self) -> None:
         """config.yaml, classes.json, run.json, and the first line."""
         if not self.world.main:
             return
@@ -155,17 +155,14 @@ class Run:
             versions=self.versions,
             step=self.state.step,
         )
-        say, steps, dtype = self.journal.say, self.plan.steps, self.plan.dtype
-        begun = (self.state.model, self.settings, data.records, steps, dtype, self.world)
-        say(telling.first_line(*begun))
+        say = self.journal.say
+        say(telling.first_line(self.state, self.settings, data.records, self.plan, self.world))
         for part in (data.records, data.val):
             say(f"data: {part.source}")
             for note in part.notes:
                 say(f"note: {note}")
         if self.transferred:
             say(telling.weights_line(self.transferred))
-        if saved:
-            say(f"going on after step {self.state.step}")
 
     def train(self) -> dict[str, Any]:
         """The whole run."""

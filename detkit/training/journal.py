@@ -30,6 +30,7 @@ class Journal:
 
     def __init__(self, folder: Path | None, step: int = 0, steps: int = 0, size: int = 0) -> None:
         self.folder = folder
+        self.loss: float | None = None  # the last one logged
         self._said = time.monotonic()
         self._bar: tqdm[Any] | None = None
         self._board: Any = None
@@ -67,21 +68,22 @@ class Journal:
         """Bytes of metrics.jsonl so far."""
         return self._metrics.stat().st_size if self.folder is not None else 0
 
-    def progress(self, step: int, loss: float, left: float) -> None:
-        """How far the run is: a bar on a terminal, elsewhere a line every so often.
+    def progress(self, step: int, left: float) -> None:
+        """How far the run is, after each step: a bar on a terminal, elsewhere a line now and then.
 
         Args:
-            loss: the mean since the last call.
             left: seconds that the rest will take.
         """
+        shown = "" if self.loss is None else f"loss {self.loss:.3f}"
         if self._bar is not None:
-            self._bar.n = step
-            self._bar.set_postfix_str(f"loss {loss:.3f}")
+            self._bar.set_postfix_str(shown, refresh=False)
+            self._bar.update(step - self._bar.n)
             return
         now = time.monotonic()
         if self.folder is not None and now - self._said >= QUIET_SECONDS:
             self._said = now
-            self.say(f"step {step}/{self._steps}  loss {loss:.3f}  about {duration(left)} left")
+            told = (f"step {step}/{self._steps}", shown, f"about {duration(left)} left")
+            self.say("  ".join(filter(None, told)))
 
     def close(self) -> None:
         if self._bar is not None:

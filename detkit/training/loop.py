@@ -137,6 +137,8 @@ def fit(
             if state.step % plan.log_every == 0 or state.step == plan.steps:
                 watch.wait()
                 log(state, plan, journal, clock, rate, len(batch) * world.size)
+            left = clock.seconds_a_step(state.step) * (plan.steps - state.step)
+            journal.progress(state.step, left)
             stopping = agreed(stop.asked, state, plan, world)
             state.due = state.step % plan.evaluate_every == 0 or state.step == plan.steps
             if stopping or state.due or saves(state.step, plan):
@@ -170,7 +172,7 @@ def log(state: State, plan: Plan, journal: Journal, clock: Clock, rate: float, i
             "images_per_second": round(images * plan.accumulate / seconds, 2),
         },
     )
-    journal.progress(state.step, loss, left=seconds * (plan.steps - state.step))
+    journal.loss = loss
 
 
 class Watch:
