@@ -25,6 +25,7 @@ from detkit.models.build import build
 from detkit.models.model import Model
 
 FORMAT = 1
+PARTS = ("model", "backbone")  # what a model is rebuilt from
 REQUIRED = ("config", "names", "category_ids")
 
 
@@ -152,19 +153,24 @@ def read_json(file: Path, required: Sequence[str] = ()) -> dict[str, Any]:
 def read_meta(file: Path) -> dict[str, Any]:
     """The meta.json beside a `model.safetensors`."""
     meta = read_json(file.parent / "meta.json", REQUIRED)
-    if meta.get("format", FORMAT) > FORMAT:
+    form = meta.get("format", FORMAT)
+    if not isinstance(form, int):
+        raise _damaged(file, f"Its format is {form!r}, not a number.")
+    if form > FORMAT:
         raise DetkitError(
-            f"Its format is {meta['format']}; this detkit reads up to {FORMAT}.",
+            f"Its format is {form}; this detkit reads up to {FORMAT}.",
             file=file.parent / "meta.json",
             remedy="install a newer detkit.",
         )
     if len(meta["names"]) != len(meta["category_ids"]):
-        raise DetkitError(
-            f"{len(meta['names'])} class names, but {len(meta['category_ids'])} category ids.",
-            file=file.parent / "meta.json",
-            remedy="restore the file that belongs to this checkpoint.",
-        )
+        counts = len(meta["names"]), len(meta["category_ids"])
+        raise _damaged(file, f"{counts[0]} class names, but {counts[1]} category ids.")
     return meta
+
+
+def _damaged(file: Path, problem: str) -> DetkitError:
+    remedy = "restore the file that belongs to this checkpoint."
+    return DetkitError(problem, file=file.parent / "meta.json", remedy=remedy)
 
 
 def read_resume(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -189,7 +195,11 @@ def load_model(
     """
     file = find(path, prefer)
     meta, tensors = read_meta(file), read_tensors(file)
-    model = _rebuild(meta["config"], len(meta["names"]))
+    config = meta["config"] if isinstance(meta["config"], dict) else {}
+    parts = [config.get(part) for part in PARTS]
+    if not all(isinstance(part, dict) and "name" in part for part in parts):
+        raise _damaged(file, "Its config does not name the model and the backbone.")
+    model = _rebuild(config, len(meta["names"]))
     pretrained.match_norms(model, tensors)
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     have = {key: tuple(value.shape) for key, value in tensors.items()}

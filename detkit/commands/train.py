@@ -209,7 +209,8 @@ class Run:
             )
         key = self.options.best_by or evaluator.headline
         value = -1.0 if figures[key] is None else float(figures[key])
-        better = state.best is None or value > state.best
+        # without a countable object all are alike: the latest is trained longest
+        better = state.best is None or value > state.best or figures[key] is None
         epoch = round(state.step / self.plan.epoch, 4)
         numbers = {k: v for k, v in figures.items() if v is None or isinstance(v, (int, float))}
         self.journal.write(state.step, {"epoch": epoch, **more, **numbers})

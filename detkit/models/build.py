@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from detkit.backbones.build import build as build_backbone
+from detkit.errors import unknown
 from detkit.models.model import Model, models
 
 
@@ -25,6 +26,10 @@ def build(
         DetkitError: an unknown name, setting or level, or weights that do not load.
     """
     builder = models[model["name"]]
+    known = models.settings(model["name"])
+    for key in model:
+        if key != "name" and key not in known:
+            raise unknown(f"setting of the model {model['name']}:", key, known)
     wants = builder.wants(fpn=backbone["name"].endswith("_fpn"))  # type: ignore[attr-defined]
     settings = {key: value for key, value in backbone.items() if key not in ("name", "levels")}
     body = build_backbone(

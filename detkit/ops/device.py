@@ -18,6 +18,10 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
         raise DetkitError(
             f"No device {name!r}.", remedy="choose auto, cpu, cuda, cuda:1 … or mps."
         ) from error
+    if device.type not in ("cpu", "cuda", "mps") or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    ):
+        raise DetkitError(f"No device {name!r} here.", remedy="choose auto, cpu, or cuda.")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise DetkitError(
             f"device={name}, but torch sees no CUDA GPU.",

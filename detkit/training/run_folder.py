@@ -38,11 +38,12 @@ def create(run_dir: str | None, model: str, dataset: str) -> Path:
     named = f"runs/{datetime.now():%Y-%m-%d_%H-%M-%S}_{model}_{dataset}"
     folder = Path(run_dir or named).expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        saved = any((folder / name).exists() for name in ("last", ".last.old"))
+        go_on = f"go on with that run by resume={shlex.quote(str(folder))}, or "
         raise DetkitError(
-            "The run folder is not empty.",
+            "The run folder is not empty." if folder.is_dir() else "The run folder is a file.",
             file=folder,
-            remedy=f"go on with that run by resume={shlex.quote(str(folder))}, "
-            "or choose another run_dir.",
+            remedy=f"{go_on if saved else ''}choose another run_dir.",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -53,7 +53,7 @@ def stop_signals() -> Iterator[Stop]:
         if not stop.asked:
             stop.asked, stop.asked_at = True, time.monotonic()
             if not stop.nothing_to_lose:  # print() may be in the middle of a line: write at once
-                os.write(2, b"\nstopping after this step; once more ends it where it is\n")
+                os.write(2, b"\nstopping once what is begun is done; again: at once\n")
         if stop.nothing_to_lose:
             raise Interrupted
 
