@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 from detkit.config import CONF, compose
 from detkit.config.settings import VERBS, typed
 from detkit.errors import DetkitError
+from detkit.training.optimization import schedules
 
 
 def test_nothing_said_trains_faster_rcnn_on_the_shapes():
@@ -123,6 +124,8 @@ def test_the_settings_survive_a_round_trip_through_json(verb):
 
 
 def test_a_plugins_parts_are_choices(tmp_path, monkeypatch):
+    schedules.names()  # all of detkit's own are in before the plugin's joins a copy
+    monkeypatch.setattr(schedules, "_builders", dict(schedules._builders))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_plugin_of_test.py").write_text(
         textwrap.dedent("""
