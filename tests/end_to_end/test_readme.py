@@ -170,7 +170,7 @@ def inline_settings() -> list[str]:
 
 
 def test_every_setting_that_the_text_names_exists():
-    verbs = ("train", "evaluate", "predict")
+    verbs = ("train", "evaluate", "predict", "benchmark")
     known = {verb: set(keys(verb)) for verb in verbs}
     said = inline_settings()
     assert len(said) > 15
