@@ -24,10 +24,10 @@ from detkit.training.distributed import World
 from detkit.training.loop import Plan
 from detkit.training.state import State
 
-MANY = 20.0  # million parameters: more than a CPU can train from nothing
+MANY = 20.0  # million parameters: steps of seconds on a CPU
 TOO_LARGE = """
-note: a network of this size learns little on a CPU from random weights; experiment=small is made
-for CPUs, and backbone.weights= starts from a trained network."""
+note: on a CPU a step of a network of this size takes seconds, and random weights need many;
+experiment=small is made for CPUs, and backbone.weights= starts from a trained network."""
 SHEET = 12  # pictures on predictions.jpg
 
 
