@@ -69,7 +69,9 @@ def _run(verb: str, rest: list[str]) -> int:
         print(page(verb, [argument for argument in rest if argument not in ("--help", "-h")]))
         return 0
     from detkit.config import launch
+    from detkit.ops.device import keep_freed_memory
 
+    keep_freed_memory()
     command = getattr(importlib.import_module(f"detkit.commands.{verb}"), verb)
     launch(verb, rest, command)
     return 0

@@ -1,6 +1,9 @@
-"""Which device a name means."""
+"""Which device a name means, and the memory of the CPU."""
 
 from __future__ import annotations
+
+import ctypes
+import sys
 
 import torch
 
@@ -35,3 +38,19 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
             remedy="start as many processes as there are GPUs (torchrun --nproc_per_node).",
         )
     return device
+
+
+def keep_freed_memory() -> None:
+    """Makes this process keep the memory of freed tensors for the next ones.
+
+    glibc gives large blocks back to the system as soon as they are freed; the next step has them
+    mapped, and cleared page by page, again: a fifth of a CPU's training step (MobileNetV2-FPN,
+    416 px). The process then holds its peak until it ends. Elsewhere than on glibc nothing changes.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        trim_threshold, mmap_max = -1, -4  # malloc.h
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(mmap_max, 0)
