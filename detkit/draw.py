@@ -21,6 +21,7 @@ IGNORE = 255  # as in structures, which is above this room
 MASK_OPACITY = 0.4
 CLASS_OPACITY = 0.5
 GAP = 4  # pixels between the pictures of a contact sheet
+CAPTION = 14  # pixels, of the letters below them
 
 
 class Objects(Protocol):
@@ -44,17 +45,18 @@ def colour(label: int) -> tuple[int, int, int]:
     return int(red), int(green), int(blue)
 
 
-def draw_boxes(image: np.ndarray, objects: Objects) -> np.ndarray:
+def draw_boxes(image: np.ndarray, objects: Objects, scores: bool = True) -> np.ndarray:
     """A copy of the picture with boxes, class names and scores on it, masks below them.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         objects: boxes (N, 4) xyxy in its pixels, scores and labels (N,), names of the classes
             (their numbers are written where it is empty), masks (N, H, W) bool or None.
+        scores: write them behind the names.
     """
     picture = _copy(image)
     order = np.argsort(_array(objects.scores), kind="stable")  # the best one comes out on top
-    boxes, scores = _array(objects.boxes)[order], _array(objects.scores)[order]
+    boxes, values = _array(objects.boxes)[order], _array(objects.scores)[order]
     labels = _array(objects.labels)[order].tolist()
     if objects.masks is not None:
         for label, mask in zip(labels, _array(objects.masks)[order], strict=True):
@@ -66,9 +68,10 @@ def draw_boxes(image: np.ndarray, objects: Objects) -> np.ndarray:
     corners = _corners(boxes, picture, line)
     for label, (x0, y0, x1, y1) in zip(labels, corners, strict=True):
         cv2.rectangle(picture, (x0, y0), (x1, y1), colour(label), line)
-    for label, score, (x0, y0, _, _) in zip(labels, scores.tolist(), corners, strict=True):
+    for label, value, (x0, y0, _, _) in zip(labels, values.tolist(), corners, strict=True):
         name = objects.names[label] if objects.names else str(label)
-        _label(picture, f"{name} {score:.2f}", x0 - line // 2, y0, label, _font_size(side))
+        text = f"{name} {value:.2f}" if scores else name
+        _label(picture, text, x0 - line // 2, y0, label, _font_size(side))
     return picture
 
 
@@ -101,12 +104,16 @@ def draw_pixels(image: np.ndarray, labels: np.ndarray, names: Sequence[str] = ()
 
 
 def contact_sheet(
-    pictures: Sequence[np.ndarray], columns: int = 4, width: int = 1600
+    pictures: Sequence[np.ndarray],
+    captions: Sequence[str] | None = None,
+    columns: int = 4,
+    width: int = 1600,
 ) -> np.ndarray:
     """Pictures of any size side by side, row by row, each as wide as its column.
 
     Args:
         pictures: at least one (H, W, 3) uint8 RGB.
+        captions: a line below each.
         width: pixels of the sheet.
     """
     columns = max(1, min(columns, len(pictures)))
@@ -114,6 +121,9 @@ def contact_sheet(
     rows = []
     for first in range(0, len(pictures), columns):
         row = [_fit(picture, cell) for picture in pictures[first : first + columns]]
+        if captions is not None:
+            said = captions[first : first + columns]
+            row = [_captioned(picture, text) for picture, text in zip(row, said, strict=True)]
         height = max(picture.shape[0] for picture in row)
         strip = np.full((height + GAP, width, 3), 255, np.uint8)
         for place, picture in enumerate(row):
@@ -215,6 +225,14 @@ def _write(
         cv2.putText(
             canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, size / 26, ink, 1, lineType=cv2.LINE_AA
         )
+
+
+def _captioned(picture: np.ndarray, text: str) -> np.ndarray:
+    size = CAPTION
+    height = _extent(text, size)[1]
+    strip = np.full((height, picture.shape[1], 3), 255, np.uint8)
+    _write(strip, text, (0, height - _extent(text, size)[2]), (0, 0, 0), size)
+    return np.concatenate([picture, strip])
 
 
 def _fit(picture: np.ndarray, width: int) -> np.ndarray:

@@ -196,3 +196,13 @@ def test_a_failed_write_keeps_the_old_picture_and_names_the_file(tmp_path):
         draw.save_image(path / "a.png", grey(8, 8))  # a file is no folder
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_caption_stands_below_its_picture_and_a_score_can_be_left_out():
+    white = np.full((40, 60, 3), 255, np.uint8)
+    plain, said = draw.contact_sheet([white], width=308), draw.contact_sheet([white], ["a"], 4, 308)
+    below = said[plain.shape[0] - draw.GAP : -draw.GAP]
+    assert 10 < len(below) < 40
+    assert (below < 100).any()
+    one = detections([[5, 15, 50, 35]])
+    assert (draw.draw_boxes(white, one) != draw.draw_boxes(white, one, scores=False)).any()

@@ -14,6 +14,7 @@ from detkit.backbones.fpn import FPN
 from detkit.backbones.norms import freeze_norms
 from detkit.backbones.trunk import Trunk
 from detkit.errors import DetkitError, unknown
+from detkit.ranges import Count, Natural
 
 NORMS = ("auto", "frozen", "train")
 NECK = ("fpn_channels", "fpn_extra")
@@ -28,11 +29,11 @@ def build(
     strict: bool = True,
     weights: str = "none",
     allow_download: bool = False,
-    frozen_stages: int = 0,
+    frozen_stages: Natural = 0,
     norm: str = "auto",
     width: float = 1.0,
-    fpn_channels: int = 256,
-    fpn_extra: int = 1,
+    fpn_channels: Count = 256,
+    fpn_extra: Natural = 1,
     **own: Any,
 ) -> Backbone:
     """The backbone of that name, with an FPN on it where the name ends in `_fpn`.

@@ -27,7 +27,7 @@ class Data:
         records, val: the pictures to learn from, and those to measure on.
         dataset: `records`, transformed as in training.
         transform: that of inference.
-        fingerprint: of `records`.
+        fingerprints: of `records` (`data`) and `val` (`val_data`), for the checkpoint.
     """
 
     task: str
@@ -37,7 +37,7 @@ class Data:
     val: Records
     dataset: Dataset
     transform: Transform
-    fingerprint: str
+    fingerprints: dict[str, str]
 
 
 def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
@@ -60,13 +60,14 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
         remedy="give both splits the same class names, or choose others with dataset.train_split "
         "and dataset.val_split.",
     )
-    fingerprint = records.fingerprint()
-    if saved and fingerprint != saved.meta["data"]:
-        raise DetkitError(
-            "The training data are not those that the run began with.",
-            file=records.root,
-            remedy="restore them, or start a new run from this one's weights with weights=.",
-        )
+    fingerprints = {"data": records.fingerprint(), "val_data": measured.fingerprint()}
+    for split, (key, found) in zip((train, val), fingerprints.items(), strict=True):
+        if saved and found != saved.meta[key]:
+            raise DetkitError(
+                f"The data of {split} are not those that the run began with.",
+                file=records.root,
+                remedy="restore them, or start a new run from this one's weights with weights=.",
+            )
     best_by = settings.training.best_by
     if best_by is not None:
         figures = [key for key in evaluators[task](measured).result() if "/" in key]
@@ -79,4 +80,4 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
         needs=NEEDS[task],
     )
     transform = build_transform(settings.transforms, train=False)
-    return Data(task, train, val, records, measured, learnt, transform, fingerprint)
+    return Data(task, train, val, records, measured, learnt, transform, fingerprints)

@@ -11,15 +11,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
 from detkit import checkpoint
 from detkit.atomic import write_json, write_text
 from detkit.data.records import Records
-from detkit.draw import contact_sheet, save_image
-from detkit.inference.predictor import Predictor
 from detkit.training.distributed import World
 from detkit.training.loop import Plan
 from detkit.training.state import State
@@ -28,7 +25,6 @@ MANY = 20.0  # million parameters: steps of seconds on a CPU
 TOO_LARGE = """
 note: on a CPU a step of a network of this size takes seconds, and random weights need many;
 experiment=small is made for CPUs, and backbone.weights= starts from a trained network."""
-SHEET = 12  # pictures on predictions.jpg
 
 
 def first_line(state: State, settings: Any, records: Records, plan: Plan, world: World) -> str:
@@ -103,18 +99,6 @@ def weights_line(transferred: Mapping[str, Any]) -> str:
         f"weights from {transferred['file']}: {len(transferred['taken'])} tensors taken; "
         f"made anew: {some(transferred['new'])}; not used: {some(transferred['unused'])}"
     )
-
-
-def draw_sheet(predictor: Predictor, records: Records, file: Path) -> None:
-    """Predictions on images from all over the data set, side by side."""
-    chosen = np.unique(np.linspace(0, len(records) - 1, SHEET).round().astype(int)).tolist()
-    pictures = []
-    for i in chosen:
-        image = records.image(i)
-        if image.dtype != np.uint8:
-            image = (255 * image).round().astype(np.uint8)
-        pictures.append(predictor(image).draw(image))
-    save_image(file, contact_sheet(pictures))
 
 
 def script(verb: str) -> str:

@@ -24,6 +24,7 @@ from detkit.data.loading import Dataset
 from detkit.errors import DetkitError
 from detkit.inference.predictor import load
 from detkit.inference.run import prepare
+from detkit.inference.sheet import draw_sheet
 from detkit.models.build import build
 from detkit.models.model import Model, models
 from detkit.ops.precision import resolve
@@ -249,7 +250,7 @@ class Run:
             "config": asdict(self.settings),
             "names": list(self.data.records.names),
             "category_ids": [int(i) for i in self.data.records.category_ids],
-            "data": self.data.fingerprint,
+            **self.data.fingerprints,
             "versions": self.versions,
             "seed": self.settings.seed,
             "step": state.step,
@@ -265,7 +266,7 @@ class Run:
         evaluator = self._measure(prepare(predictor.model, device, precision))
         figures = report(evaluator, self.world, self.folder, self.data.val_split)
         if self.world.main:
-            telling.draw_sheet(predictor, self.data.val, self.folder / "predictions.jpg")
+            draw_sheet(predictor, self.data.val, self.folder / "predictions.jpg")
             self.journal.say(
                 f"done: {headline(figures, evaluator.headline)} on {self.data.val_split}, best "
                 f"after epoch {predictor.meta['epoch']:g}.  See predictions.jpg there;  next: "

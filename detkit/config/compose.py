@@ -27,11 +27,17 @@ import detkit
 from detkit.config import arguments, groups
 from detkit.config.mistakes import mistake, parsed
 from detkit.config.settings import TrainSettings, typed
+from detkit.errors import DetkitError
 
 _PACKAGE = Path(detkit.__file__).resolve().parent
 CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())
 FOLDER = {"train": "run_dir", "evaluate": "output", "predict": "output"}  # where a verb writes
 STORED = "of_checkpoint"  # how configs and choices that come from a checkpoint are called
+HYDRAS_FLAGS = {
+    *("--hydra-help", "--cfg", "-c", "--resolve", "--package", "-p", "--run", "-r", "--multirun"),
+    *("-m", "--shell-completion", "-sc", "--config-path", "-cp", "--config-name", "-cn"),
+    *("--experimental-rerun", "--info", "-i"),
+}
 _REFUSALS = (HydraException, OmegaConfBaseException, ValueError, TypeError)
 
 
@@ -158,6 +164,9 @@ def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> Non
     if not any(a.startswith("-") for a in flags) and not any(map(_is_hydras, overrides)):
         command(compose(verb, argv))
         return
+    for flag in flags:
+        if flag.startswith("-") and flag.partition("=")[0] not in HYDRAS_FLAGS:
+            raise _no_flag(verb, flag.partition("=")[0], overrides)
     name, prepared = prepare(verb, overrides)
     if {"-m", "--multirun"} & set(flags):
         folder = arguments.given(overrides).get(FOLDER.get(verb, ""), "null")
@@ -166,13 +175,18 @@ def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> Non
         prepared = [f"hydra.sweep.dir={arguments.quote(folder)}", *prepared]
     quiet = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.sweep.subdir=${hydra.job.num}"]
     quiet += ["hydra/job_logging=none", f"hydra.job.name={verb}"]
+    done: list[tuple[str, float | None, str]] = []
 
     def job(config: DictConfig) -> Any:
         settings = _settings(verb, config, HydraConfig.get().overrides.task)
         if verb in FOLDER and HydraConfig.get().mode == RunMode.MULTIRUN:  # one folder a job
             settings = replace(settings, **{FOLDER[verb]: HydraConfig.get().runtime.output_dir})
         result = command(settings)
-        return _objective(settings, result) if verb == "train" and result else result
+        if verb != "train" or not result:
+            return result
+        figure = _figure(settings)
+        done.append((figure, result[figure], " ".join(HydraConfig.get().overrides.task)))
+        return result[figure]  # to a sweeper that looks for the best settings
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through, for __main__ to tell
     sys.argv = [sys.argv[0], *flags, *quiet, *prepared]
@@ -181,15 +195,31 @@ def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> Non
     except _REFUSALS as error:
         with hydra.initialize_config_dir(str(home(verb)), version_base="1.3"):
             raise mistake(verb, name, prepared, error) from error
+    if len(done) > 1:  # of a launcher that runs its jobs in this process
+        print("\njob  figure           settings")
+        for number, (figure, value, given) in enumerate(done):
+            shown = "–" if value is None else f"{value:.3f}"
+            print(f"{number:>3}  {figure:<9} {shown:<6} {given}")
 
 
-def _objective(settings: TrainSettings, figures: Mapping[str, Any]) -> Any:
-    """The one figure of a run, for a sweeper that looks for the best settings."""
+def _no_flag(verb: str, flag: str, overrides: Sequence[str]) -> DetkitError:
+    """The error of `--epochs 3`, with the setting that was probably meant."""
+    key = flag.lstrip("-").replace("-", "_")
+    try:
+        compose(verb, [*overrides, f"{key}=null"])
+    except DetkitError as error:
+        if "No setting" in error.problem:
+            return error
+    return DetkitError(f"No flag {flag}.", remedy=f"a setting is written {key}=VALUE.")
+
+
+def _figure(settings: TrainSettings) -> str:
+    """The name of the one figure that chooses a run's checkpoint."""
     from detkit.evaluation.evaluate import evaluators
     from detkit.models.model import models
 
     task = models[settings.model["name"]].task  # type: ignore[attr-defined]
-    return figures[settings.training.best_by or evaluators[task].headline]
+    return settings.training.best_by or evaluators[task].headline
 
 
 def _is_hydras(argument: str) -> bool:

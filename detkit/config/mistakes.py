@@ -90,10 +90,12 @@ def unknown_setting(verb: str, key: str, known: Sequence[str]) -> DetkitError:
     """The error of a setting that does not exist, with the one that was probably meant."""
     remedy = f"see all of them: detkit {verb} --help"
     parent, _, last = key.rpartition(".")
-    near = [one for one in known if one.rpartition(".")[2] == last]  # lr is optimizer.lr
-    if not near:
-        beside = {one.rpartition(".")[2]: one for one in known if one.rpartition(".")[0] == parent}
-        near = [beside[one] for one in difflib.get_close_matches(last, beside, n=1)]
+    beside = {one.rpartition(".")[2]: one for one in known if one.rpartition(".")[0] == parent}
+    initials = "".join(word[:1] for word in last.split("_")) if "_" in last else last
+    names = {last, initials}  # lr and learning_rate are optimizer.lr
+    near = [beside[one] for one in names & beside.keys()]
+    near += [one for one in known if one.rpartition(".")[2] in names]
+    near += [beside[one] for one in difflib.get_close_matches(last, beside, n=1)]
     if near:
         return DetkitError(f"No setting {key!r}. Did you mean {near[0]}?", remedy=remedy)
     return errors.unknown("setting", key, known, remedy)

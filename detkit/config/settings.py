@@ -8,23 +8,22 @@ builder that they go to.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
 import pydantic
+from annotated_types import Interval
 
 from detkit.config.groups import parameters
 from detkit.config.mistakes import unknown_setting
 from detkit.errors import DetkitError
+from detkit.ranges import Count, Natural, Positive, Share
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Count = Annotated[int, pydantic.Field(ge=1)]
-Natural = Annotated[int, pydantic.Field(ge=0)]
-Seed = Annotated[int, pydantic.Field(ge=0, lt=2**32)]  # what NumPy takes
-Positive = Annotated[float, pydantic.Field(gt=0)]
-Score = Annotated[float, pydantic.Field(ge=0, le=1)]
+Seed = Annotated[int, Interval(ge=0, lt=2**32)]  # what NumPy takes
 Group = dict[str, Any]
 
 
@@ -94,7 +93,7 @@ class PredictSettings:
     output: str
     device: str
     precision: Precision
-    score_thresh: Score
+    score_thresh: Share
     batch_size: Count
     video: bool
     plugins: list[str]
@@ -139,7 +138,7 @@ def typed(verb: str, values: Mapping[str, Any]) -> Any:
 
 
 def _dataclass(cls: type, values: Mapping[str, Any], prefix: str, verb: str) -> Any:
-    hints, ranges = get_type_hints(cls), get_type_hints(cls, include_extras=True)
+    hints = get_type_hints(cls, include_extras=True)
     if not isinstance(values, Mapping):
         key = prefix.rstrip(".")
         raise DetkitError(f"{key} is a group of settings.", remedy=f"set one: {key}.KEY=….")
@@ -155,7 +154,7 @@ def _dataclass(cls: type, values: Mapping[str, Any], prefix: str, verb: str) -> 
         elif hint in (Group, Group | None) and value is not None:
             checked[field.name] = _group(key, value, verb)
         else:
-            checked[field.name] = _value(key, value, hint, ranges[field.name])
+            checked[field.name] = _value(key, value, hint)
     return cls(**checked)
 
 
@@ -176,9 +175,8 @@ def known(keys: Iterable[str], names: Iterable[str], prefix: str, verb: str) -> 
             raise unknown_setting(verb, prefix + key, full)
 
 
-def _value(key: str, value: Any, hint: Any, within: Any = None) -> Any:
-    """A value of a type; `within` is the type with its range, if it has one."""
-    adapter = pydantic.TypeAdapter(within or hint, config=FINITE)
+def _value(key: str, value: Any, hint: Any) -> Any:
+    adapter = pydantic.TypeAdapter(hint, config=FINITE)
     try:  # as JSON, whose types are those of YAML: 1 is a float, [1, 2] a tuple, true no integer
         return adapter.validate_json(json.dumps(value), strict=True)
     except pydantic.ValidationError as error:
@@ -196,8 +194,9 @@ def _value(key: str, value: Any, hint: Any, within: Any = None) -> Any:
 
 
 def type_name(hint: Any) -> str:
-    """An annotation as a person writes it."""
+    """An annotation as a person writes it, without ranges."""
     text = hint.__name__ if isinstance(hint, type) else str(hint)
+    text = re.sub(r"Annotated\[(\w+), \w+\([^)]*\)\]", r"\1", text)
     return text.replace("typing.", "").replace("collections.abc.", "")
 
 

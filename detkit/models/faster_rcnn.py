@@ -26,6 +26,7 @@ from detkit.errors import DetkitError
 from detkit.models.heads.box_head import BoxHead, RoITargets, Selection, TwoLayers
 from detkit.models.heads.rpn import RPN, AnchorTargets, ProposalRules
 from detkit.models.model import Model, Wants, models, whole
+from detkit.ranges import Count, Positive, Share
 from detkit.structures import Prediction, Targets
 
 COARSEST_ROI_LEVEL = 5  # levels beyond it serve the RPN alone (FPN, section 4.1)
@@ -60,26 +61,26 @@ class FasterRCNN(Model):
         backbone: Backbone,
         num_classes: int,
         *,
-        anchor_sizes: Sequence[float] | Sequence[Sequence[float]] | None = None,
-        anchor_ratios: Sequence[float] = (0.5, 1.0, 2.0),
-        rpn_pos_iou: float = 0.7,
-        rpn_neg_iou: float = 0.3,
-        rpn_samples: int = 256,
-        rpn_positive_fraction: float = 0.5,
+        anchor_sizes: Sequence[Positive] | Sequence[Sequence[Positive]] | None = None,
+        anchor_ratios: Sequence[Positive] = (0.5, 1.0, 2.0),
+        rpn_pos_iou: Share = 0.7,
+        rpn_neg_iou: Share = 0.3,
+        rpn_samples: Count = 256,
+        rpn_positive_fraction: Share = 0.5,
         rpn_across_border: bool = True,
-        proposals_before_nms: tuple[int, int] = (2000, 1000),
-        proposals: tuple[int, int] = (2000, 1000),
-        proposal_nms_iou: float = 0.7,
+        proposals_before_nms: tuple[Count, Count] = (2000, 1000),
+        proposals: tuple[Count, Count] = (2000, 1000),
+        proposal_nms_iou: Share = 0.7,
         roi_pooling: str = "align",
-        roi_samples: int = 512,
-        roi_positive_fraction: float = 0.25,
-        roi_pos_iou: float = 0.5,
+        roi_samples: Count = 512,
+        roi_positive_fraction: Share = 0.25,
+        roi_pos_iou: Share = 0.5,
         class_agnostic: bool = False,
-        head_channels: int = 1024,
-        class_weights: Sequence[float] | None = None,
-        score_thresh: float = 0.05,
-        nms_iou: float = 0.5,
-        detections: int = 100,
+        head_channels: Count = 1024,
+        class_weights: Sequence[Positive] | None = None,
+        score_thresh: Share = 0.05,
+        nms_iou: Share = 0.5,
+        detections: Count = 100,
     ) -> None:
         super().__init__(backbone, num_classes)
         channels = next(iter(backbone.channels.values()))

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from detkit.backbones.backbone import Backbone
 from detkit.errors import DetkitError, unknown
 from detkit.models.model import Model, Wants, inside, models, weights_of_classes
+from detkit.ranges import Count, Positive
 from detkit.structures import IGNORE, Prediction, Segmentation, Targets
 
 
@@ -54,9 +55,9 @@ class UNet(Model):
         backbone: Backbone,
         num_classes: int,
         *,
-        decoder_width: int = 16,
+        decoder_width: Count = 16,
         upsample: str = "bilinear",
-        class_weights: Sequence[float] | None = None,
+        class_weights: Sequence[Positive] | None = None,
     ) -> None:
         super().__init__(backbone, num_classes)
         if upsample not in ("bilinear", "transposed"):

@@ -37,6 +37,7 @@ from detkit.models.model import Model, Wants, models, weights_of_classes, whole
 from detkit.ops import grid
 from detkit.ops.boxes import clip, overlap, sides_at_least
 from detkit.ops.nms import detections_of
+from detkit.ranges import Count, Positive, Share
 from detkit.structures import Detections, Prediction, Targets
 
 COCO_ANCHORS = (
@@ -74,14 +75,14 @@ class YOLOv3(Model):
         backbone: Backbone,
         num_classes: int,
         *,
-        anchors: Sequence[Sequence[float]] = COCO_ANCHORS,
-        anchor_scale: float = 1.0,
-        neck_width: float = 1.0,
-        ignore_iou: float = 0.5,
-        class_weights: Sequence[float] | None = None,
-        score_thresh: float = 0.01,
-        nms_iou: float = 0.45,
-        detections: int = 100,
+        anchors: Sequence[Sequence[Positive]] = COCO_ANCHORS,
+        anchor_scale: Positive = 1.0,
+        neck_width: Positive = 1.0,
+        ignore_iou: Share = 0.5,
+        class_weights: Sequence[Positive] | None = None,
+        score_thresh: Share = 0.01,
+        nms_iou: Share = 0.45,
+        detections: Count = 100,
     ) -> None:
         super().__init__(backbone, num_classes)
         usable = self.wants(fpn=False).levels

@@ -247,7 +247,8 @@ def test_a_finished_run_goes_on_with_more_epochs(tmp_path):
     [
         ("optimizer.lr=1", r"optimizer.lr=1.* \(was 0.005\)"),
         ("model.nms_iou=0.1", "nms_iou"),
-        ("dataset.train_images=13", "data"),
+        ("dataset.train_images=13", "data of train"),
+        ("dataset.val_images=5", "data of val"),
         ("training.batch_size=3", "has 2 images a step"),
         ("run_dir=elsewhere", "own folder"),
     ],

@@ -62,6 +62,8 @@ def test_every_backbone_is_a_choice_with_and_without_a_neck():
         ("train", "+training.epoch=3", "Did you mean training.epochs?"),
         ("train", "epochs=3", "Did you mean training.epochs?"),
         ("train", "lr=3", "Did you mean optimizer.lr?"),
+        ("train", "learning_rate=3", "Did you mean optimizer.lr?"),
+        ("train", "optimizer.learning_rate=3", "Did you mean optimizer.lr?"),
         ("train", "dataset.rot=x", "Did you mean dataset.root?"),
         ("train", "+optimizer.weight_decai=0", "Did you mean optimizer.weight_decay?"),
         ("train", "model=faster_rcn", "No model 'faster_rcn'. Did you mean faster_rcnn?"),
@@ -196,7 +198,9 @@ def test_no_checkpoint_is_told_with_its_path(tmp_path):
     + ["training.max_steps=0", "training.accumulate=0", "training.evaluate_every=0", "seed=-1"]
     + ["training.log_every=0", "training.checkpoint_every=-1", "training.clip_norm=0"]
     + ["seed=4294967296", "optimizer.lr=nan", "optimizer.lr=inf", "training.class_weights=[1,-1]"]
-    + ["training.repeat_thresh=nan", "training=foo", "model=[1,2]", "model.nms_iou=nan"],
+    + ["training.repeat_thresh=nan", "training=foo", "model=[1,2]", "model.nms_iou=nan"]
+    + ["model.detections=-1", "model.nms_iou=2", "model.anchor_ratios=[0]", "model.proposals=[0,1]"]
+    + ["model.anchor_sizes=[[0],[1],[2]]", "backbone.fpn_channels=0"],
 )
 def test_a_value_out_of_range_is_told_with_its_key(argument):
     with pytest.raises(DetkitError, match=argument.partition("=")[0]) as told:

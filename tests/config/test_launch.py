@@ -69,7 +69,7 @@ def test_cfg_job_prints_every_setting_and_runs_nothing(told, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sweeper_is_told_the_figure_that_chooses_checkpoints(told, tmp_path, monkeypatch):
+def test_a_sweeper_is_told_the_figure_that_chooses_checkpoints(told, tmp_path, monkeypatch, capsys):
     (tmp_path / "watcher_of_test.py").write_text(
         "from hydra.experimental.callback import Callback\n"
         "seen = []\n"
@@ -83,6 +83,23 @@ def test_a_sweeper_is_told_the_figure_that_chooses_checkpoints(told, tmp_path, m
     said = [*SHAPES, watch, "-m", "training.best_by=null,coco/AP"]
     launch("train", said, lambda settings: figures)
     assert sys.modules["watcher_of_test"].seen == [0.5, 0.25]
+    heading, first, second = capsys.readouterr().out.splitlines()[-3:]
+    assert heading.split() == ["job", "figure", "settings"]
+    assert first.split()[:3] == ["0", "voc/mAP", "0.500"]
+    assert second.endswith("training.best_by=coco/AP")
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        (["--epochs", "3"], r"Did you mean training\.epochs\?"),
+        (["--learning-rate=3"], r"Did you mean optimizer\.lr\?"),
+        (["--seed", "3"], r"No flag --seed\.\n.*seed=VALUE"),
+    ],
+)
+def test_a_flag_of_another_toolkit_is_answered_with_the_setting(told, flag, words):
+    with pytest.raises(DetkitError, match=words):
+        told("train", *SHAPES, *flag)
 
 
 def test_a_users_folder_of_experiments_may_hold_the_sweep(told, tmp_path):

@@ -1,0 +1,56 @@
+"""What a model finds beside what is there: pairs of pictures from all over a data set, one file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from detkit.data.records import Records
+from detkit.draw import contact_sheet, draw_boxes, draw_pixels, save_image
+from detkit.inference.predictor import Predictor
+from detkit.structures import Detections, Frame, Prediction, Segmentation
+
+PAIRS = 8
+CELL = 400  # pixels: smaller pictures are enlarged before boxes and names are put on them
+
+
+def draw_sheet(predictor: Predictor, records: Records, file: Path) -> None:
+    """Predictions at the left, annotations at the right."""
+    chosen = np.unique(np.linspace(0, len(records) - 1, PAIRS).round().astype(int)).tolist()
+    pictures, captions = [], []
+    for i in chosen:
+        image = records.image(i)
+        if image.dtype != np.uint8:
+            image = (255 * image).round().astype(np.uint8)
+        factor = max(1, round(CELL / image.shape[1]))
+        large = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
+        pictures.append(enlarged(predictor(image), image.shape[:2], factor).draw(large))
+        pictures.append(annotated(large, factor, records, i, predictor.model.task))
+        captions += [f"{records.path(i).name or records.image_id(i)}: found", "annotated"]
+    save_image(file, contact_sheet(pictures, captions))
+
+
+def enlarged(prediction: Prediction, size: tuple[int, int], factor: int) -> Prediction:
+    """A prediction on an image of that height and width as one on the `factor` times larger one."""
+    original = (size[0] * factor, size[1] * factor)
+    if isinstance(prediction, Segmentation):
+        assert prediction.frame is not None
+        return prediction.to_image(replace(prediction.frame, original=original))
+    return prediction.to_image(Frame("", -1, "", original, size))
+
+
+def annotated(large: np.ndarray, factor: int, records: Records, i: int, task: str) -> np.ndarray:
+    """The enlarged image with its ground truth on it."""
+    if task == "segment_pixels":
+        pixels = records.pixels(i)
+        assert pixels is not None
+        pixels = np.repeat(np.repeat(pixels, factor, 0), factor, 1)
+        return draw_pixels(large, pixels, records.names)
+    truth = records.annotation(i)
+    boxes, labels = torch.from_numpy(truth.boxes * factor), torch.from_numpy(truth.labels)
+    objects = Detections(boxes, torch.ones(len(labels)), labels, records.names)
+    return draw_boxes(large, objects, scores=False)
