@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 
 from detkit.commands.evaluate import match_classes
 from detkit.config.settings import TrainSettings
@@ -60,6 +61,10 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
         remedy="give both splits the same class names, or choose others with dataset.train_split "
         "and dataset.val_split.",
     )
+    if twice := len(_places(records) & _places(measured)):
+        share = f"{twice:,} of the {len(measured):,} images of {val}"
+        note = f"{share} are also trained on; name another list with dataset.val_split"
+        measured = replace(measured, notes=(*measured.notes, note))
     fingerprints = {"data": records.fingerprint(), "val_data": measured.fingerprint()}
     for split, (key, found) in zip((train, val), fingerprints.items(), strict=True):
         if saved and found != saved.meta[key]:
@@ -81,3 +86,7 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
     )
     transform = build_transform(settings.transforms, train=False)
     return Data(task, train, val, records, measured, learnt, transform, fingerprints)
+
+
+def _places(records: Records) -> set[str]:
+    return {os.path.join(records.root, file) for file in records.files}  # noqa: PTH118

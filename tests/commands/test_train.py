@@ -15,6 +15,7 @@ import torch
 import detkit
 from detkit import checkpoint
 from detkit.commands.evaluate import evaluate
+from detkit.commands.opening import open_data
 from detkit.commands.train import train
 from detkit.config import compose
 from detkit.errors import DetkitError
@@ -258,6 +259,15 @@ def test_a_resumed_run_stays_the_same_run(whole, change, told):
     with pytest.raises(DetkitError, match=told):
         train(resumed(whole, change))
     assert all(torch.equal(value, before[key]) for key, value in tensors(whole).items())
+
+
+def test_pictures_that_are_both_trained_and_measured_on_are_told(shared, tmp_path):
+    given = ["model=faster_rcnn", *NARROW["faster_rcnn"], *SMALL[4:], f"run_dir={tmp_path}/run"]
+    given += [f"dataset.root={shared}/bccd", "dataset.train_split=val", "training.max_steps=1"]
+    same = open_data(compose("train", [*given, "dataset.val_split=val"]), None)
+    assert same.val.notes[-1].startswith("87 of the 87 images of val are also trained on")
+    other = open_data(compose("train", [*given, "dataset.val_split=test"]), None)
+    assert not any("trained on" in note for note in other.val.notes)
 
 
 def test_a_best_checkpoint_is_nothing_to_resume(whole):
