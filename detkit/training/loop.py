@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from detkit.ops.precision import autocast
@@ -116,27 +116,11 @@ def fit(
         feed = undisturbed(batches, device)
         while state.step < plan.steps:
             rate = set_rate(state.optimizer, schedule(state.step, plan.steps))
-            for part in range(plan.accumulate):
-                batch = next(feed).to(device, non_blocking=True)
-                with distributed.local(net, last=part == plan.accumulate - 1):
-                    with autocast(device, plan.dtype):
-                        losses = net(batch.images, batch.targets, batch.sizes)
-                    watch.see(batch, losses)
-                    total = torch.stack(list(losses.values())).sum() / plan.accumulate
-                    state.scaler.scale(total).backward()
-            if plan.clip_norm is not None:
-                state.scaler.unscale_(state.optimizer)
-                clip_grad_norm_(state.model.parameters(), plan.clip_norm)
-            state.scaler.step(state.optimizer)
-            state.scaler.update()
-            state.optimizer.zero_grad(set_to_none=True)
-            if state.ema:
-                state.ema.update(state.model, state.step)
-            state.step += 1
-
+            images = backward(net, feed, state, plan, watch, device)
+            update(state, plan)
             if state.step % plan.log_every == 0 or state.step == plan.steps:
                 watch.wait()
-                log(state, plan, journal, clock, rate, len(batch) * world.size)
+                log(state, plan, journal, clock, rate, images * world.size)
             left = clock.seconds_a_step(state.step) * (plan.steps - state.step)
             journal.progress(state.step, left)
             stopping = agreed(stop.asked, state, plan, world)
@@ -149,6 +133,39 @@ def fit(
                 raise Interrupted
             if state.due:
                 measure()
+
+
+def backward(
+    net: nn.Module,
+    feed: Iterator[Batch],
+    state: State,
+    plan: Plan,
+    watch: Watch,
+    device: torch.device,
+) -> int:
+    """Gradients of an update, from `plan.accumulate` batches; returns the images of the last."""
+    for part in range(plan.accumulate):
+        batch = next(feed).to(device, non_blocking=True)
+        with distributed.local(net, last=part == plan.accumulate - 1):
+            with autocast(device, plan.dtype):
+                losses = net(batch.images, batch.targets, batch.sizes)
+            watch.see(batch, losses)
+            total = torch.stack(list(losses.values())).sum() / plan.accumulate
+            state.scaler.scale(total).backward()
+    return len(batch)
+
+
+def update(state: State, plan: Plan) -> None:
+    """One step of the optimiser and of the average."""
+    if plan.clip_norm is not None:
+        state.scaler.unscale_(state.optimizer)
+        clip_grad_norm_(state.model.parameters(), plan.clip_norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.ema:
+        state.ema.update(state.model, state.step)
+    state.step += 1
 
 
 def saves(step: int, plan: Plan) -> bool:
