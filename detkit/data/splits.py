@@ -151,3 +151,22 @@ def read_list(path: Path) -> list[str]:
     if not first:
         raise DetkitError("The list is empty.", file=path, remedy="write one image name a line.")
     return list(first)
+
+
+def class_names(path: Path) -> list[str]:
+    """The names of a file with one a line, by number from 0.
+
+    Raises:
+        DetkitError: an empty line between two names (does it count?), or a name that occurs twice.
+    """
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    names = [line.strip() for line in text.rstrip().splitlines()]
+    for number, name in enumerate(names, 1):
+        if not name or names.index(name) + 1 < number:
+            raise DetkitError(
+                f"The class {name!r} occurs twice." if name else "There is no class name here.",
+                file=path,
+                record=f"line {number}",
+                remedy="write another name, or remove it: classes are numbered by their lines.",
+            )
+    return names

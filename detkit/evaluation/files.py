@@ -92,8 +92,8 @@ def _coco_row(row: Any, i: int, path: Path) -> tuple[float, ...]:
     else:
         box: Any = row.get("bbox") or _box_of(row["segmentation"])
         try:
-            x, y, width, height = map(float, box)
-            score = float(row["score"])
+            x, y, width, height = map(_number, box)
+            score = _number(row["score"])
             if not all(map(math.isfinite, (score, x, y, width, height))):
                 problem = f"Score {score} and box {box} are not all finite."
             elif width < 0 or height < 0:
@@ -108,6 +108,12 @@ def _coco_row(row: Any, i: int, path: Path) -> tuple[float, ...]:
         record=f"result {i} (from 0)",
         remedy="a result is {image_id, category_id, bbox: [x, y, width, height], score}.",
     )
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, (bool, str)):  # which float() would take
+        raise TypeError
+    return float(value)
 
 
 def _box_of(segmentation: Any) -> list[float] | None:

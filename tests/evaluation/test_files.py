@@ -129,6 +129,8 @@ good = {"image_id": 0, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5}
         ({**good, "bbox": [0, 0, -1, 1]}, "negative side"),
         ({**good, "bbox": [0, 0, float("nan"), 1]}, "not all finite"),
         ({**good, "score": None}, "not a number and four"),
+        ({**good, "score": True}, "not a number and four"),
+        ({**good, "score": "0.5"}, "not a number and four"),
         ({**good, "bbox": None, "segmentation": "rubbish"}, "not a number and four"),
     ],
 )

@@ -219,7 +219,7 @@ def _name_lists(root: Path) -> dict[str, Path]:
 def _listed_names(root: Path) -> list[str]:
     """Class names from classes.txt, if it is there."""
     path = root / "classes.txt"
-    return splits.read_list(path) if path.is_file() else []
+    return splits.class_names(path) if path.is_file() else []
 
 
 def _labels(

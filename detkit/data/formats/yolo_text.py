@@ -91,9 +91,7 @@ def _names(home: Path) -> tuple[list[str], tuple[str, ...]]:
     for folder in splits.folders(home, depth=2):
         for name in splits.names_in(folder):
             if name == "classes.txt" or name.endswith(".names"):
-                text = (folder / name).read_text(encoding="utf-8-sig", errors="replace")
-                lines = text.splitlines()
-                return [line.strip() for line in lines if line.strip()], ()
+                return splits.class_names(folder / name), ()
     labels = [
         folder / name
         for folder in splits.folders(home)
