@@ -38,6 +38,21 @@ def replacing(path: str | Path) -> Iterator[Path]:
             part.unlink()
 
 
+def make_folder(path: Path, setting: str) -> None:
+    """
+    Raises:
+        DetkitError: the system refuses it; `setting` is where the user named the folder.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DetkitError(
+            f"The folder cannot be made ({error.strerror}).",
+            file=path,
+            remedy=f"choose one that you may write to with {setting}=DIR.",
+        ) from error
+
+
 def write_bytes(path: str | Path, data: bytes) -> None:
     with replacing(path) as part:
         part.write_bytes(data)

@@ -67,7 +67,7 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
         measured = replace(measured, notes=(*measured.notes, note))
     fingerprints = {"data": records.fingerprint(), "val_data": measured.fingerprint()}
     for split, (key, found) in zip((train, val), fingerprints.items(), strict=True):
-        if saved and found != saved.meta[key]:
+        if saved and found != saved.meta.get(key, found):  # 0.1.0 kept none of val
             raise DetkitError(
                 f"The data of {split} are not those that the run began with.",
                 file=records.root,

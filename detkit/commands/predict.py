@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from detkit.atomic import make_folder
 from detkit.errors import DetkitError
 from detkit.inference.predictor import Predictor, load
 from detkit.inference.sources import Source
@@ -95,14 +96,7 @@ def _run(
 def _writer(
     predictor: Predictor, output: Path, settings: Any, world: World
 ) -> DetectionWriter | PixelWriter:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DetkitError(
-            f"The output folder cannot be made ({error.strerror}).",
-            file=output,
-            remedy="choose a folder that you may write to with output=DIR.",
-        ) from error
+    make_folder(output, "output")
     kind = writers[predictor.model.task]
     part = _part(world.rank) if world.size > 1 else ""
     return kind(output, predictor.names, predictor.category_ids, part=part, videos=settings.video)

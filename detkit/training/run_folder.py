@@ -18,6 +18,7 @@ from torch import Tensor
 
 import detkit
 from detkit import checkpoint
+from detkit.atomic import make_folder
 from detkit.errors import DetkitError
 
 # what may change when a run goes on: where things are, how long and how often, never what is learnt
@@ -45,14 +46,7 @@ def create(run_dir: str | None, model: str, dataset: str) -> Path:
             file=folder,
             remedy=f"{go_on if saved else ''}choose another run_dir.",
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DetkitError(
-            f"The run folder cannot be made ({error.strerror}).",
-            file=folder,
-            remedy="choose a run_dir that you may write to.",
-        ) from error
+    make_folder(folder, "run_dir")
     return folder
 
 
