@@ -12,7 +12,7 @@ if {keep}:
     keep_freed_memory()
 def work():
     for _ in range(8):
-        torch.ones(4_000_000)
+        torch.ones(16_000_000)  # 64 MB: above any threshold that glibc moves by itself
 work()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 work()

@@ -92,10 +92,6 @@ class BoxHead(nn.Module):
         self.register_buffer("class_weights", weights, persistent=False)
         self.logits = nn.Linear(tail.channels, num_classes + 1)
         self.deltas = nn.Linear(tail.channels, 4 * (1 if class_agnostic else num_classes))
-        nn.init.normal_(self.logits.weight, std=0.01)
-        nn.init.normal_(self.deltas.weight, std=0.001)
-        nn.init.zeros_(self.logits.bias)
-        nn.init.zeros_(self.deltas.bias)
 
     def forward(
         self,
