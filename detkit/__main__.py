@@ -15,6 +15,7 @@ VERBS = {
 }
 # Of disks that are full or not ours: no fault of detkit's, so no traceback.
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # as PyTorch says it on CPU and GPU
 USAGE = """usage: detkit VERB key=value …
 {verbs}
 `detkit VERB --help` shows every setting of a verb; `detkit --version` the version."""
@@ -40,16 +41,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         from detkit.errors import DetkitError
 
-        if isinstance(error, OSError) and error.errno in REFUSED:
-            error = DetkitError(
-                f"The system refuses it ({error.strerror}).",
-                file=error.filename,
-                remedy="make room, or choose a folder that you may read and write.",
-            )
-        if not isinstance(error, DetkitError):
+        told = _mistake(error)
+        if not isinstance(told, DetkitError):
             raise
-        print(f"{error}", file=sys.stderr)
+        print(f"{told}", file=sys.stderr)
         return 2
+
+
+def _mistake(error: Exception) -> Exception:
+    """What the machine has no room or no leave for, told as a mistake; else the error itself."""
+    from detkit.errors import DetkitError
+
+    if isinstance(error, OSError) and error.errno in REFUSED:
+        return DetkitError(
+            f"The system refuses it ({error.strerror}).",
+            file=error.filename,
+            remedy="make room, or choose a folder that you may read and write.",
+        )
+    said = str(error)
+    if isinstance(error, MemoryError) or any(sign in said for sign in OUT_OF_MEMORY):
+        return DetkitError(
+            f"Memory ran out: {said.splitlines()[0] if said else 'no more is to be had'}",
+            remedy="set the batch size or the pictures' sides (transforms.short_side,"
+            " transforms.long_side) lower; a run that was saved goes on with resume=RUN_DIR.",
+        )
+    return error
 
 
 def _run(verb: str, rest: list[str]) -> int:

@@ -7,6 +7,7 @@ import types
 from pathlib import Path
 
 import pytest
+import torch
 
 import detkit
 from detkit import __main__
@@ -50,6 +51,14 @@ def test_a_fault_of_ours_shows_its_traceback(command):
     command(lambda settings: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         __main__.main(["predict", "checkpoint=c", "source=a.jpg"])
+
+
+def test_memory_that_ran_out_is_told_with_what_to_lower(command, capsys):
+    command(lambda settings: torch.empty(10**15))
+    assert __main__.main(["predict", "checkpoint=c", "source=a.jpg"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("Memory ran out: ")
+    assert "transforms.short_side" in told
 
 
 def test_ctrl_c_ends_with_130_and_one_line(command, capsys):

@@ -13,6 +13,8 @@ Differences from the paper:
 - anchors sit on the corner of their cell and have whole-pixel sides, as in published weights.
 - a ground-truth box that overlaps no anchor makes none positive; elsewhere it makes all so.
 - background inside a crowd is not trained on (the paper's data have no crowds).
+- the head's last two layers start as PyTorch's Linear does; from the 0.01 and 0.001 of Fast R-CNN
+  (section 3.1) short runs of AdamW find looser boxes.
 """
 
 from __future__ import annotations
