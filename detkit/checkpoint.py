@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from detkit.atomic import write_json
-from detkit.backbones import pretrained
+from detkit.backbones.norms import freeze_norms, held_frozen, match_norms
 from detkit.errors import DetkitError
 from detkit.models.build import build
 from detkit.models.model import Model
@@ -200,7 +200,7 @@ def load_model(
     if not all(isinstance(part, dict) and "name" in part for part in parts):
         raise _damaged(file, "Its config does not name the model and the backbone.")
     model = _rebuild(config, len(meta["names"]))
-    pretrained.match_norms(model, tensors)
+    match_norms(model, tensors)
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     have = {key: tuple(value.shape) for key, value in tensors.items()}
     if wanted != have:
@@ -228,7 +228,9 @@ def _difference(wanted: Mapping[str, Any], have: Mapping[str, Any]) -> str:
     return "; ".join(sorted(told)[:3]) + more
 
 
-def transfer(model: Model, path: str | Path, names: Sequence[str]) -> dict[str, Any]:
+def transfer(
+    model: Model, path: str | Path, names: Sequence[str], norm: str = "auto"
+) -> dict[str, Any]:
     """Takes from a checkpoint what fits a new model.
 
     A tensor fits when name and shape agree. With another class list those whose shape depends on
@@ -238,6 +240,7 @@ def transfer(model: Model, path: str | Path, names: Sequence[str]) -> dict[str, 
         model: the new model, changed in place.
         path: a checkpoint, or a safetensors file alone.
         names: the new model's classes.
+        norm: `auto` freezes the norms that the file holds as frozen ones; else they stay.
     Returns:
         `file`, and lists of names: `taken`, `new` (of the model, not taken) and `unused` (of the
         file, not taken).
@@ -248,7 +251,8 @@ def transfer(model: Model, path: str | Path, names: Sequence[str]) -> dict[str, 
         meta = read_meta(file)
         if list(meta["names"]) != list(names):
             tensors = _without_classes(held, meta)
-    pretrained.match_norms(model, tensors)
+    if norm == "auto":
+        freeze_norms(model, lambda name: held_frozen(name, tensors))
     ours = model.state_dict()
     taken = sorted(k for k in ours if k in tensors and ours[k].shape == tensors[k].shape)
     if not taken:
@@ -268,6 +272,7 @@ def transfer(model: Model, path: str | Path, names: Sequence[str]) -> dict[str, 
 
 def _without_classes(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> dict[str, Tensor]:
     """Those whose shape would be the same with one class more."""
+    model = {k: v for k, v in meta["config"]["model"].items() if k != "class_weights"}
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        other = _rebuild(meta["config"], len(meta["names"]) + 1).state_dict()
+        other = _rebuild({**meta["config"], "model": model}, len(meta["names"]) + 1).state_dict()
     return {k: v for k, v in tensors.items() if k not in other or v.shape == other[k].shape}

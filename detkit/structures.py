@@ -179,12 +179,12 @@ class Detections(_Tensors):
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, keep: int | slice | Tensor | Sequence[int]) -> Detections:
+    def __getitem__(self, keep: int | slice | Tensor | np.ndarray | Sequence[int]) -> Detections:
         """Some of them, by a slice, indices or a bool mask; an integer gives a set of one."""
-        if isinstance(keep, int):
-            keep = [range(len(self))[keep]]
-        if not isinstance(keep, (slice, Tensor)):
-            keep = torch.as_tensor(keep, dtype=torch.int64, device=self.scores.device)
+        if not isinstance(keep, slice):
+            keep = torch.as_tensor(keep, device=self.scores.device)
+            if keep.dtype != torch.bool:  # also an empty list, which is of floats
+                keep = keep.long().reshape(-1)
         return replace(
             self,
             boxes=self.boxes[keep],

@@ -172,6 +172,36 @@ def test_the_heads_of_other_models_are_told_apart_too(tmp_path, name):
     assert len(report["taken"]) > 50
 
 
+def frozen_part(net: torch.nn.Module) -> list[bool]:
+    norms = [m for m in net.backbone.modules() if "BatchNorm" in type(m).__name__]
+    return [not isinstance(m, torch.nn.BatchNorm2d) for m in norms]
+
+
+@pytest.mark.parametrize("file_frozen", [True, False])
+def test_norms_stay_as_they_were_asked_for(run, tmp_path, file_frozen):
+    trained = model(0)
+    if file_frozen:
+        freeze_norms(trained.backbone)
+        checkpoint.save(tmp_path / "best", trained.state_dict(), meta())
+    source = tmp_path if file_frozen else run
+    for asked in ({"norm": "train"}, {"norm": "frozen"}, {"norm": "train", "frozen_stages": 2}):
+        config = {**CONFIG, "backbone": CONFIG["backbone"] | asked}
+        new = model(5, config=config)
+        before = frozen_part(new)
+        report = checkpoint.transfer(new, source, NAMES, asked["norm"])
+        assert frozen_part(new) == before
+        assert "backbone.bn1.running_mean" in report["taken"]
+    auto = model(5)
+    checkpoint.transfer(auto, source, NAMES)
+    assert set(frozen_part(auto)) == {file_frozen}
+
+
+def test_class_weights_of_the_checkpoint_do_not_bind_the_new_classes(tmp_path):
+    config = {**CONFIG, "model": {**CONFIG["model"], "class_weights": [1.0, 2.0, 3.0]}}
+    checkpoint.save(tmp_path / "best", model(0).state_dict(), meta(config=config))
+    assert checkpoint.transfer(model(5, ["x"]), tmp_path, ["x"])["new"]
+
+
 def test_transferring_does_not_move_the_random_state(run):
     new = model(5)
     before = torch.get_rng_state()

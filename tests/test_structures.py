@@ -1,5 +1,6 @@
 """What travels between rooms: there and back, slices, filters."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -54,6 +55,16 @@ def test_detections_slice_filter_and_iterate():
     assert found.filter(classes=[0]).labels.tolist() == [0, 0]
     with pytest.raises(IndexError):
         found[4]
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.array, list])
+def test_a_mask_keeps_what_it_marks_however_it_is_written(kind):
+    found = some()
+    mask = [False, False, True, True]
+    assert torch.equal(found[kind(mask)].scores, found.scores[2:])
+    assert torch.equal(found[kind([3, 0])].scores, found.scores[[3, 0]])
+    assert len(found[kind([])]) == 0
+    assert len(found[np.int64(1)]) == 1
 
 
 def test_an_unknown_class_is_answered_with_the_nearest():

@@ -75,27 +75,35 @@ def match_norms(module: nn.Module, state_dict: Mapping[str, Tensor]) -> list[str
         The names of those that changed.
     """
 
-    def held(prefix: str, trainable: bool) -> bool:
-        tracked = f"{prefix}.num_batches_tracked" in state_dict
-        return f"{prefix}.running_mean" in state_dict and tracked == trainable
+    def held_trainable(name: str) -> bool:
+        return f"{name}.num_batches_tracked" in state_dict
 
-    return _replace(module, TRAINED, _frozen, lambda p: held(p, False)) + _replace(
-        module, FrozenBatchNorm2d, _trainable, lambda p: held(p, True)
+    return _replace(module, TRAINED, _frozen, lambda n: held_frozen(n, state_dict)) + _replace(
+        module, FrozenBatchNorm2d, _trainable, held_trainable
     )
 
 
-def fold_norms(module: nn.Module) -> int:
+def held_frozen(name: str, state_dict: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict holds the norm of that name as a frozen one."""
+    held, tracked = f"{name}.running_mean", f"{name}.num_batches_tracked"
+    return held in state_dict and tracked not in state_dict
+
+
+def fold_norms(module: nn.Module, inside: type[nn.Module] = nn.Module) -> int:
     """Multiply every frozen norm into the convolution before it, for good, and leave an Identity.
 
     For inference, where it saves doing so at each call. The state dict changes: never save such a
     module, and never train it. Norms are found by place: directly behind a convolution among the
     children of one module, as in every network here.
 
+    Args:
+        inside: parents of another kind are left as they are; only those of an `nn.Sequential` are
+            sure to run in the order in which they are listed.
     Returns:
         How many norms are gone.
     """
     count = 0
-    for parent in list(module.modules()):
+    for parent in [part for part in module.modules() if isinstance(part, inside)]:
         children = list(parent.named_children())
         for (_, conv), (name, norm) in itertools.pairwise(children):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, FrozenBatchNorm2d):

@@ -13,11 +13,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from detkit.backbones.backbone import Normalization, WeightsReport
-from detkit.backbones.norms import STATISTICS, freeze_norms, match_norms
+from detkit.backbones.norms import STATISTICS, freeze_norms
 from detkit.backbones.trunk import Trunk
 from detkit.errors import DetkitError
-
-__all__ = ["find_imagenet", "load", "match_norms", "read"]
 
 COUNTER = "num_batches_tracked"
 # torchvision's GoogLeNet rescales its input from ImageNet's mean and deviation to these

@@ -15,7 +15,7 @@ import torch
 from detkit import checkpoint
 from detkit.backbones.norms import match_norms
 from detkit.commands import telling
-from detkit.commands.evaluate import headline, measure, report
+from detkit.commands.evaluate import headline, match_classes, measure, report
 from detkit.commands.opening import open_data
 from detkit.config.settings import TrainSettings
 from detkit.data import loading
@@ -113,7 +113,8 @@ class Run:
         if saved:
             match_norms(model, {k.removeprefix("model/"): v for k, v in saved.packed.items()})
         elif settings.weights:
-            self.transferred = checkpoint.transfer(model, settings.weights, names)
+            norm = settings.backbone.get("norm", "auto")
+            self.transferred = checkpoint.transfer(model, settings.weights, names, norm)
         model.to(world.device)
         if world.device.type == "cuda":  # the layout that its convolutions are fastest in
             model.to(memory_format=torch.channels_last)
@@ -133,6 +134,11 @@ class Run:
         weights = self.options.class_weights
         if weights is None:
             return settings
+        if settings.get("class_weights") is not None:
+            raise DetkitError(
+                "Both training.class_weights and model.class_weights are given.",
+                remedy="set one of them to null; auto is training.class_weights'.",
+            )
         if "class_weights" not in models.settings(settings["name"]):
             raise DetkitError(
                 f"{settings['name']} has no class weights.",
@@ -203,6 +209,7 @@ class Run:
             more = validation_losses(
                 state.shown,
                 Dataset(data.val, data.transform, needs=data.dataset.needs),
+                match_classes(data.val.names, data.records.names, data.task),
                 dtype=self.plan.dtype,
                 batch_size=self.options.batch_size,
                 workers=self.options.workers,

@@ -27,6 +27,11 @@ def repeat_factors(records: Records, thresh: float) -> np.ndarray:
             f"training.repeat_thresh is {thresh}.",
             remedy="choose a share of the images, 0 … 1: classes in fewer of them are repeated.",
         )
+    if not len(records.labels):
+        raise DetkitError(
+            "training.repeat_thresh counts objects, and these data have none.",
+            remedy="set training.repeat_thresh=null; for pixels there is training.class_weights.",
+        )
     images = np.repeat(np.arange(len(records)), np.diff(records.offsets))
     pairs = np.unique(np.stack([images, records.labels]), axis=1)
     share = np.bincount(pairs[1], minlength=len(records.names)) / max(1, len(records))

@@ -49,7 +49,7 @@ def open_dataset(
 def split_name(settings: Mapping[str, Any], which: str, task: str = "detect") -> str:
     """The split that `train` or `val` stands for: the setting, else what the data set has.
 
-    Without a setting `val` is `val` (or `valid`), else `test`.
+    Without a setting `val` is `val` (or `valid`), else `test`; `train` is never another one.
     """
     if named := settings.get(f"{which}_split"):
         return str(named)
@@ -58,7 +58,8 @@ def split_name(settings: Mapping[str, Any], which: str, task: str = "detect") ->
     if existing_splits is None:
         return which
     existing = existing_splits(arguments["root"], task)
-    return next((s for w in (which, "test") if (s := splits.find(w, existing))), which)
+    wanted = ("val", "test") if which == "val" else (which,)
+    return next((s for w in wanted if (s := splits.find(w, existing))), which)
 
 
 def _chosen(settings: Mapping[str, Any], task: str) -> tuple[str, str, dict[str, Any]]:

@@ -116,7 +116,13 @@ def square(
         flip, vertical_flip, colour, min_visibility: as for `detection`.
     """
     _check(short_side=short_side, long_side=long_side)
-    _check_shares(flip=flip, vertical_flip=vertical_flip, colour=colour, jitter=jitter)
+    _check_shares(
+        flip=flip,
+        vertical_flip=vertical_flip,
+        colour=colour,
+        jitter=jitter,
+        min_visibility=min_visibility,
+    )
 
     def steps(A: Any, fill: tuple[float, ...]) -> list:
         zoom, shift = (1 - jitter, 1 + jitter), (-jitter, jitter)

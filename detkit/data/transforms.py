@@ -7,6 +7,8 @@ depends on (seed, epoch, image) and on nothing else.
 
 from __future__ import annotations
 
+import copy
+import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -61,7 +63,8 @@ class Transform:
         square: pixels a side of a canvas that the image is centred on; 0 fits it to the image;
             None goes without.
         steps: (albumentations, fill colour) → random changes, or None.
-        min_visibility: objects of which a crop leaves less than this part of the box are dropped.
+        min_visibility: objects of which a crop leaves less than this part of the box are dropped;
+            crowds are cut to what is left, which is no background.
     """
 
     def __init__(
@@ -77,16 +80,18 @@ class Transform:
         self.scale = scale
         self.square = square
         self.compose = {}
+        self.min_visibility = min_visibility
         if steps is not None:
             import albumentations as A  # 2 s, which prediction does not have to wait for
 
-            for dtype in (np.dtype(np.uint8), np.dtype(np.float32)):
-                self.compose[dtype] = A.Compose(
+            kinds = (np.dtype(np.uint8), np.dtype(np.float32))
+            for dtype, least in itertools.product(kinds, {min_visibility, 0.0}):
+                self.compose[dtype, least] = A.Compose(
                     steps(A, _fill(dtype)),
                     bbox_params=A.BboxParams(
                         "albumentations",
                         label_fields=["kept"],
-                        min_visibility=min_visibility,
+                        min_visibility=least,
                         min_width=1,
                         min_height=1,
                     ),
@@ -135,7 +140,9 @@ class Transform:
         if pixels is not None:
             pixels = np.pad(_nearest(pixels, h, w), border, constant_values=IGNORE)
         if self.compose:
-            image, boxes, chosen, masks, pixels = self._change(image, boxes, masks, pixels, rng)
+            crowd = annotation.crowd[kept].astype(bool)
+            changed = self._change(image, boxes, crowd, masks, pixels, rng)
+            image, boxes, chosen, masks, pixels = changed
             kept = kept[chosen]
         targets = Targets(
             boxes=torch.from_numpy(boxes.astype(np.float32)),
@@ -151,15 +158,18 @@ class Transform:
         self,
         image: np.ndarray,
         boxes: np.ndarray,
+        crowd: np.ndarray,
         masks: np.ndarray | None,
         pixels: np.ndarray | None,
         rng: np.random.Generator,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Everything through albumentations, with the indices of the objects that are left."""
-        compose = self.compose[image.dtype]
+        compose = self.compose[image.dtype, self.min_visibility]
         # One stream for all steps: set_random_seed would give each step the same numbers, and two
         # coins would always fall alike.
-        compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        streams = rng, random.Random(int(rng.integers(2**63)))
+        again = copy.deepcopy(streams)
+        compose.set_random_state(*streams)
         height, width = image.shape[:2]
         data: dict[str, Any] = {
             "image": image,
@@ -169,20 +179,32 @@ class Transform:
         if masks is not None and len(masks):
             data["masks"] = list(masks.view(np.uint8))
         if pixels is not None:
-            data["mask"] = pixels + np.uint8(
-                1
-            )  # wraps: IGNORE is 0, what albumentations fills with
+            # wraps: IGNORE is 0, what albumentations fills with
+            data["mask"] = pixels + np.uint8(1)
+        cut = {"bboxes": data["bboxes"][crowd], "kept": data["kept"][crowd], "image": image * 0}
         data = compose(**data)
         image = data["image"]
         height, width = image.shape[:2]
-        kept = np.asarray(data["kept"], np.int64).reshape(-1)
-        boxes = np.asarray(data["bboxes"], np.float64).reshape(-1, 4) * np.tile([width, height], 2)
+        boxes, kept = _left(data)
+        if crowd.any() and self.min_visibility:  # once more, the crowds alone: the same changes
+            compose = self.compose[image.dtype, 0.0]
+            compose.set_random_state(*again)
+            (crowds, theirs), plain = _left(compose(**cut)), ~crowd[kept]
+            boxes = np.concatenate([boxes[plain], crowds])
+            kept = np.concatenate([kept[plain], theirs])
+        boxes = boxes * np.tile([width, height], 2)
         if masks is not None:
             empty = np.zeros((0, height, width), bool)
             masks = np.stack(data["masks"]).astype(bool)[kept] if "masks" in data else empty
         if pixels is not None:
             pixels = data["mask"] - np.uint8(1)
         return image, boxes, kept, masks, pixels
+
+
+def _left(data: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """The boxes that are left, as fractions of the sides, and whose they are."""
+    boxes = np.asarray(data["bboxes"], np.float64).reshape(-1, 4)
+    return boxes, np.asarray(data["kept"], np.int64).reshape(-1)
 
 
 def _fill(dtype: np.dtype) -> tuple[float, ...]:

@@ -90,7 +90,7 @@ def _coco_row(row: Any, i: int, path: Path) -> tuple[float, ...]:
     elif "bbox" not in row and "segmentation" not in row:
         problem = "It has neither bbox nor segmentation."
     else:
-        box: Any = row.get("bbox") or _box_of(row["segmentation"])
+        box: Any = row.get("bbox") or _box_of(row.get("segmentation"))
         try:
             x, y, width, height = map(_number, box)
             score = _number(row["score"])

@@ -76,13 +76,17 @@ def prepare(model: Model, device: torch.device | str, precision: str) -> Model:
 def _folded(model: Model) -> Model:
     """A folded copy; a plain one if a backbone runs its parts in another order than it lists.
 
-    A model that keeps its network elsewhere (torchvision's) has none that could be tried.
+    A backbone is tried. What else a model has is folded only where the order is sure, and a model
+    that keeps its network elsewhere (torchvision's) is left as it is.
     """
     plain = copy.deepcopy(model).eval().requires_grad_(False)
     folded = copy.deepcopy(plain)
     freeze_norms(folded)
-    if not isinstance(model.backbone, Backbone) or not fold_norms(folded):
+    if not isinstance(model.backbone, Backbone):
         return plain
+    fold_norms(folded.backbone)
+    for part in folded.children():
+        fold_norms(part, inside=nn.Sequential)
     with torch.inference_mode():
         probe = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
         probe = probe.to(next(plain.parameters()))

@@ -85,6 +85,12 @@ class FasterRCNN(Model):
         detections: Count = 100,
     ) -> None:
         super().__init__(backbone, num_classes)
+        if backbone.tail and list(backbone.channels) != ["4"]:
+            levels = ", ".join(backbone.channels)
+            raise DetkitError(
+                f"The upper stages that are the head follow level 4, not {levels}.",
+                remedy="leave backbone.levels out, or choose a backbone with _fpn behind its name.",
+            )
         channels = next(iter(backbone.channels.values()))
         self.rpn = RPN(
             channels,

@@ -27,6 +27,7 @@ from detkit.training.signals import Interrupted, stop_signals
 from detkit.training.state import State, same_random_states, undisturbed
 
 NEVER = 10**9  # updates
+ASKED_EVERY = 2.0  # seconds; torchrun waits 30 before it kills
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ def fit(
     """
     net, device = distributed.wrap(state.model, world), world.device
     watch, clock = Watch(state, folder, device), Clock(state.step)
+    asking = Asking(world, plan.log_every)
     with stop_signals() as stop:
 
         def measure() -> None:
@@ -117,13 +119,13 @@ def fit(
         while state.step < plan.steps:
             rate = set_rate(state.optimizer, schedule(state.step, plan.steps))
             images = backward(net, feed, state, plan, watch, device)
-            update(state, plan)
+            update(state, plan, watch)
             if state.step % plan.log_every == 0 or state.step == plan.steps:
                 watch.wait()
-                log(state, plan, journal, clock, rate, images * world.size)
+                log(state, plan, journal, clock, rate, images, world)
             left = clock.seconds_a_step(state.step) * (plan.steps - state.step)
             journal.progress(state.step, left)
-            stopping = agreed(stop.asked, state, plan, world)
+            stopping = asking.stopping(stop.asked, state.step, clock)
             state.due = state.step % plan.evaluate_every == 0 or state.step == plan.steps
             if stopping or state.due or saves(state.step, plan):
                 watch.wait()
@@ -155,11 +157,12 @@ def backward(
     return len(batch)
 
 
-def update(state: State, plan: Plan) -> None:
+def update(state: State, plan: Plan, watch: Watch) -> None:
     """One step of the optimiser and of the average."""
-    if plan.clip_norm is not None:
-        state.scaler.unscale_(state.optimizer)
-        clip_grad_norm_(state.model.parameters(), plan.clip_norm)
+    state.scaler.unscale_(state.optimizer)
+    norm = clip_grad_norm_(state.model.parameters(), plan.clip_norm or math.inf)
+    if not state.scaler.is_enabled():  # it leaves such steps out by itself
+        watch.see_norm(norm)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
@@ -173,9 +176,23 @@ def saves(step: int, plan: Plan) -> bool:
     return 0 in (step % plan.checkpoint_every, step % plan.epoch)
 
 
-def log(state: State, plan: Plan, journal: Journal, clock: Clock, rate: float, images: int) -> None:
-    """One line of metrics.jsonl: mean losses since the last one, learning rate, speed."""
-    means = {name: value / state.count for name, value in state.sums.items()}
+def log(
+    state: State,
+    plan: Plan,
+    journal: Journal,
+    clock: Clock,
+    rate: float,
+    images: int,
+    world: World,
+) -> None:
+    """One line of metrics.jsonl: mean losses since the last one, learning rate, speed.
+
+    Args:
+        images: of a batch of this process.
+    """
+    parts = distributed.gather((state.sums, state.count), world)
+    count = sum(batches for _, batches in parts)
+    means = {name: sum(sums[name] for sums, _ in parts) / count for name in state.sums}
     state.sums, state.count = {}, 0
     seconds = clock.seconds_a_step(state.step)
     loss = sum(means.values())
@@ -186,14 +203,18 @@ def log(state: State, plan: Plan, journal: Journal, clock: Clock, rate: float, i
             "loss": loss,
             **{f"loss/{name}": value for name, value in means.items()},
             "lr": rate,
-            "images_per_second": round(images * plan.accumulate / seconds, 2),
+            "images_per_second": round(images * world.size * plan.accumulate / seconds, 2),
         },
     )
     journal.loss = loss
 
 
+# the step, its batch, the names of its losses, their values and when these will have arrived
+Seen = tuple[int, Batch, list[str], Tensor, torch.cuda.Event | None]
+
+
 class Watch:
-    """Adds up the losses and stops the run at one that is not finite.
+    """Adds up the losses and stops the run at one that is not finite, or has no finite gradient.
 
     On a GPU the values of a batch are looked at one batch later, when they have long arrived:
     asking for them at once would make the GPU wait for Python after every batch.
@@ -201,7 +222,9 @@ class Watch:
 
     def __init__(self, state: State, folder: Path, device: torch.device) -> None:
         self._state, self._folder, self._device = state, folder, device
-        self._pending: tuple[int, Batch, list[str], Tensor, torch.cuda.Event | None] | None = None
+        self._pending: Seen | None = None
+        self._last: Seen | None = None
+        self._norm: Tensor | None = None
 
     def see(self, batch: Batch, losses: dict[str, Tensor]) -> None:
         """Notes the losses of a batch.
@@ -215,27 +238,47 @@ class Watch:
             values = values.to("cpu", non_blocking=True)
             event = torch.cuda.Event()
             event.record()
-        self._pending = (self._state.step, batch, list(losses), values, event)
+        self._pending = self._last = (self._state.step, batch, list(losses), values, event)
         self._count(before)
         if event is None:
+            self.wait()
+
+    def see_norm(self, norm: Tensor) -> None:
+        """Notes the norm of a gradient; it is looked at before anything is saved.
+
+        Raises:
+            DetkitError: it is not finite (on a GPU: found by the next `wait`).
+        """
+        self._norm = norm if self._norm is None else torch.maximum(self._norm, norm)
+        if self._device.type != "cuda":
             self.wait()
 
     def wait(self) -> None:
         """Looks at what has not been looked at yet."""
         before, self._pending = self._pending, None
         self._count(before)
+        norm, self._norm = self._norm, None
+        if norm is not None and self._last is not None:
+            self._judge(self._last, {"the gradient's norm": float(norm)})
 
-    def _count(
-        self, seen: tuple[int, Batch, list[str], Tensor, torch.cuda.Event | None] | None
-    ) -> None:
-        if seen is None:
-            return
+    def _judge(self, seen: Seen, more: dict[str, float]) -> dict[str, float]:
+        """The losses of a batch.
+
+        Raises:
+            DetkitError: they, or what else is known, are not finite.
+        """
         step, batch, names, values, event = seen
         if event is not None:
             event.synchronize()
         losses = dict(zip(names, values.tolist(), strict=True))
-        if not all(map(math.isfinite, losses.values())):
-            raise replay.write(self._folder, step, batch, losses)
+        if not all(map(math.isfinite, [*losses.values(), *more.values()])):
+            raise replay.write(self._folder, step, batch, losses | more)
+        return losses
+
+    def _count(self, seen: Seen | None) -> None:
+        if seen is None:
+            return
+        losses = self._judge(seen, {})
         for name, value in losses.items():
             self._state.sums[name] = self._state.sums.get(name, 0.0) + value
         self._state.count += 1
@@ -257,10 +300,22 @@ class Clock:
         self._start += time.monotonic() - before
 
 
-def agreed(asked: bool, state: State, plan: Plan, world: World) -> bool:
-    """Whether any process was asked to stop; several processes ask each other when they log."""
-    if world.size == 1:
-        return asked
-    if state.step % plan.log_every != 0:
-        return False
-    return any(distributed.gather(asked, world))
+class Asking:
+    """Whether to stop, which several processes ask each other every few seconds, at one step.
+
+    Args:
+        most: updates between two times, however short they are.
+    """
+
+    def __init__(self, world: World, most: int) -> None:
+        self._world, self._most, self._next = world, most, 0
+
+    def stopping(self, asked: bool, step: int, clock: Clock) -> bool:
+        if self._world.size == 1:
+            return asked
+        if step < self._next:
+            return False
+        answers = distributed.gather((asked, clock.seconds_a_step(step)), self._world)
+        slowest = max(seconds for _, seconds in answers)
+        self._next = step + max(1, min(self._most, int(ASKED_EVERY / slowest)))
+        return any(asked for asked, _ in answers)

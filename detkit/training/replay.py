@@ -33,7 +33,8 @@ def write(folder: Path, step: int, batch: Batch, losses: Mapping[str, float]) ->
     )
     parts = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
     return DetkitError(
-        f"The loss is not finite at step {step}: {parts}. The batch: {', '.join(files)}.",
+        f"The loss or its gradient is not finite at step {step}: {parts}."
+        f" The batch: {', '.join(files)}.",
         file=folder / "replay.safetensors",
         remedy="lower optimizer.lr, lengthen schedule.warmup_steps or set training.clip_norm=10; "
         "if one picture is at fault, correct its annotation. The replay file holds the batch; "

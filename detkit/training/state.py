@@ -17,7 +17,7 @@ from detkit.errors import DetkitError
 from detkit.models.model import Model
 from detkit.training import distributed
 from detkit.training.distributed import World
-from detkit.training.optimization import EMA, tensors
+from detkit.training.optimization import EMA
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class State:
 
     def pack(self, world: World) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The contents of resume.safetensors and resume.json. Every process has to call it."""
-        packed = {f"model/{key}": tensor for key, tensor in tensors(self.model).items()}
+        packed = {f"model/{key}": tensor for key, tensor in self.model.state_dict().items()}
         plain: dict[str, Any] = {
             "step": self.step,
             "due": self.due,

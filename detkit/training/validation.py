@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from detkit.data.loading import Dataset, evaluation_batches
 from detkit.models.model import Model
 from detkit.ops.precision import autocast
+from detkit.structures import IGNORE, Targets
 from detkit.training import distributed
 from detkit.training.distributed import World
 
@@ -17,6 +20,7 @@ from detkit.training.distributed import World
 def validation_losses(
     model: Model,
     dataset: Dataset,
+    label_of: Tensor,
     *,
     dtype: torch.dtype,
     batch_size: int,
@@ -28,8 +32,10 @@ def validation_losses(
     Args:
         model: on `world.device`; it is measured as in inference, with its norms' own statistics.
         dataset: with what the model learns from, transformed as in inference.
+        label_of: (C,) int64, the model's label of each of the data's classes; objects of those that
+            it does not know (−1) are left out.
     """
-    seen: dict[str, list[torch.Tensor]] = {}
+    seen: dict[str, list[Tensor]] = {}
     training = model.training
     model.eval()
     for loaded in evaluation_batches(
@@ -41,8 +47,9 @@ def validation_losses(
         pin_memory=world.device.type == "cuda",
     ):
         batch = loaded.to(world.device, non_blocking=True)
+        targets = [in_labels_of_the_model(t, label_of) for t in batch.targets]
         with autocast(world.device, dtype):
-            losses = model(batch.images, batch.targets, batch.sizes)
+            losses = model(batch.images, targets, batch.sizes)
         for name, loss in losses.items():
             seen.setdefault(name, []).append(loss.float() * len(batch))
     model.train(training)
@@ -51,3 +58,14 @@ def validation_losses(
     names = dict.fromkeys(name for part in parts for name in part)
     means = {name: sum(p.get(name, 0.0) for p in parts) / len(dataset) for name in names}
     return {"val_loss": sum(means.values()), **{f"val_loss/{n}": v for n, v in means.items()}}
+
+
+def in_labels_of_the_model(targets: Targets, label_of: Tensor) -> Targets:
+    """The same objects, or pixels, with the model's labels."""
+    label_of = label_of.to(targets.labels.device)
+    labels, pixels = label_of[targets.labels], targets.pixels
+    if pixels is not None:
+        table = pixels.new_full((IGNORE + 1,), IGNORE)
+        table[: len(label_of)] = label_of.to(table.dtype)
+        pixels = table[pixels.long()]
+    return replace(targets, labels=labels, pixels=pixels).select(labels >= 0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from detkit.data import memory
+from detkit.data import memory, open_dataset
 from detkit.data.balance import class_weights, repeat_factors
 from detkit.data.formats.shapes import read
 from detkit.errors import DetkitError
@@ -56,3 +56,9 @@ def test_an_unknown_kind_or_threshold_is_refused():
         class_weights(counted(1), "sqrt")
     with pytest.raises(DetkitError, match="repeat_thresh is 2"):
         repeat_factors(counted(1), 2)
+
+
+def test_repeating_what_has_no_objects_is_refused(shared):
+    pixels = open_dataset({"root": shared / "camvid"}, "val", task="segment_pixels")
+    with pytest.raises(DetkitError, match="these data have none"):
+        repeat_factors(pixels, 0.1)

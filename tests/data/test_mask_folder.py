@@ -76,7 +76,22 @@ def test_ignore_moves_the_labels_behind_it_down(tmp_path):
     write(tmp_path, "images", "masks")
     records = mask_folder.read(tmp_path, "all", ignore=0)
     assert np.unique(records.pixels(0)).tolist() == [1, 255]
-    assert records.names == ("0", "1")
+    assert records.names == ("1", "2")
+
+
+def test_names_are_by_value_also_where_one_is_ignored(tmp_path):
+    write(tmp_path, "images", "masks")
+    (tmp_path / "classes.txt").write_text("void\nroad\ntree\n")
+    records = mask_folder.read(tmp_path, "all", ignore=0)
+    assert records.names == ("road", "tree")
+    assert np.unique(records.pixels(0)).tolist() == [records.names.index("tree"), 255]
+
+
+@pytest.mark.parametrize("values", [{300: 1}, {0: 0, 255: 2}, {0: -1}])
+def test_values_that_no_mask_or_label_can_have_are_refused(tmp_path, values):
+    write(tmp_path, "images", "masks")
+    with pytest.raises(DetkitError, match=r"dataset\.values makes"):
+        mask_folder.read(tmp_path, "all", values=values, classes=["a", "b"])
 
 
 def test_a_value_beyond_the_classes_is_named_with_its_file(tmp_path):

@@ -60,6 +60,14 @@ def test_runs_in_the_folder_of_the_data_are_no_data(tmp_path):
     assert "YOLO" in open_dataset({"root": root}, "train").source
 
 
+def test_nothing_else_stands_for_train(tmp_path):
+    root = write_voc(tmp_path, three(), {"trainval": "a", "test": "b"})
+    assert split_name({"root": root}, "train") == "train"
+    with pytest.raises(DetkitError, match="no split 'train'") as caught:
+        open_dataset({"root": root}, split_name({"root": root}, "train"))
+    assert "trainval" in caught.value.remedy
+
+
 def test_val_is_val_else_valid_else_test(tmp_path):
     root = write_voc(tmp_path, three(), {"train": "a", "test": "b"})
     assert split_name({"root": root}, "train") == "train"

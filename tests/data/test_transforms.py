@@ -241,6 +241,30 @@ def test_flags_stay_with_their_objects_when_a_crop_drops_some():
     np.testing.assert_array_equal(targets.difficult, difficult[targets.labels])
 
 
+def test_a_crowd_stays_however_little_of_it_a_crop_leaves():
+    """Else what is left of it would be background. The other object goes by the usual rule."""
+    given = annotation([[0, 0, 400, 400], [0, 0, 400, 400]], crowd=np.array([True, False]))
+    settings = {"name": "detection", "short_side": None, "crop": 128, "flip": 0.5}
+    image = np.random.default_rng(0).integers(0, 255, (400, 400, 3), np.uint8)
+    sample = build(settings, True)(image, given, seed=(0, 0, 0))
+    assert sample.targets.boxes.tolist() == [[0, 0, 128, 128]]
+    assert sample.targets.crowd.tolist() == [True]
+
+
+def test_a_crowd_is_cut_where_the_other_objects_are():
+    boxes = [[x, x, x + 30, x + 30] for x in range(0, 90, 6)] * 2
+    n = len(boxes)
+    settings = {"name": "detection", "short_side": None, "crop": 50, "min_visibility": 1e-9}
+    image = np.zeros((SIZE, SIZE, 3), np.uint8)
+    transform = build(settings, True)
+    for epoch in range(5):
+        flags = np.arange(n) >= n // 2
+        targets = transform(image, annotation(boxes, crowd=flags), seed=(0, epoch, 0)).targets
+        half = len(targets) // 2
+        torch.testing.assert_close(targets.boxes[:half], targets.boxes[half:])
+        assert targets.crowd.tolist() == [False] * half + [True] * half
+
+
 def test_objects_that_a_crop_leaves_too_little_of_are_dropped():
     """Of sixteen columns 4 pixels wide, a crop of 32 at a whole offset shows some in part."""
     boxes = [[x, 0, x + 8, 64] for x in range(0, 64, 8)]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from detkit.data import open_dataset, split_name
 from detkit.data.formats import yolo_text
+from detkit.errors import DetkitError
 
 
 @st.composite
@@ -114,6 +115,15 @@ def test_without_names_the_numbers_of_all_splits_are_names(tmp_path):
         records = yolo_text.read(tmp_path, split)
         assert records.names == ("0", "1", "2")
         assert "by their numbers" in records.notes[0]
+
+
+def test_without_names_a_line_that_is_none_is_told_by_its_own_check(tmp_path):
+    write_yolo(tmp_path, three(), names_file=None)
+    label = next(path for path in sorted(tmp_path.rglob("*.txt")) if path.stat().st_size)
+    label.write_text(label.read_text() + "cat 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(DetkitError) as caught:
+        yolo_text.read(tmp_path, "train")
+    assert caught.value.file.name == label.name
 
 
 def test_equal_stems_in_several_folders_get_longer_ids(tmp_path):

@@ -132,6 +132,8 @@ good = {"image_id": 0, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5}
         ({**good, "score": True}, "not a number and four"),
         ({**good, "score": "0.5"}, "not a number and four"),
         ({**good, "bbox": None, "segmentation": "rubbish"}, "not a number and four"),
+        ({**good, "bbox": None}, "not a number and four"),
+        ({**good, "bbox": []}, "not a number and four"),
     ],
 )
 def test_a_bad_row_of_json_is_named(make_records, tmp_path, bad, says):

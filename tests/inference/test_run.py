@@ -73,6 +73,24 @@ def test_a_backbone_with_something_between_convolution_and_norm_is_left_as_it_is
     assert norms(fast) == 2
 
 
+def test_what_is_not_sure_to_run_in_order_is_left_as_it_is_outside_the_backbone(detector):
+    class NormFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+            nn.init.uniform_(self.norm.weight, 0.5, 2)
+            nn.init.uniform_(self.norm.running_mean)
+
+        def forward(self, x):
+            return self.conv(self.norm(x).relu())
+
+    torch.manual_seed(0)
+    detector.neck = nn.Sequential(NormFirst(), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+    fast, x = prepare(detector.eval(), "cpu", "fp32"), torch.randn(1, 4, 8, 8)
+    assert (norms(detector.neck), norms(fast.neck)) == (2, 1)  # a Sequential's order is sure
+    assert largest_difference({"1": fast.neck(x)}, {"1": detector.neck(x)}) < 1e-5
+
+
 def test_preparing_leaves_the_model_alone(detector):
     before = {key: value.clone() for key, value in detector.state_dict().items()}
     prepare(detector, "cpu", "bf16")

@@ -6,6 +6,7 @@ from torch import nn
 
 from detkit.backbones.backbone import Backbone
 from detkit.errors import DetkitError
+from detkit.models.build import build
 from detkit.models.faster_rcnn import FasterRCNN, sizes_per_level
 from detkit.models.heads.rpn import gather_targets, match_image
 from detkit.ops.matcher import BACKGROUND, IGNORED
@@ -77,7 +78,7 @@ def test_a_crowd_is_never_a_target(model):
     assert (matched < 0).all()
 
 
-def test_padding_changes_nothing_about_the_boxes(model):
+def test_nothing_is_found_in_the_padding(model):
     images = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
     padded = torch.full((1, 3, 128, 160), 77, dtype=torch.uint8)
     padded[:, :, :64, :96] = images
@@ -85,6 +86,24 @@ def test_padding_changes_nothing_about_the_boxes(model):
     assert len(found) > 0
     assert (found.boxes[:, 2] <= 96).all()
     assert (found.boxes[:, 3] <= 64).all()
+
+
+def test_padding_is_no_background(model):
+    maps = [torch.zeros(2, 8, 128 // s, 128 // s) for s in (8, 16, 32)]
+    anchors = torch.cat(model.rpn.anchors(maps))
+    both = [targets([[0, 0, 30, 30]], [0])] * 2
+    whole, padded = model.rpn.match(anchors, torch.tensor([[128, 128], [128, 64]]), both)
+    centre = anchors[:, [0, 2]].mean(1)
+    assert (whole != IGNORED).sum() > (padded != IGNORED).sum()
+    assert (padded[centre > 64] == IGNORED).all()
+    assert torch.equal(padded[centre <= 64], whole[centre <= 64])
+
+
+def test_the_head_of_upper_stages_takes_the_level_in_front_of_them():
+    backbone = {"name": "resnet18", "width": 0.125, "levels": [3, 4]}
+    with pytest.raises(DetkitError, match="follow level 4") as caught:
+        build({"name": "faster_rcnn"}, backbone, 2)
+    assert "_fpn" in caught.value.remedy
 
 
 def test_anchors_across_the_border_can_be_left_out_of_training():

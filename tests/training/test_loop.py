@@ -175,6 +175,19 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch(tmp_path):
     assert all(t.isfinite().all() for t in state.values())  # what was saved is as it was
 
 
+def test_a_gradient_that_is_not_finite_reaches_no_weight(tmp_path):
+    def spoil(step, losses):  # 0 · √0 is 0, and its gradient is not a number
+        zero = (losses["box"] * 0).sqrt() * 0
+        return losses if step != 4 else {**losses, "box": losses["box"] + zero}
+
+    with pytest.raises(DetkitError, match="step 4") as error:
+        run(tmp_path / "run", losses=spoil)
+    assert "norm nan" in str(error.value)
+    assert "8.png, 9.png" in str(error.value)
+    state = checkpoint.read_tensors(tmp_path / "run" / "last" / "model.safetensors")
+    assert all(t.isfinite().all() for t in state.values())
+
+
 def test_fp16_scales_the_loss_and_recovers_from_overflow(tmp_path):
     state = run(tmp_path / "run", dtype=torch.float16, steps=20)
     assert state.scaler.get_scale() < 2.0**20  # the first scale was too large on purpose

@@ -5,8 +5,9 @@ from detkit.data.loading import NEEDS, Dataset, collate
 from detkit.data.open import open_dataset
 from detkit.data.transforms import build as build_transform
 from detkit.models.build import build
+from detkit.structures import Targets
 from detkit.training.distributed import World
-from detkit.training.validation import validation_losses
+from detkit.training.validation import in_labels_of_the_model, validation_losses
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
@@ -15,13 +16,14 @@ def test_validation_losses_are_the_mean_over_the_images(batch_size):
     records = open_dataset(shapes, "val", task="segment_pixels")
     transform = build_transform({"name": "segmentation"}, train=False)
     dataset = Dataset(records, transform, needs=NEEDS["segment_pixels"])
+    same = torch.arange(len(records.names))
     torch.manual_seed(0)
     backbone = {"name": "resnet18", "width": 0.125}
     model = build({"name": "unet", "decoder_width": 2}, backbone, len(records.names)).train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
 
     found = validation_losses(
-        model, dataset, dtype=torch.float32, batch_size=batch_size, workers=0, world=World()
+        model, dataset, same, dtype=torch.float32, batch_size=batch_size, workers=0, world=World()
     )
 
     assert model.training
@@ -35,3 +37,15 @@ def test_validation_losses_are_the_mean_over_the_images(batch_size):
     assert found["val_loss"] == pytest.approx(
         sum(v for k, v in found.items() if k.startswith("val_loss/"))
     )
+
+
+def test_targets_get_the_labels_of_the_model():
+    """The data's classes are dog, cat, cow; the model's cat, dog."""
+    label_of = torch.tensor([1, 0, -1])
+    boxes = torch.arange(12.0).reshape(3, 4)
+    found = in_labels_of_the_model(Targets(boxes, torch.tensor([2, 0, 1])), label_of)
+    assert found.labels.tolist() == [1, 0]
+    assert torch.equal(found.boxes, boxes[1:])
+    pixels = torch.tensor([[0, 1, 255]], dtype=torch.uint8)
+    empty = Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), pixels=pixels)
+    assert in_labels_of_the_model(empty, label_of[:2]).pixels.tolist() == [[1, 0, 255]]

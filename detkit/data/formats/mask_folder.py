@@ -48,7 +48,8 @@ def read(
         root: the folder.
         split: a folder's name or a list; without any, a fifth is `val` by hash.
         task: here always `segment_pixels`.
-        classes: the names, by value; by default classes.txt, else the numbers that the masks hold.
+        classes: the names by value from 0 on, an ignored one among them; by default classes.txt,
+            else the numbers that the masks hold. With `values` by label.
         values: label by value in the file, where they differ; masks of 0 and 255 alone are read as
             0 and 1.
         ignore: the value of pixels that do not count, besides 255.
@@ -63,11 +64,11 @@ def read(
     everything = _all_pairs(root)
     pairs, how = _pairs(root, split, everything)
     names = list(map(str, classes)) if classes else _listed_names(root)
-    labels, count, told = _labels(everything, values, ignore, len(names) if names else None)
+    labels, names, told = _labels(root, everything, values, ignore, names)
     draft = pixel_draft(
         root,
         f"pictures and index masks, {how}",
-        names or [str(number) for number in range(count)],
+        names,
         [splits.below(root, picture) for picture, _ in pairs],
         [splits.below(root, mask) for _, mask in pairs],
         labels,
@@ -223,29 +224,39 @@ def _listed_names(root: Path) -> list[str]:
 
 
 def _labels(
+    root: Path,
     groups: Mapping[str, Found],
     values: Mapping[int, int] | None,
     ignore: int | None,
-    count: int | None,
-) -> tuple[NDArray[np.int16], int, tuple[str, ...]]:
-    """(256,) label by value, the number of classes, and what to tell."""
+    names: Sequence[str],
+) -> tuple[NDArray[np.int16], list[str], tuple[str, ...]]:
+    """(256,) label by value, the names of the labels, and what to tell."""
     told: tuple[str, ...] = ()
     if values is None:
         masks = [mask for group in groups.values() for _, mask in group if mask]
-        most = LOOKED_AT if count is None else LOOKED_AT // 20  # only: are there but 0 and 255?
+        most = LOOKED_AT // 20 if names else LOOKED_AT  # only: are there but 0 and 255?
         seen = _values(masks[:: len(masks) // most + 1])
-        if seen == {0, IGNORE} and count in (None, 2) and ignore is None:
+        if seen == {0, IGNORE} and len(names) in (0, 2) and ignore is None:
             values, told = {0: 0, IGNORE: 1}, ("masks of 0 and 255: read as classes 0 and 1",)
         else:
-            numbers = [number for number in range(IGNORE) if number != ignore]
             highest = max(seen - {IGNORE, ignore}, default=0)
-            most = count or sum(number <= highest for number in numbers)
-            values = {number: label for label, number in enumerate(numbers[:most])}
+            named = names or [str(number) for number in range(highest + 1)]
+            numbers = [number for number in range(len(named)) if number != ignore]
+            values = {number: label for label, number in enumerate(numbers)}
+            names = [named[number] for number in numbers]
+    used = [label for label in values.values() if label != IGNORE]
+    names = list(names) or [str(label) for label in range(max(used, default=0) + 1)]
     allowed = np.full(256, -1, np.int16)
     allowed[[IGNORE] if ignore is None else [IGNORE, ignore]] = IGNORE
     for value, label in values.items():
-        allowed[int(value)] = label
-    return allowed, count or max(values.values()) + 1, told
+        if not (0 <= value <= IGNORE and (0 <= label < len(names) or label == IGNORE)):
+            raise DetkitError(
+                f"dataset.values makes {value} the label {label}, of {len(names)} classes.",
+                file=root,
+                remedy=f"values are 0 … {IGNORE}, labels 0 … {len(names) - 1} (or {IGNORE}).",
+            )
+        allowed[value] = label
+    return allowed, names, told
 
 
 def _values(masks: Sequence[Path]) -> set[int]:

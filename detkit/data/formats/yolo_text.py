@@ -98,7 +98,8 @@ def _names(home: Path) -> tuple[list[str], tuple[str, ...]]:
         for name in splits.names_in(folder)
         if name.endswith(".txt") and _is_labels(folder / name)
     ]
-    most = max((int(line.split()[0]) for f in labels for line in _lines(f)), default=-1)
+    first = [line.split()[0] for file in labels for line in _lines(file)]
+    most = max((int(number) for number in first if number.isdecimal()), default=-1)
     told = "no data.yaml, classes.txt or *.names: the classes are called by their numbers"
     return [str(number) for number in range(most + 1)], (told,)
 

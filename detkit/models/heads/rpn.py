@@ -159,16 +159,22 @@ class RPN(nn.Module):
 
     @torch.no_grad()
     def match(self, anchors: Tensor, sizes: Tensor, targets: list[Targets]) -> Tensor:
-        """(B, N): which ground truth each anchor answers for; anchors over a crowd are ignored."""
+        """(B, N): which ground truth each anchor answers for.
+
+        Ignored are anchors over a crowd, those around the batch's padding, which is no background,
+        and with `across_border` off all that reach over their image's border.
+        """
         matched = torch.stack(
             [
                 match_image(anchors, t, self.assign.pos_iou, self.assign.neg_iou, keep_best=True)
                 for t in targets
             ]
         )
-        if self.assign.across_border:
-            return matched
         height, width = sizes[:, :1], sizes[:, 1:]
+        if self.assign.across_border:
+            x, y = (anchors[:, :2] + anchors[:, 2:]).T / 2
+            padding = (x > width) | (y > height)
+            return torch.where(padding & (matched == BACKGROUND), IGNORED, matched)
         inside = (anchors[:, :2] >= 0).all(1) & (anchors[:, 2] <= width) & (anchors[:, 3] <= height)
         return torch.where(inside, matched, IGNORED)
 
