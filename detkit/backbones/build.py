@@ -17,7 +17,8 @@ from detkit.errors import DetkitError, unknown
 from detkit.ranges import Count, Natural
 
 NORMS = ("auto", "frozen", "train")
-NECK = ("fpn_channels", "fpn_extra")
+NECK = ("fpn_channels",)
+BEYOND = 3  # levels that a pyramid may be asked for beyond the network's last one
 PYRAMID = ("2", "3", "4", "5")  # the paper's, where `levels` says nothing
 
 
@@ -33,14 +34,13 @@ def build(
     norm: str = "auto",
     width: float = 1.0,
     fpn_channels: Count = 256,
-    fpn_extra: Natural = 1,
     **own: Any,
 ) -> Backbone:
     """The backbone of that name, with an FPN on it where the name ends in `_fpn`.
 
     Args:
         levels: the maps that come out, by the logarithm of their stride. None: all that exist (in
-            front of the tail, if there is one); with an FPN those of "2" … "5" and the extra ones.
+            front of the tail, if there is one); with an FPN those of "2" … "5" and the next one.
         tail: keep the stages behind level "4" as a head for RoIs.
         strict: whether a level that does not exist is an error, or left out (a model asks so).
         weights: "none", a file, or "imagenet": torchvision's published file of that network.
@@ -50,7 +50,6 @@ def build(
             "train" none.
         width: multiplies every channel count, except `fpn_channels`.
         fpn_channels: width of the pyramid.
-        fpn_extra: how many levels there are beyond the network's last one.
         own: that network's own settings; `settings(name)` lists them.
     Raises:
         DetkitError: a name, setting, level or weights file that does not fit.
@@ -68,7 +67,7 @@ def build(
     if not isinstance(trunk, Trunk):
         raise TypeError(f"{name} is a {type(trunk).__name__}: what is registered must be a Trunk")
     known = frozenset(trunk.state_dict())
-    asked = _levels(name, trunk, levels, tail, strict, fpn_extra if fpn else None)
+    asked = _levels(name, trunk, levels, tail, strict, fpn)
     if tail and (fpn or trunk.tail_size is None):
         raise _no_tail(name)
     last = list(trunk.channels)[-1]
@@ -115,14 +114,14 @@ def _levels(
     levels: Sequence[str | int] | None,
     tail: bool,
     strict: bool,
-    extra: int | None,
+    fpn: bool,
 ) -> list[str]:
     """The levels that come out, finest first."""
     exist = list(trunk.channels)
-    if extra is not None:
-        exist += [str(int(exist[-1]) + i + 1) for i in range(extra)]
+    if fpn:
+        exist += [str(int(exist[-1]) + i + 1) for i in range(BEYOND if levels and strict else 1)]
     if levels is None:
-        if extra is not None:
+        if fpn:
             return [n for n in exist if n in PYRAMID or n not in trunk.channels]
         return [n for n in exist if not tail or int(n) <= 4]
     asked = {str(n) for n in ([levels] if isinstance(levels, (str, int)) else levels)}

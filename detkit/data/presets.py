@@ -30,12 +30,13 @@ def detection(
 
     Args:
         short_side: pixels that the shorter side is resized to; None keeps the file's size.
-        long_side: what the longer side may not exceed, whatever the shorter one becomes.
+        long_side: what the longer side may not exceed, whatever the shorter one becomes (before `scale`).
         flip, vertical_flip: probabilities.
         scale: range of a random factor on the size.
         crop: train on random squares of this many pixels a side, after scaling.
         colour: strength of random brightness, contrast, saturation (± 0.4) and hue (± 0.1).
-        min_visibility: part of a box that has to be left by a crop.
+        min_visibility: part of a box that has to be left by a crop. In training objects less than a
+            pixel wide or high are left out.
     """
     _check(short_side=short_side, long_side=long_side, crop=crop, scale=scale)
     _check_shares(

@@ -24,6 +24,7 @@ from detkit.structures import IGNORE, Targets
 
 transforms: Registry[Transform] = Registry("transforms preset", "detkit.data")
 
+KINDS: tuple[np.dtype[Any], ...] = (np.dtype(np.uint8), np.dtype(np.float32))  # of images
 FILL = (124, 116, 104)  # ImageNet's mean colour: about zero after normalisation
 
 NOTHING = Annotation(
@@ -84,8 +85,7 @@ class Transform:
         if steps is not None:
             import albumentations as A  # 2 s, which prediction does not have to wait for
 
-            kinds = (np.dtype(np.uint8), np.dtype(np.float32))
-            for dtype, least in itertools.product(kinds, {min_visibility, 0.0}):
+            for dtype, least in itertools.product(KINDS, sorted({min_visibility, 0.0})):
                 self.compose[dtype, least] = A.Compose(
                     steps(A, _fill(dtype)),
                     bbox_params=A.BboxParams(

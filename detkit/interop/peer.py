@@ -90,7 +90,8 @@ class TorchvisionFasterRCNN(Model):
         self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None
     ) -> dict[str, Tensor] | list[Prediction]:
         valid = [tuple(images.shape[2:])] * len(images) if sizes is None else sizes.tolist()
-        pictures = [i[:, :h, :w] / 255 for i, (h, w) in zip(images, valid, strict=True)]
+        white = 1 if images.is_floating_point() else 255
+        pictures = [i[:, :h, :w] / white for i, (h, w) in zip(images, valid, strict=True)]
         if targets is not None:
             kept = [t if t.crowd is None else t.select(~t.crowd) for t in targets]
             self.peer.train()  # torchvision's output depends on the mode; its norms are frozen

@@ -12,7 +12,13 @@ Differences from the paper:
 - joint training only: both networks' losses are added ("approximate joint training" there).
 - anchors sit on the corner of their cell and have whole-pixel sides, as in published weights.
 - a ground-truth box that overlaps no anchor makes none positive; elsewhere it makes all so.
-- background inside a crowd is not trained on (the paper's data have no crowds).
+- anchors that cross the border are trained unless `rpn_across_border` is off (the paper leaves them
+  out); those around the padding of a batch are not.
+- RoIAlign, 512 RoIs an image and smooth L1 with the RPN's beta (1/9) in the head too, as later
+  systems have them; the paper: RoIPool, 128 and a beta of 1.
+- a loss is averaged within each image first, then over the images.
+- background inside a crowd is not trained on (the paper's data have no crowds); VOC's difficult
+  objects are.
 - the head's last two layers start as PyTorch's Linear does; from the 0.01 and 0.001 of Fast R-CNN
   (section 3.1) short runs of AdamW find looser boxes.
 """
@@ -25,8 +31,8 @@ from torch import Tensor
 
 from detkit.backbones.backbone import Backbone
 from detkit.errors import DetkitError
-from detkit.models.heads.box_head import BoxHead, RoITargets, Selection, TwoLayers
-from detkit.models.heads.rpn import RPN, AnchorTargets, ProposalRules
+from detkit.models.heads.box_head import BoxHead, RoIRules, Selection, TwoLayers
+from detkit.models.heads.rpn import RPN, AnchorRules, ProposalRules
 from detkit.models.model import Model, Wants, models, whole
 from detkit.ranges import Count, Positive, Share
 from detkit.structures import Prediction, Targets
@@ -47,7 +53,7 @@ class FasterRCNN(Model):
         rpn_across_border: train anchors that cross the image's border (the paper does not).
         proposals_before_nms: best boxes a level kept before NMS, in training and at inference.
         proposals: kept after NMS, in training and at inference.
-        proposal_nms_iou: overlap from which the worse of two proposals goes.
+        proposal_nms_iou: of two proposals that overlap by more the worse one goes.
         roi_pooling: "align" (Mask R-CNN) or "pool" (Fast R-CNN).
         roi_samples, roi_positive_fraction, roi_pos_iou: proposals trained an image.
         class_agnostic: one box for all classes instead of one a class.
@@ -86,9 +92,9 @@ class FasterRCNN(Model):
     ) -> None:
         super().__init__(backbone, num_classes)
         if backbone.tail and list(backbone.channels) != ["4"]:
-            levels = ", ".join(backbone.channels)
+            asked = ", ".join(backbone.channels)
             raise DetkitError(
-                f"The upper stages that are the head follow level 4, not {levels}.",
+                f"The upper stages that are the head follow level 4, not {asked}.",
                 remedy="leave backbone.levels out, or choose a backbone with _fpn behind its name.",
             )
         channels = next(iter(backbone.channels.values()))
@@ -97,7 +103,7 @@ class FasterRCNN(Model):
             list(backbone.strides.values()),
             sizes_per_level(anchor_sizes, list(backbone.strides.values())),
             anchor_ratios,
-            AnchorTargets(
+            AnchorRules(
                 rpn_pos_iou, rpn_neg_iou, rpn_samples, rpn_positive_fraction, rpn_across_border
             ),
             ProposalRules(proposals_before_nms, proposals, proposal_nms_iou),
@@ -107,7 +113,7 @@ class FasterRCNN(Model):
             backbone.tail or TwoLayers(channels, channels=head_channels),
             levels,
             num_classes,
-            RoITargets(roi_pos_iou, roi_samples, roi_positive_fraction),
+            RoIRules(roi_pos_iou, roi_samples, roi_positive_fraction),
             Selection(score_thresh, nms_iou, detections),
             roi_pooling,
             class_agnostic,

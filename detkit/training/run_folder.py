@@ -21,7 +21,8 @@ from detkit import checkpoint
 from detkit.atomic import make_folder
 from detkit.errors import DetkitError
 
-# what may change when a run goes on: where things are, how long and how often, never what is learnt
+# what may change when a run goes on: where things are, how long (which moves what is left of the
+# schedule) and how often, never what is learnt from
 CHANGEABLE = (
     *("resume", "run_dir", "weights", "device", "allow_download", "plugins", "dataset"),
     *(f"training.{key}" for key in ("epochs", "max_steps", "batch_size", "accumulate", "workers")),

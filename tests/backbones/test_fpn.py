@@ -55,9 +55,9 @@ def test_torchvisions_detector_backbone_loads_key_by_key():
 
 
 def test_extra_levels_leave_out_every_other_cell():
-    ours = build("resnet18_fpn", width=0.25, fpn_channels=8, fpn_extra=3, levels=[4, 6, 8])
+    ours = build("resnet18_fpn", width=0.25, fpn_channels=8, levels=[4, 6, 8])
     assert ours.strides == {"4": 16, "6": 64, "8": 256}
-    every = build("resnet18_fpn", width=0.25, fpn_channels=8, fpn_extra=3, levels=[4, 5, 6, 7, 8])
+    every = build("resnet18_fpn", width=0.25, fpn_channels=8, levels=[4, 5, 6, 7, 8])
     every.load_state_dict(ours.state_dict())
     x = torch.randn(1, 3, 257, 300)
     with torch.no_grad():
@@ -68,8 +68,8 @@ def test_extra_levels_leave_out_every_other_cell():
     assert torch.equal(maps["8"], maps["6"][..., ::4, ::4])
 
 
-def test_without_extra_levels_the_networks_last_one_is_the_last():
-    assert list(build("resnet18_fpn", width=0.25, fpn_extra=0).channels) == ["2", "3", "4", "5"]
+def test_without_a_word_there_is_one_level_more_than_the_network_has():
+    assert list(build("resnet18_fpn", width=0.25).channels) == ["2", "3", "4", "5", "6"]
 
 
 def test_frozen_stages_and_report_are_the_bodys():

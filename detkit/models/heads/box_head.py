@@ -29,8 +29,14 @@ MIN_SIDE = 1e-2  # pixels; a narrower box is no detection
 
 
 @dataclass(frozen=True)
-class RoITargets:
-    """Which proposals are trained: positive from `pos_iou`, background below it."""
+class RoIRules:
+    """Which proposals are trained.
+
+    Attributes:
+        pos_iou: overlap from which a proposal is an object; below it is background.
+        number: proposals sampled of each image.
+        positive_fraction: of them objects at most.
+    """
 
     pos_iou: float = 0.5
     number: int = 512
@@ -39,7 +45,13 @@ class RoITargets:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which scored boxes are detections."""
+    """Which scored boxes are detections.
+
+    Attributes:
+        score_thresh: those that score more.
+        nms_iou: of two of a class that overlap by more, the worse one goes.
+        at_most: so many of an image.
+    """
 
     score_thresh: float = 0.05
     nms_iou: float = 0.5
@@ -63,8 +75,14 @@ class BoxHead(nn.Module):
     """Pool, a tail, and two linear layers: K + 1 logits, and four deltas for each class or for all.
 
     Args:
+        tail: what each pooled RoI goes through; it says how large it wants it.
         levels: logarithms of the strides of the maps that RoIs are pooled from.
-        pooling: "align" or "pool".
+        num_classes: K, without the background.
+        rules: which proposals are trained.
+        selection: which scored boxes are detections.
+        pooling: "align" (RoIAlign) or "pool" (RoIPool).
+        class_agnostic: four deltas for all classes instead of four for each.
+        class_weights: weight of each class in the class loss; the background's is 1.
     Raises:
         DetkitError: another way of pooling, or class weights that are not K.
     """
@@ -76,7 +94,7 @@ class BoxHead(nn.Module):
         tail: Tail,
         levels: Sequence[int],
         num_classes: int,
-        targets: RoITargets,
+        rules: RoIRules,
         selection: Selection,
         pooling: str = "align",
         class_agnostic: bool = False,
@@ -86,7 +104,7 @@ class BoxHead(nn.Module):
         if pooling not in ("align", "pool"):
             raise unknown("way of RoI pooling", pooling, ("align", "pool"))
         self.tail, self.levels, self.num_classes = tail, tuple(levels), num_classes
-        self.assign, self.selection, self.pooling = targets, selection, pooling
+        self.rules, self.selection, self.pooling = rules, selection, pooling
         self.box_coder = BoxCoder((10.0, 5.0))
         weights = torch.cat([weights_of_classes(class_weights, num_classes), torch.ones(1)])
         self.register_buffer("class_weights", weights, persistent=False)
@@ -131,7 +149,7 @@ class BoxHead(nn.Module):
         offered = [torch.cat([p, t.boxes]) for p, t in zip(proposals, targets, strict=True)]
         padded = nn.utils.rnn.pad_sequence(offered, batch_first=True)
         matched = torch.full(padded.shape[:2], IGNORED, device=padded.device)
-        pos_iou = self.assign.pos_iou
+        pos_iou = self.rules.pos_iou
         for row, boxes, t in zip(matched, offered, targets, strict=True):
             row[: len(boxes)] = match_image(boxes, t, pos_iou, pos_iou)
         if padded.shape[1] == 0:  # nothing was proposed and nothing is there
@@ -139,7 +157,7 @@ class BoxHead(nn.Module):
                 padded.new_zeros(len(targets), 1, 4),
                 matched.new_full((len(targets), 1), IGNORED),
             )
-        index, valid = sample(matched, self.assign.number, self.assign.positive_fraction)
+        index, valid = sample(matched, self.rules.number, self.rules.positive_fraction)
         rois = padded.gather(1, index[..., None].expand(-1, -1, 4))
         return rois, matched.gather(1, index), valid
 
@@ -197,5 +215,5 @@ class BoxHead(nn.Module):
 
 
 def _unit(rois: Tensor) -> Tensor:
-    """The RoIs, at least a pixel wide: padding and slivers must not divide by zero."""
+    """The RoIs, at least 0.01 pixels wide: padding and slivers must not divide by zero."""
     return torch.cat([rois[..., :2], torch.maximum(rois[..., 2:], rois[..., :2] + 1e-2)], dim=-1)

@@ -29,7 +29,7 @@ class ProposalRules:
 
     Attributes:
         before_nms, after_nms: boxes a level going in, an image coming out: (training, inference).
-        nms_iou: overlap from which the worse of two goes.
+        nms_iou: of two that overlap by more the worse one goes.
         min_side: pixels; narrower ones go.
     """
 
@@ -40,7 +40,7 @@ class ProposalRules:
 
 
 @dataclass(frozen=True)
-class AnchorTargets:
+class AnchorRules:
     """Which anchors are trained, and on what.
 
     Attributes:
@@ -65,6 +65,8 @@ class RPN(nn.Module):
         strides: of the levels, finest first.
         sizes: anchor sizes of each level, pixels.
         ratios: height / width of the anchors.
+        anchor_rules: which anchors are trained.
+        proposal_rules: how scores become proposals.
     """
 
     shapes: Tensor
@@ -75,11 +77,11 @@ class RPN(nn.Module):
         strides: Sequence[int],
         sizes: Sequence[Sequence[float]],
         ratios: Sequence[float],
-        targets: AnchorTargets,
-        proposals: ProposalRules,
+        anchor_rules: AnchorRules,
+        proposal_rules: ProposalRules,
     ) -> None:
         super().__init__()
-        self.strides, self.rules, self.assign = tuple(strides), proposals, targets
+        self.strides, self.anchor_rules, self.rules = tuple(strides), anchor_rules, proposal_rules
         self.box_coder = BoxCoder()
         shapes = torch.stack([anchor_shapes(level, ratios) for level in sizes])
         self.register_buffer("shapes", shapes, persistent=False)  # (L, A, 4)
@@ -166,12 +168,14 @@ class RPN(nn.Module):
         """
         matched = torch.stack(
             [
-                match_image(anchors, t, self.assign.pos_iou, self.assign.neg_iou, keep_best=True)
+                match_image(
+                    anchors, t, self.anchor_rules.pos_iou, self.anchor_rules.neg_iou, keep_best=True
+                )
                 for t in targets
             ]
         )
         height, width = sizes[:, :1], sizes[:, 1:]
-        if self.assign.across_border:
+        if self.anchor_rules.across_border:
             x, y = (anchors[:, :2] + anchors[:, 2:]).T / 2
             padding = (x > width) | (y > height)
             return torch.where(padding & (matched == BACKGROUND), IGNORED, matched)
@@ -194,7 +198,9 @@ class RPN(nn.Module):
             anchors: (N, 4).
         """
         matched = self.match(anchors, sizes, targets)
-        index, valid = sample(matched, self.assign.number, self.assign.positive_fraction)
+        index, valid = sample(
+            matched, self.anchor_rules.number, self.anchor_rules.positive_fraction
+        )
         matched = matched.gather(1, index)
         share = valid / (valid.sum(1, keepdim=True).clamp(min=1) * len(targets))
         is_object = matched >= 0
