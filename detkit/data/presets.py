@@ -30,7 +30,8 @@ def detection(
 
     Args:
         short_side: pixels that the shorter side is resized to; None keeps the file's size.
-        long_side: what the longer side may not exceed, whatever the shorter one becomes (before `scale`).
+        long_side: what the longer side may not exceed, whatever the shorter one becomes, before
+            `scale`.
         flip, vertical_flip: probabilities.
         scale: range of a random factor on the size.
         crop: train on random squares of this many pixels a side, after scaling.
