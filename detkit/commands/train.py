@@ -224,7 +224,7 @@ class Run:
         self.journal.write(state.step, {"epoch": epoch, **more, **numbers})
         loss = f", val_loss {more['val_loss']:.3f}" if more else ""
         best = " (best so far)" if better else ""
-        told = f"{headline(figures, evaluator.headline)}{loss}{best}"
+        told = f"{headline(figures, key)}{loss}{best}"
         self.journal.say(f"epoch {epoch:g}, step {state.step:,}: {told}")
         if better:
             state.best = value

@@ -176,11 +176,16 @@ def _with_pillow(image: Image.Image, path: Path) -> NDArray[np.uint8]:
             remedy="convert it to 8 or 16 bits a channel.",
         )
     _load(image, path)
+    return on_white(image)
+
+
+def on_white(image: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB of a loaded 8-bit image; what is transparent shows white."""
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, layer)
-    return np.asarray(image.convert("RGB"))
+    return np.array(image.convert("RGB"))
 
 
 def _is_16_bit(image: Image.Image, data: bytes) -> bool:

@@ -18,10 +18,10 @@ from torch.nn import functional as F
 
 from detkit.data.balance import repeat_factors
 from detkit.data.records import Records
-from detkit.data.transforms import Transform
-from detkit.data.workers import Batches, Key, Loaded
+from detkit.data.transforms import Loaded, Transform
+from detkit.data.workers import Batches, Key
 from detkit.errors import DetkitError
-from detkit.structures import IGNORE, Batch, Frame
+from detkit.structures import IGNORE, Batch
 
 NEEDS: dict[str, frozenset[str]] = {
     "detect": frozenset({"boxes"}),
@@ -85,17 +85,8 @@ class Dataset:
             self._needed("pixels", index),
             seed=(self.seed, *key),
         )
-        frame = Frame(
-            image_id=records.image_id(index),
-            index=index,
-            file=str(records.path(index)),
-            original=(image.shape[0], image.shape[1]),
-            resized=sample.resized,
-            top=sample.top,
-            left=sample.left,
-        )
-        tensor = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
-        return tensor, sample.targets, frame
+        size = (image.shape[0], image.shape[1])
+        return sample.loaded(records.image_id(index), index, str(records.path(index)), size)
 
     def _needed(self, kind: str, index: int) -> np.ndarray | None:
         if kind not in self.needs:

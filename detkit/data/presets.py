@@ -133,6 +133,11 @@ def square(
         return [*move, *_flips(A, flip, vertical_flip), *_colours(A, colour)]
 
     sizes = functools.partial(_sides, short_side, long_side, short_side is None)
+    if not letterbox and short_side is not None:
+        raise DetkitError(
+            f"transforms.short_side ({short_side}) has no meaning where sides are stretched.",
+            remedy="set transforms.short_side=null or transforms.letterbox=true.",
+        )
     if not letterbox:
         sizes = functools.partial(_stretched, long_side)
     if not train:

@@ -20,7 +20,7 @@ import torch
 from detkit.data.records import Annotation
 from detkit.errors import unknown
 from detkit.registry import Registry
-from detkit.structures import IGNORE, Targets
+from detkit.structures import IGNORE, Frame, Targets
 
 transforms: Registry[Transform] = Registry("transforms preset", "detkit.data")
 
@@ -37,6 +37,7 @@ NOTHING = Annotation(
 
 Sizes = Callable[[int, int], tuple[int, int]]
 Steps = Callable[[Any, tuple[float, ...]], list]
+Loaded = tuple[torch.Tensor, Targets, Frame]  # (3, H, W), and the rest of a sample
 
 
 class Sample(NamedTuple):
@@ -53,6 +54,14 @@ class Sample(NamedTuple):
     resized: tuple[int, int]
     top: int
     left: int
+
+    def loaded(
+        self, image_id: int | str, index: int, file: str, original: tuple[int, int]
+    ) -> Loaded:
+        """What a batch is made of; the arguments are those of the Frame."""
+        frame = Frame(image_id, index, file, original, self.resized, self.top, self.left)
+        image = np.ascontiguousarray(self.image.transpose(2, 0, 1))
+        return torch.from_numpy(image), self.targets, frame
 
 
 class Transform:

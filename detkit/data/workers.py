@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from detkit.data.transforms import Loaded
 from detkit.errors import DetkitError
-from detkit.structures import Batch, Frame, Targets
+from detkit.structures import Batch, Targets
 
 Key = tuple[int, ...]  # epoch, image index, and which copy of it in that epoch if not the first
-Loaded = tuple[Tensor, Targets, Frame]
 
 
 class Keys(Protocol):

@@ -23,7 +23,7 @@ from detkit.inference.run import predictions, prepare
 from detkit.inference.sources import Item, Picture
 from detkit.models.model import Model
 from detkit.ops.device import pick_device
-from detkit.structures import Batch, Detections, Frame, Prediction
+from detkit.structures import Batch, Detections, Prediction
 
 
 class Predictor:
@@ -95,17 +95,7 @@ class Predictor:
     def _sample(self, picture: Picture) -> tuple:
         sample = self.transform(picture.image)
         height, width = picture.image.shape[:2]
-        frame = Frame(
-            image_id=picture.image_id,
-            index=-1,
-            file=picture.item.file,
-            original=(height, width),
-            resized=sample.resized,
-            top=sample.top,
-            left=sample.left,
-        )
-        pixels = np.ascontiguousarray(sample.image.transpose(2, 0, 1))
-        return torch.from_numpy(pixels), sample.targets, frame
+        return sample.loaded(picture.image_id, -1, picture.item.file, (height, width))
 
     def _picture(self, picture: Any, place: int) -> Picture:
         if isinstance(picture, (str, Path)):
@@ -164,12 +154,7 @@ def _from_pillow(picture: Image.Image) -> np.ndarray:
             f"A PIL image of mode {picture.mode} has no known range.",
             remedy="pass its path, or convert it to 8 bits a channel.",
         )
-    picture = ImageOps.exif_transpose(picture)
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(white, layer)
-    return np.array(picture.convert("RGB"))
+    return images.on_white(ImageOps.exif_transpose(picture))
 
 
 def load(

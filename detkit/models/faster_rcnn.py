@@ -91,6 +91,11 @@ class FasterRCNN(Model):
         detections: Count = 100,
     ) -> None:
         super().__init__(backbone, num_classes)
+        if rpn_pos_iou < rpn_neg_iou:
+            raise DetkitError(
+                f"model.rpn_pos_iou ({rpn_pos_iou}) is below model.rpn_neg_iou ({rpn_neg_iou}).",
+                remedy="an anchor is an object from the higher overlap on, as 0.7 and 0.3.",
+            )
         if backbone.tail and list(backbone.channels) != ["4"]:
             asked = ", ".join(backbone.channels)
             raise DetkitError(

@@ -324,3 +324,15 @@ def test_nearest_takes_the_value_under_the_centre_as_opencv_does():
 def test_wrong_settings_are_named(settings, message):
     with pytest.raises(DetkitError, match=message):
         build(settings, train=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"min_visibility": 25}, "min_visibility is 25"),
+        ({"letterbox": False, "short_side": 9}, "short_side"),
+    ],
+)
+def test_square_refuses_what_cannot_be(given, told):
+    with pytest.raises(DetkitError, match=told):
+        build({"name": "square", **given}, train=True)

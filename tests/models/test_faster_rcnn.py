@@ -99,6 +99,11 @@ def test_padding_is_no_background(model):
     assert torch.equal(padded[centre <= 64], whole[centre <= 64])
 
 
+def test_an_anchor_is_not_background_and_object_at_once():
+    with pytest.raises(DetkitError, match=r"rpn_pos_iou \(0\.2\) is below"):
+        FasterRCNN(Pyramid(), 1, anchor_sizes=[16, 32, 64], rpn_pos_iou=0.2)
+
+
 def test_the_head_of_upper_stages_takes_the_level_in_front_of_them():
     backbone = {"name": "resnet18", "width": 0.125, "levels": [3, 4]}
     with pytest.raises(DetkitError, match="follow level 4") as caught:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from detkit.backbones.backbone import Tail
 from detkit.errors import unknown
-from detkit.models.heads.rpn import gather_targets, match_image
+from detkit.models.heads.rpn import SMOOTH_L1_BETA, gather_targets, match_image
 from detkit.models.model import weights_of_classes
 from detkit.ops import boxes as box_ops
 from detkit.ops.box_coder import BoxCoder
@@ -24,7 +24,6 @@ from detkit.ops.roi_pool import pool_rois
 from detkit.ops.sampler import sample
 from detkit.structures import Detections, Targets
 
-SMOOTH_L1_BETA = 1 / 9  # torchvision's and the RPN's; the Fast R-CNN paper has 1 here
 MIN_SIDE = 1e-2  # pixels; a narrower box is no detection
 
 
