@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -13,9 +14,14 @@ VERBS = {
     "predict": "draw what a checkpoint finds in images or a video",
     "benchmark": "time a model beside torchvision's of the same weights",
 }
-# Of disks that are full or not ours: no fault of detkit's, so no traceback.
-REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+# What the system refuses is no fault of detkit's, so it gets a remedy and no traceback.
+ROOM = "make room, or choose a folder that you may read and write."
+SHORTER = "choose a shorter name, and one that leads to a file."
+REFUSED = dict.fromkeys(
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM), ROOM
+) | dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP), SHORTER)
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # as PyTorch says it on CPU and GPU
+ONE_VALUE = "Expected more than 1 value per channel"
 USAGE = """usage: detkit VERB key=value …
 {verbs}
 `detkit VERB --help` shows every setting of a verb; `detkit --version` the version."""
@@ -38,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             "\nstopped. What was written stays; a run goes on with resume=RUN_DIR.", file=sys.stderr
         )
         return 130
+    except BrokenPipeError:  # whoever read the output has gone: what is written stays
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
         from detkit.errors import DetkitError
 
@@ -56,7 +65,7 @@ def _mistake(error: Exception) -> Exception:
         return DetkitError(
             f"The system refuses it ({error.strerror}).",
             file=error.filename,
-            remedy="make room, or choose a folder that you may read and write.",
+            remedy=REFUSED[error.errno],
         )
     said = str(error)
     if isinstance(error, MemoryError) or any(sign in said for sign in OUT_OF_MEMORY):
@@ -64,6 +73,12 @@ def _mistake(error: Exception) -> Exception:
             f"Memory ran out: {said.splitlines()[0] if said else 'no more is to be had'}",
             remedy="set the batch size or the pictures' sides (transforms.short_side,"
             " transforms.long_side) lower; a run that was saved goes on with resume=RUN_DIR.",
+        )
+    if ONE_VALUE in said:
+        return DetkitError(
+            "A batch norm that is trained sees a single value of each channel.",
+            remedy="raise training.batch_size or transforms.short_side, or set"
+            " backbone.norm=frozen.",
         )
     return error
 

@@ -68,7 +68,7 @@ def _write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
         raise DetkitError(
             f"The checkpoint cannot be written ({error}).",
             file=file,
-            remedy="make room; the checkpoint before it is whole, so resume= goes on from there.",
+            remedy="make room; resume= goes on from the checkpoint before it, where there is one.",
         ) from error
 
 
@@ -180,7 +180,7 @@ def read_resume(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise DetkitError(
             "This checkpoint holds no state to resume from (resume.safetensors, resume.json).",
             file=folder,
-            remedy="give the run folder, or start a new run from its weights with weights=.",
+            remedy="restore the run's last/, or start a new run from the weights with weights=.",
         )
     return read_tensors(folder / "resume.safetensors"), read_json(folder / "resume.json", ("step",))
 

@@ -61,6 +61,25 @@ def test_memory_that_ran_out_is_told_with_what_to_lower(command, capsys):
     assert "transforms.short_side" in told
 
 
+def test_a_name_that_the_system_cannot_have_is_told(command, capsys):
+    command(lambda settings: Path("a" * 300).read_text())
+    assert __main__.main(["predict", "checkpoint=c", "source=a.jpg"]) == 2
+    assert "shorter name" in capsys.readouterr().err
+
+
+def test_a_norm_of_one_value_is_told(command, capsys):
+    norm = torch.nn.BatchNorm2d(3)
+    command(lambda settings: norm(torch.zeros(1, 3, 1, 1)))
+    assert __main__.main(["predict", "checkpoint=c", "source=a.jpg"]) == 2
+    assert "batch_size" in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_ends_quietly():
+    call = f"{sys.executable} -m detkit train --help | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", call], capture_output=True, text=True)
+    assert done.stderr == ""
+
+
 def test_ctrl_c_ends_with_130_and_one_line(command, capsys):
     def interrupt(settings):
         raise KeyboardInterrupt

@@ -79,7 +79,7 @@ def _predictions(settings: Any, world: World) -> Figures:
         world,
         f"evaluating {len(results):,} detections of {path} on {_data(records, split)} → {output}",
     )
-    return _finish(DetectionEvaluator(records, results), world, output, split)
+    return _finish(DetectionEvaluator(records, results), world, output, split, foreign=True)
 
 
 def _checkpoint(settings: Any, world: World) -> Figures:
@@ -214,21 +214,25 @@ def _say(world: World, text: str) -> None:
         print(text, flush=True)
 
 
-def _finish(evaluator: Evaluator, world: World, output: Path, split: str) -> Figures:
+def _finish(
+    evaluator: Evaluator, world: World, output: Path, split: str, foreign: bool = False
+) -> Figures:
     """Writes and tells the result, and the last line."""
     for note in evaluator.records.notes:
         _say(world, f"note: {note}")
-    figures = report(evaluator, world, output, split)
+    figures = report(evaluator, world, output, split, foreign)
     told, file = headline(figures, evaluator.headline), output / "results.json"
     _say(world, f"done: {told} on {split}.  See {file}")
     return figures
 
 
-def report(evaluator: Evaluator, world: World, output: Path, split: str) -> Figures:
+def report(
+    evaluator: Evaluator, world: World, output: Path, split: str, foreign: bool = False
+) -> Figures:
     """Writes `results.json`, prints the table, and why the result is next to nothing if it is."""
     records, figures, why = evaluator.records, evaluator.result(), None
     if isinstance(evaluator, DetectionEvaluator):
-        why = diagnose(records, evaluator.results(), figures["coco/AP50"])
+        why = diagnose(records, evaluator.results(), figures["coco/AP50"], foreign)
     figures |= {"split": split, "data": records.source, "diagnosis": why}
     if world.main:
         write_json(output / "results.json", figures)

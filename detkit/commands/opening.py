@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from detkit.commands.evaluate import match_classes
 from detkit.config.settings import TrainSettings
 from detkit.data.loading import NEEDS, Dataset
@@ -65,6 +67,7 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
         share = f"{twice:,} of the {len(measured):,} images of {val}"
         note = f"{share} are also trained on; name another list with dataset.val_split"
         measured = replace(measured, notes=(*measured.notes, note))
+    records = replace(records, notes=(*records.notes, *_notes(records, measured, task)))
     fingerprints = {"data": records.fingerprint(), "val_data": measured.fingerprint()}
     for split, (key, found) in zip((train, val), fingerprints.items(), strict=True):
         if saved and found != saved.meta.get(key, found):  # 0.1.0 kept none of val
@@ -86,6 +89,21 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
     )
     transform = build_transform(settings.transforms, train=False)
     return Data(task, train, val, records, measured, learnt, transform, fingerprints)
+
+
+def _notes(records: Records, measured: Records, task: str) -> list[str]:
+    """What somebody may not expect of boxes to learn from."""
+    if task == "segment_pixels":
+        return []
+    notes = []
+    empty = int((np.diff(records.offsets) == 0).sum())
+    if empty * 2 > len(records):
+        notes.append(f"{empty:,} of the {len(records):,} images to learn from have no objects")
+    learnt = {records.names[label] for label in np.unique(records.labels)}
+    asked = {measured.names[label] for label in np.unique(measured.labels)}
+    if unseen := sorted(asked - learnt):
+        notes.append(f"classes to be measured, but in no image to learn from: {', '.join(unseen)}")
+    return notes
 
 
 def _places(records: Records) -> set[str]:

@@ -77,6 +77,13 @@ class Run:
         threshold = self.options.repeat_thresh
         batches = loading.steps_per_epoch(self.data.dataset, images, world.size, threshold)
         self.plan = Plan.of(self.options, batches, resolve(self.options.precision, world.device))
+        if saved and saved.plain["step"] > self.plan.steps:
+            raise DetkitError(
+                f"The run has made {saved.plain['step']:,} steps, which is more than"
+                f" {self.plan.steps:,}.",
+                file=saved.folder,
+                remedy="set training.epochs or training.max_steps higher, or evaluate the run.",
+            )
         self.schedule = build_schedule(settings.schedule)
         self.transferred: dict[str, Any] | None = None
         self.state = self._state(settings, saved)
@@ -170,6 +177,9 @@ class Run:
                 say(f"note: {note}")
         if self.transferred:
             say(telling.weights_line(self.transferred))
+        random = not self.transferred and self.state.model.backbone.weights_report is None
+        if random and self.state.step == 0 and self.settings.backbone.get("frozen_stages"):
+            say("note: backbone.frozen_stages keeps random weights as they are")
 
     def train(self) -> dict[str, Any]:
         """The whole run."""

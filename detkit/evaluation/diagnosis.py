@@ -22,16 +22,23 @@ PAIRS, FEWEST = 20_000, 20  # … with so many objects beside them: each pair is
 FITS = 0.2  # share of them on objects that shows that boxes are read as they were meant
 STEADY = 0.6  # share of a renumbering that hits its class; a detector that guesses hits less
 SCALES = np.geomspace(1 / 16, 16, 113)  # steps of 5 %: an overlap of half survives one
+NOT_LEARNED = (
+    "The detector has not learned: it finds nothing where the objects are, or is surest of what is"
+    " wrong. Train for longer, and see whether the losses still fall (metrics.jsonl)."
+)
 Reading = tuple[str, Callable[[np.ndarray], np.ndarray]]
 
 
-def diagnose(records: Records, results: Results, ap50: float | None) -> str | None:
+def diagnose(
+    records: Records, results: Results, ap50: float | None, foreign: bool = True
+) -> str | None:
     """The reason for an AP50 below 0.01, or None if it is above.
 
     Up to 0.1 a mistake is named too, but only where one is found.
 
     Args:
         ap50: `coco/AP50` of these results, None when no object counts.
+        foreign: whether a file brought them; detkit's own boxes and classes need no doubt.
     """
     if ap50 is not None and ap50 >= LITTLE:
         return None
@@ -55,6 +62,8 @@ def diagnose(records: Records, results: Results, ap50: float | None) -> str | No
             f"{_share(nameless, nameless + len(results), 'detections')} have a class that the data "
             f"lack (theirs: {_some(results.unknown_classes)}; ours: {_classes(records)})."
         )
+    if not foreign:
+        return start + NOT_LEARNED if (ap50 or 0) < NOTHING else None
     mistake, otherwise = _boxes_or_classes(records, results)
     if mistake or (ap50 or 0) < NOTHING:
         return start + (mistake or otherwise)
@@ -81,6 +90,8 @@ def _boxes_or_classes(records: Records, results: Results) -> tuple[str | None, s
         return float(np.mean(overlaps > 0.5)), np.where(overlaps > 0.5, nearest, -1)
 
     as_it_is, nearest = shares(best.boxes)
+    if len(best) < FEWEST:
+        return None, f"There are {len(best)} detections, too few to tell why."
     where = f"{_percent(as_it_is)} of the best {len(best)} detections lie on an object"
     if as_it_is >= FITS and (mistake := _classes_do_not_meet(records, best, nearest, where)):
         return mistake, ""

@@ -100,7 +100,7 @@ def _coco_row(row: Any, i: int, path: Path) -> tuple[float, ...]:
                 problem = f"The box {box} has a negative side."
             else:
                 return score, x, y, width, height
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             problem = f"Score {row['score']!r} and box {box!r} are not a number and four."
     raise DetkitError(
         problem,
@@ -127,7 +127,7 @@ def _box_of(segmentation: Any) -> list[float] | None:
 
 
 def _read_comp4(folder: Path, records: Records) -> Results:
-    files = sorted(folder.glob("*.txt"))
+    files = sorted(path for path in folder.glob("*.txt") if path.is_file())
     if not files:
         raise DetkitError(
             "The folder holds no text file.",
@@ -139,8 +139,16 @@ def _read_comp4(folder: Path, records: Records) -> Results:
     rows: list[list[float]] = []
     labels: list[int] = []
     unknown: Counter[str] = Counter()
+    of_class: dict[int, Path] = {}
     for file in files:
         label = class_of(file.stem, records.names)
+        if label >= 0 and of_class.setdefault(label, file) != file:
+            raise DetkitError(
+                f"{of_class[label].name} and {file.name} both hold results of"
+                f" {records.names[label]}.",
+                file=folder,
+                remedy="put each set of results (comp3, comp4 …) into a folder of its own.",
+            )
         lines = file.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
         if label < 0:  # it may be anything, such as a README.txt
             unknown[file.stem] = sum(bool(line.strip()) for line in lines)

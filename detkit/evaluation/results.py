@@ -87,6 +87,8 @@ def find_image(index: dict[str, int], image: Any) -> int:
 
 def find_label(label_of: dict[int, int], category: Any) -> int:
     """Label of a category id as a file gives it, −1 if there is none."""
+    if isinstance(category, float) and not category.is_integer():
+        return -1
     try:
         return label_of.get(int(category), -1)
     except (TypeError, ValueError):

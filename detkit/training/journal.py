@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,10 @@ class Journal:
         """A line for the user, and for log.txt."""
         if self.folder is None:
             return
-        tqdm.write(text) if self._bar is not None else print(text, flush=True)
         with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
             file.write(text + "\n")
+        with suppress(OSError):  # a terminal or a pipe that is closed ends no run
+            tqdm.write(text) if self._bar is not None else print(text, flush=True)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """One line of metrics.jsonl, and TensorBoard's curves of its numbers."""
@@ -76,8 +78,9 @@ class Journal:
         """
         shown = "" if self.loss is None else f"loss {self.loss:.3f}"
         if self._bar is not None:
-            self._bar.set_postfix_str(shown, refresh=False)
-            self._bar.update(step - self._bar.n)
+            with suppress(OSError):
+                self._bar.set_postfix_str(shown, refresh=False)
+                self._bar.update(step - self._bar.n)
             return
         now = time.monotonic()
         if self.folder is not None and now - self._said >= QUIET_SECONDS:

@@ -30,6 +30,8 @@ CHANGEABLE = (
     "training.val_losses",
 )
 
+KEPT = ("batch", "journal", "random", "optimizer", "sums")  # of a run, in resume.json
+
 
 def create(run_dir: str | None, model: str, dataset: str) -> Path:
     """An empty folder: `run_dir`, else `runs/DATE_TIME_MODEL_DATASET`.
@@ -81,8 +83,19 @@ def read(resume: str, settings: Mapping[str, Any], batch: int) -> Saved:
     """
     file = checkpoint.find(resume, "last")
     meta = checkpoint.read_meta(file)
+    if settings["weights"] not in (None, meta["config"]["weights"]):
+        raise DetkitError(
+            "Both resume and weights are given.",
+            remedy="resume= goes on with a run as it is; weights= starts another one from it.",
+        )
     check_unchanged(settings, meta["config"])
     packed, plain = checkpoint.read_resume(file.parent)
+    if missing := [key for key in KEPT if key not in plain]:
+        raise DetkitError(
+            f"It lacks {', '.join(missing)}.",
+            file=file.with_name("resume.json"),
+            remedy="restore the run's last/, or start a new run from the weights with weights=.",
+        )
     if plain["batch"] != batch:
         raise DetkitError(
             f"The run has {plain['batch']} images a step; batch_size × accumulate × processes "

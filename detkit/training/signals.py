@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: end at a good moment."""
+"""Ctrl-C, SIGTERM and a terminal that is closed: end at a good moment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 TWICE_SECONDS = 2.0  # signals that are not further apart count as one
 
@@ -34,7 +34,7 @@ class Stop:
 
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """Ctrl-C and SIGTERM ask the run to end after its step; another one later ends it at once.
+    """Ctrl-C, SIGTERM and SIGHUP ask the run to end after its step, another one later at once.
 
     Under `torchrun` one Ctrl-C arrives twice: from the terminal and from torchrun.
 
@@ -53,12 +53,13 @@ def stop_signals() -> Iterator[Stop]:
         if not stop.asked:
             stop.asked, stop.asked_at = True, time.monotonic()
             if not stop.nothing_to_lose:  # print() may be in the middle of a line: write at once
-                os.write(2, b"\nstopping once what is begun is done; again: at once\n")
+                with suppress(OSError):  # the terminal may be gone
+                    os.write(2, b"\nstopping once what is begun is done; again: at once\n")
         if stop.nothing_to_lose:
             raise Interrupted
 
     try:
-        before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+        before = {s: signal.signal(s, handle) for s in _heard()}
     except ValueError:  # not in the main thread: signals go elsewhere
         yield stop
         return
@@ -67,3 +68,12 @@ def stop_signals() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _heard() -> list[signal.Signals]:
+    """The signals that ask a run to end; SIGHUP not under nohup, nor where it does not exist."""
+    hangup = getattr(signal, "SIGHUP", None)
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        heard.append(hangup)
+    return heard

@@ -1,16 +1,19 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from folders import three, write_voc
 
 import detkit
 from detkit import checkpoint
@@ -261,6 +264,8 @@ def test_a_finished_run_goes_on_with_more_epochs(tmp_path):
         ("dataset.val_images=5", "data of val"),
         ("training.batch_size=3", "has 2 images a step"),
         ("run_dir=elsewhere", "own folder"),
+        ("weights=elsewhere", "Both resume and weights"),
+        ("training.epochs=1", "has made 12 steps, which is more than 6"),
     ],
 )
 def test_a_resumed_run_stays_the_same_run(whole, change, told):
@@ -277,6 +282,26 @@ def test_pictures_that_are_both_trained_and_measured_on_are_told(shared, tmp_pat
     assert same.val.notes[-1].startswith("87 of the 87 images of val are also trained on")
     other = open_data(compose("train", [*given, "dataset.val_split=test"]), None)
     assert not any("trained on" in note for note in other.val.notes)
+
+
+def test_a_damaged_state_is_named(whole, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(whole, copy)
+    file = copy / "last" / "resume.json"
+    plain = json.loads(file.read_text())
+    del plain["batch"]
+    file.write_text(json.dumps(plain))
+    with pytest.raises(DetkitError, match="lacks batch") as error:
+        train(resumed(copy))
+    assert error.value.file == file
+
+
+def test_what_the_data_lack_is_told(tmp_path):
+    write_voc(tmp_path, [*three(), replace(three()[2], stem="d")], {"train": "acd", "val": "b"})
+    data = open_data(compose("train", ["model=faster_rcnn", f"dataset.root={tmp_path}"]), None)
+    told = " ".join(data.records.notes)
+    assert "2 of the 3 images to learn from have no objects" in told
+    assert "in no image to learn from: owl" in told
 
 
 def test_a_best_checkpoint_is_nothing_to_resume(whole):

@@ -46,6 +46,15 @@ def test_good_detections_need_no_diagnosis(scene):
     assert told(*scene) is None
 
 
+def test_a_few_detections_and_detkits_own_boxes_are_not_doubted(scene):
+    records, results = scene
+    wrong = with_boxes(results, lambda boxes: boxes / 4)
+    assert "another format or scale" in told(records, wrong)
+    few = wrong.select(np.arange(10))
+    assert "too few to tell" in told(records, few)
+    assert "has not learned" in diagnose(records, wrong, 0.0, foreign=False)
+
+
 def test_no_ground_truth(scene, make_records):
     assert "no ground truth" in told(make_records([[]] * 40), scene[1])
 

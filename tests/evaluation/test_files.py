@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from detkit.errors import DetkitError
 from detkit.evaluation import files
 from detkit.evaluation.files import class_of, read, write_coco, write_comp4
+from detkit.evaluation.results import find_label
 
 
 def same(a, b):
@@ -184,3 +185,15 @@ def test_byte_order_marks_are_no_part_of_the_first_detection(make_records, tmp_p
     write_coco(found, records, tmp_path / "results.json")
     (tmp_path / "results.json").write_bytes(mark + (tmp_path / "results.json").read_bytes())
     same(read(tmp_path / "results.json", records), found)
+
+
+def test_two_files_of_one_class_are_not_mixed(make_records, tmp_path):
+    for name in ("comp3_det_test_cat.txt", "comp4_det_test_cat.txt"):
+        (tmp_path / name).write_text("000000 0.5 1 1 10 20\n")
+    with pytest.raises(DetkitError, match=r"comp3_det_test_cat\.txt and comp4_"):
+        read(tmp_path, make_records([[]]))
+
+
+def test_half_a_category_is_none():
+    assert find_label({1: 0}, 1.0) == 0
+    assert [find_label({1: 0}, odd) for odd in (1.7, float("inf"), None)] == [-1, -1, -1]

@@ -13,6 +13,7 @@ from tiny_run import Steps, run, tiny
 from detkit import checkpoint
 from detkit.errors import DetkitError
 from detkit.training import replay
+from detkit.training.journal import Journal
 from detkit.training.signals import Interrupted
 
 RUNNER = Path(__file__).with_name("tiny_run.py")
@@ -219,3 +220,28 @@ def test_a_later_signal_ends_at_once_but_not_a_double_one(tmp_path, monkeypatch,
 
     with pytest.raises(ending):
         run(tmp_path / "run", at_step=twice)
+
+
+def test_a_closed_terminal_saves_the_run_unless_nohup_keeps_it(tmp_path):
+    def hang_up(step: int) -> None:
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    with pytest.raises(Interrupted):
+        run(tmp_path / "run", at_step=hang_up)
+    assert json.loads((tmp_path / "run" / "last" / "resume.json").read_text())["step"] == 4
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run(tmp_path / "kept", at_step=hang_up).step == 12
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_closed_pipe_ends_no_run(tmp_path, monkeypatch):
+    def gone(*_, **__):
+        raise BrokenPipeError
+
+    journal = Journal(tmp_path)
+    monkeypatch.setattr("builtins.print", gone)
+    journal.say("still here")
+    assert (tmp_path / "log.txt").read_text() == "still here\n"
