@@ -7,12 +7,14 @@ alike; a class has the same colour in every picture.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, singledispatch
 from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
 from detkit import atomic
 from detkit.errors import DetkitError
@@ -21,6 +23,7 @@ IGNORE = 255  # as in structures, which is above this room
 MASK_OPACITY = 0.4
 CLASS_OPACITY = 0.5
 GAP = 4  # pixels between the pictures of a contact sheet
+TALLEST = 2.5  # times its width: a cell's height, or a thin strip would make a sheet of gigabytes
 CAPTION = 14  # pixels, of the letters below them
 
 
@@ -45,11 +48,67 @@ def colour(label: int) -> tuple[int, int, int]:
     return int(red), int(green), int(blue)
 
 
-def draw_boxes(image: np.ndarray, objects: Objects, scores: bool = True) -> np.ndarray:
+@singledispatch
+def as_rgb(picture: Any) -> np.ndarray:
+    """(H, W, 3) uint8 RGB from an (H, W, 3) or (H, W) array or a (3, H, W) tensor, uint8 too.
+
+    Whoever can read a picture of another kind (`inference.predictor`: paths and PIL images)
+    registers it: this room lies below the decoders.
+
+    Raises:
+        DetkitError: another kind, shape or number format, with what to do about it.
+    """
+    raise DetkitError(
+        f"A {type(picture).__name__} is not a picture.",
+        remedy="pass a path, a uint8 array or tensor, a PIL image, or a list of these.",
+    )
+
+
+@as_rgb.register
+def _(picture: Tensor) -> np.ndarray:
+    if picture.dtype != torch.uint8 or picture.ndim != 3 or len(picture) != 3:
+        raise _refused(picture, "pass (3, H, W) uint8 RGB; a batch as a list: list(tensor).")
+    if not picture.numel():
+        raise _refused(picture, "pass one with pixels in it.")
+    return np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy())
+
+
+@as_rgb.register
+def _(picture: np.ndarray) -> np.ndarray:
+    if picture.dtype != np.uint8:
+        raise _refused(picture, "for floats in 0 … 1: (255 * image).round().astype('uint8').")
+    if picture.ndim == 2:
+        picture = np.repeat(picture[..., None], 3, axis=2)
+    if picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        remedy = "pass (H, W, 3) RGB or (H, W) grey."
+        if picture.ndim == 3 and picture.shape[2] == 4:
+            remedy = "drop the fourth channel: image[..., :3]."
+        elif picture.ndim == 3 and picture.shape[0] == 3:
+            remedy = "put the channels last: image.transpose(1, 2, 0)."
+        raise _refused(picture, remedy)
+    return np.ascontiguousarray(picture)
+
+
+def _refused(picture: np.ndarray | Tensor, remedy: str) -> DetkitError:
+    kind = "tensor" if isinstance(picture, Tensor) else "array"
+    dtype = str(picture.dtype).removeprefix("torch.")
+    shape = ", ".join(map(str, picture.shape))
+    return DetkitError(f"A {dtype} {kind} of ({shape}) is not a picture.", remedy=remedy)
+
+
+def eight_bit(image: np.ndarray) -> np.ndarray:
+    """The uint8 of a float picture in 0 … 1, which a 16-bit file gives; others as they are."""
+    # what was blended lies a rounding outside of it; 0 … 255 would come out white
+    if image.dtype.kind == "f" and image.size and image.min() >= -0.01 and image.max() <= 1.01:
+        return (image * 255).round().clip(0, 255).astype(np.uint8)
+    return image
+
+
+def draw_boxes(image: Any, objects: Objects, scores: bool = True) -> np.ndarray:
     """A copy of the picture with boxes, class names and scores on it, masks below them.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8 RGB, float in 0 … 1, or what `as_rgb` takes.
         objects: boxes (N, 4) xyxy in its pixels, scores and labels (N,), names of the classes
             (their numbers are written where it is empty), masks (N, H, W) bool or None.
         scores: write them behind the names.
@@ -75,11 +134,11 @@ def draw_boxes(image: np.ndarray, objects: Objects, scores: bool = True) -> np.n
     return picture
 
 
-def draw_pixels(image: np.ndarray, labels: np.ndarray, names: Sequence[str] = ()) -> np.ndarray:
+def draw_pixels(image: Any, labels: np.ndarray, names: Sequence[str] = ()) -> np.ndarray:
     """A copy of the picture with the classes laid over it in colour, and which colour is which.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8 RGB, float in 0 … 1, or what `as_rgb` takes.
         labels: (H, W) uint8; 255 and a class called "background" stay clear.
         names: of the classes.
     """
@@ -110,6 +169,8 @@ def contact_sheet(
     width: int = 1600,
 ) -> np.ndarray:
     """Pictures of any size side by side, row by row, each as wide as its column.
+
+    A cell is at most `TALLEST` times as high as wide; a longer picture is narrower in it.
 
     Args:
         pictures: at least one (H, W, 3) uint8 RGB.
@@ -162,10 +223,8 @@ def _array(tensor: Any) -> np.ndarray:
     return np.asarray(tensor.detach().cpu() if hasattr(tensor, "detach") else tensor)
 
 
-def _copy(image: np.ndarray) -> np.ndarray:
-    if image.dtype != np.uint8:  # of a 16-bit file: float in 0 … 1
-        return (image * 255).round().clip(0, 255).astype(np.uint8)
-    return np.array(image, order="C")
+def _copy(image: Any) -> np.ndarray:
+    return np.array(as_rgb(eight_bit(image) if isinstance(image, np.ndarray) else image))
 
 
 def _corners(boxes: np.ndarray, picture: np.ndarray, line: int) -> list[list[int]]:
@@ -236,6 +295,10 @@ def _captioned(picture: np.ndarray, text: str) -> np.ndarray:
 
 
 def _fit(picture: np.ndarray, width: int) -> np.ndarray:
-    height = max(1, round(picture.shape[0] * width / picture.shape[1]))
-    how = cv2.INTER_AREA if width < picture.shape[1] else cv2.INTER_CUBIC
-    return cv2.resize(picture, (width, height), interpolation=how)
+    """Resized to a width, or to the height that a cell may have, with white at its right."""
+    height, across = picture.shape[:2]
+    scale = min(width / across, TALLEST * width / height)
+    size = max(1, round(across * scale)), max(1, round(height * scale))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    fitted = cv2.resize(picture, size, interpolation=how)
+    return np.pad(fitted, ((0, 0), (0, width - size[0]), (0, 0)), constant_values=255)

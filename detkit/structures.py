@@ -219,8 +219,14 @@ class Detections(_Tensors):
         """The same in pixels of the file's image."""
         return replace(self, boxes=frame.boxes_to_image(self.boxes))
 
-    def draw(self, image: np.ndarray) -> np.ndarray:
-        """A copy of an (H, W, 3) uint8 RGB picture with the boxes, names and scores on it."""
+    def draw(self, image: Any) -> np.ndarray:
+        """An (H, W, 3) uint8 RGB copy of a picture with the boxes, names and scores on it.
+
+        Args:
+            image: an (H, W, 3) RGB array, or whatever else the predictor takes.
+        Raises:
+            DetkitError: it is no picture.
+        """
         from detkit.draw import draw_boxes
 
         return draw_boxes(image, self)
@@ -261,8 +267,14 @@ class Segmentation(_Tensors):
         """The same in pixels of the file's image."""
         return replace(self, frame=frame)
 
-    def draw(self, image: np.ndarray) -> np.ndarray:
-        """A copy of an (H, W, 3) uint8 RGB picture with the classes laid over it in colour."""
+    def draw(self, image: Any) -> np.ndarray:
+        """An (H, W, 3) uint8 RGB copy of a picture with the classes laid over it in colour.
+
+        Args:
+            image: an (H, W, 3) RGB array, or whatever else the predictor takes.
+        Raises:
+            DetkitError: it is no picture.
+        """
         from detkit.draw import draw_pixels
 
         return draw_pixels(image, self.labels.cpu().numpy(), self.names)

@@ -164,6 +164,31 @@ def test_float_pictures_of_16_bit_files_are_drawn_on_too():
     assert (picture == 128).all()
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_pictures_of_an_unknown_range_are_refused_instead_of_drawn_white(dtype):
+    for found in (detections([]), Segmentation(torch.zeros(2, 200, 300))):
+        with pytest.raises(DetkitError, match=f"{np.dtype(dtype)} array"):
+            found.draw(grey().astype(dtype))
+
+
+def test_grey_arrays_and_tensors_are_drawn_on_and_what_is_no_picture_is_not():
+    box = detections([[50, 80, 150, 160]])
+    expected = draw.draw_boxes(grey(), box)
+    for picture in (grey()[..., 0], torch.from_numpy(grey()).permute(2, 0, 1)):
+        np.testing.assert_array_equal(box.draw(picture), expected)
+    for picture in (None, np.zeros((0, 5, 3), np.uint8), np.zeros((5, 5, 4), np.uint8)):
+        with pytest.raises(DetkitError, match="is not a picture"):
+            box.draw(picture)
+
+
+@pytest.mark.parametrize("size", [(1600, 8), (5000, 1), (1, 5000)])
+def test_a_long_thin_picture_takes_no_more_than_its_cell(size):
+    thin = np.full((*size, 3), 20, np.uint8)
+    sheet = draw.contact_sheet([thin, grey(100, 100)], ["a", "b"], columns=2, width=212)
+    assert sheet.shape[0] <= draw.TALLEST * 100 + 40
+    assert (sheet == 20).all(-1).any()
+
+
 def test_a_contact_sheet_holds_every_picture_in_its_cell():
     pictures = [np.full((h, w, 3), 20 * i, np.uint8) for i, (h, w) in
                 enumerate([(30, 60), (90, 40), (50, 50), (10, 80), (40, 40)])]  # fmt: skip

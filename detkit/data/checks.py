@@ -38,6 +38,13 @@ def finish(draft: Draft, *, images: bool, bad_boxes: str, bad_images: str) -> Re
     ):
         if value not in choices:
             raise unknown(f"choice for dataset.{setting}", value, choices)
+    if not len(draft.files):
+        raise DetkitError(
+            f"The split has no images ({draft.source}).",
+            file=draft.root,
+            remedy="add images, or name a split that has some with dataset.val_split"
+            " (dataset.train_split).",
+        )
     _no_twins(draft)
     if not len(draft.names):
         raise DetkitError(
@@ -126,7 +133,9 @@ def _check_images(
         try:
             sizes[i] = _size(records, i, draft)
             if records.pixel_files is not None:
-                records.check_mask(i, decoder.check(records.mask_path(i)), tuple(sizes[i]))
+                records.check_mask(
+                    i, decoder.check(records.mask_path(i), index=True), tuple(sizes[i])
+                )
         except DetkitError as fault:
             if bad_images == "error":
                 advice = f"{(fault.remedy or '').rstrip('.')}, or leave such images out with "

@@ -4,11 +4,12 @@ What comes out is (H, W, 3) uint8, or float32 in 0 … 1 where the file has 16 b
 orientation is applied once, here. Grey becomes three equal channels, a palette its colours, CMYK is
 converted (Adobe's inverted inks too), transparency is laid over white, of an animation the first
 frame counts. Refused by name: files that are missing, empty, no image, cut off, larger than
-`MAX_PIXELS`, or of floating-point samples.
+`MAX_PIXELS`, or of other samples than 8 or 16 bits without a sign, since nobody knows their white.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from pathlib import Path
@@ -25,7 +26,10 @@ SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"]
     + [".ppm", ".pgm", ".pbm", ".pnm"]
 )
-_SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
+# Not all that Pillow knows: for EPS it would start Ghostscript, whatever the file is called. WebP
+# is last because Pillow may be built without it; MPO is opened as JPEG.
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "GIF", "PPM", "WEBP")
+_BITS_PER_SAMPLE, _SAMPLE_FORMAT, _PHOTOMETRIC = 258, 339, 262  # tags of TIFF
 _END = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 
@@ -44,13 +48,16 @@ def size(path: Path) -> tuple[int, int]:
         return _upright_size(image)
 
 
-def check(path: Path) -> tuple[int, int]:
+def check(path: Path, *, index: bool = False) -> tuple[int, int]:
     """`size`, and the end of the file is there: only a JPEG or PNG without its end is decoded.
 
+    Args:
+        index: the file is for `read_values`, not for `read`.
     Raises:
-        DetkitError: as `size`, or cut off.
+        DetkitError: as `size`, cut off, or of a kind that would be refused.
     """
     with _open(path, path) as image:
+        _refuse_index(image, path) if index else _refuse_picture(image, path)
         mark = _END.get(image.format or "")
         if mark:
             with path.open("rb") as file:
@@ -69,13 +76,14 @@ def read(path: str | Path) -> NDArray:
     path = Path(path)
     data = _bytes(path)
     with _open(io.BytesIO(data), path) as image:
+        _refuse_picture(image, path)
         turn = _orientation(image)
         # Without the end marker OpenCV would return the part that is there, Pillow refuses it.
         whole_jpeg = image.format == "JPEG" and data.endswith(_END["JPEG"])
         if whole_jpeg and image.mode in ("RGB", "L"):  # OpenCV takes 3/4 of Pillow's time
             pixels = _with_opencv(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, path)
         elif _is_16_bit(image, data):
-            pixels = _sixteen_bit(data, path)
+            pixels = _sixteen_bit(image, data, path)
         else:
             pixels = _with_pillow(image, path)
             turn = 1 if image.format == "TIFF" else turn  # Pillow turns TIFF by itself
@@ -86,9 +94,10 @@ def read_values(path: Path) -> NDArray[np.uint8]:
     """(H, W) uint8: the raw values of an index image (palette indices, grey levels), upright.
 
     Raises:
-        DetkitError: as `read`, or a colour image, whose values name no class.
+        DetkitError: as `read`, or a colour image or JPEG, whose values name no class.
     """
     with _open(io.BytesIO(_bytes(path)), path) as image:
+        _refuse_index(image, path)
         turn = _orientation(image) if image.format != "TIFF" else 1
         _load(image, path)
         values = np.asarray(image)
@@ -119,7 +128,7 @@ def _bytes(path: Path) -> bytes:
 def _open(source: Path | io.BytesIO, path: Path) -> Image.Image:
     """Pillow's image with only the header read."""
     try:
-        image = Image.open(source)
+        image = Image.open(source, formats=_FORMATS)
     except Image.DecompressionBombError as fault:
         raise _too_large(path, f"has over {MAX_PIXELS:,} pixels") from fault
     except Exception as fault:  # a decoder on foreign bytes raises anything
@@ -130,6 +139,8 @@ def _open(source: Path | io.BytesIO, path: Path) -> Image.Image:
 
 
 def _unreadable(path: Path, fault: Exception) -> DetkitError:
+    if isinstance(fault, OSError) and fault.errno == errno.ENAMETOOLONG:
+        return DetkitError("No file can have this name.", file=path, remedy="correct the name.")
     if not path.exists():
         return DetkitError("The image is missing.", file=path, remedy="put it there.")
     if path.is_dir():
@@ -168,13 +179,37 @@ def _broken(path: Path, detail: str) -> DetkitError:
     )
 
 
-def _with_pillow(image: Image.Image, path: Path) -> NDArray[np.uint8]:
+def _refuse_picture(image: Image.Image, path: Path) -> None:
+    """Raise, from the header, where it is not known which values are black and white."""
+    bits, kinds = {8}, {1}
+    if image.format == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        bits, kinds = set(tags.get(_BITS_PER_SAMPLE, (8,))), set(tags.get(_SAMPLE_FORMAT, (1,)))
     if image.mode == "F":
+        what = "floating-point samples"
+    elif kinds != {1}:
+        what = f"samples of {max(bits)} bits with a sign"
+    elif bits - {1, 2, 4, 8, 16}:
+        what = f"samples of {max(bits)} bits"
+    else:
+        return
+    raise DetkitError(
+        f"The image has {what}, whose range is not known.",
+        file=path,
+        remedy="convert it to 8 or 16 bits a channel, without a sign.",
+    )
+
+
+def _refuse_index(image: Image.Image, path: Path) -> None:
+    if image.format in ("JPEG", "MPO"):
         raise DetkitError(
-            "The image has floating-point samples, whose range is not known.",
+            "The mask is a JPEG, whose values are not exact: between two classes others appear.",
             file=path,
-            remedy="convert it to 8 or 16 bits a channel.",
+            remedy="make the masks again as PNG, with the class index as the value.",
         )
+
+
+def _with_pillow(image: Image.Image, path: Path) -> NDArray[np.uint8]:
     _load(image, path)
     return on_white(image)
 
@@ -193,13 +228,20 @@ def _is_16_bit(image: Image.Image, data: bytes) -> bool:
     if image.format == "PNG":
         return data[24] == 16  # the IHDR chunk: width, height, then the bit depth
     if image.format == "TIFF":
-        return max(image.tag_v2.get(258, (8,))) == 16 and image.mode != "F"  # type: ignore[attr-defined]
-    return image.mode in _SIXTEEN_BIT
+        bits = max(image.tag_v2.get(_BITS_PER_SAMPLE, (8,)))  # type: ignore[attr-defined]
+        return bits == 16 and image.mode != "CMYK"  # whose inks OpenCV would take for colours
+    return image.mode == "I"  # PGM
 
 
-def _sixteen_bit(data: bytes, path: Path) -> NDArray:
-    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
-    values = _with_opencv(data, flags, path) / np.float32(65535)
+def _sixteen_bit(image: Image.Image, data: bytes, path: Path) -> NDArray:
+    if image.format == "PPM":  # Pillow scales what ends at another value than 65,535
+        _load(image, path)
+        values = np.asarray(image, np.float32) / np.float32(65535)
+    else:
+        flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+        values = _with_opencv(data, flags, path) / np.float32(65535)
+    if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
+        values = 1 - values  # 0 is white there, which OpenCV overlooks
     if values.ndim == 2:
         return np.repeat(values[..., None], 3, 2)
     colours = values[..., 2::-1]  # OpenCV gives B, G, R

@@ -99,7 +99,7 @@ def recognise(root: Path, task: str = "detect") -> tuple[str, str]:
             if reason := ask(root, task):
                 reasons[name] = reason
         except DetkitError as fault:  # not readable as this format, perhaps as another
-            faults[name] = f" (but {fault.problem})"
+            faults[name] = f" (but {str(fault).splitlines()[0]})"
     if len(reasons) == 1:
         return next(iter(reasons.items()))
     if reasons:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,12 @@ SYNONYMS = (
 WORDS = frozenset(word for group in SYNONYMS for word in group)
 ALL = "all"
 BY_HASH = ("train", "val", ALL)  # the splits of a data set that came without any
+FORMS: tuple[Literal["NFC"], Literal["NFD"]] = ("NFC", "NFD")
+TWIN = (
+    "a file that looks the same is there, but writes its accents in the other Unicode form (NFC,"
+    " NFD): rename it, or write the name anew."
+)
+LIST = "a list file with its suffix (such as mine.txt)"
 
 
 def find(asked: str, existing: Collection[str]) -> str | None:
@@ -32,25 +40,33 @@ def find(asked: str, existing: Collection[str]) -> str | None:
     return asked if asked in existing else None
 
 
-def missing(asked: str, existing: Collection[str], root: Path, remedy: str = "") -> DetkitError:
-    """The error for a split that is not there, with those that are."""
+def missing(asked: str, existing: Collection[str], root: Path, takes: str = LIST) -> DetkitError:
+    """The error for a split that is not there, with those that are.
+
+    Args:
+        takes: the file that the format takes instead of a split's name.
+    """
     listed = ", ".join(sorted(existing)) or "none"
     return DetkitError(
         f"There is no split {asked!r}.",
         file=root,
-        remedy=remedy or f"choose one that exists ({listed}), or name a list file.",
+        remedy=f"choose one that exists ({listed}), or name {takes}.",
     )
 
 
-def by_hash(names: Sequence[str], split: str, root: Path) -> tuple[NDArray[np.int64], str]:
+def by_hash(
+    names: Sequence[str], split: str, root: Path, takes: str = LIST
+) -> tuple[NDArray[np.int64], str]:
     """A split for data without one: by SHA-256 of the names a fifth is `val`, the rest `train`.
 
+    Args:
+        takes: see `missing`.
     Returns:
         the chosen indices in order, and the sentence that tells the user.
     """
     wanted = find(split, BY_HASH)
     if wanted is None:
-        raise missing(split, BY_HASH, root)
+        raise missing(split, BY_HASH, root, takes)
     if wanted == ALL:
         return np.arange(len(names)), f"all {len(names):,} images (no split)"
     digests = [hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest() for name in names]
@@ -62,30 +78,66 @@ def by_hash(names: Sequence[str], split: str, root: Path) -> tuple[NDArray[np.in
 
 
 def folders(root: Path, depth: int = 3) -> Iterator[Path]:
-    """`root` and the folders below it, sorted, hidden ones left out."""
+    """`root` and the folders below it, sorted; hidden ones and detkit's own are left out."""
     yield root
     if depth:
         try:
-            below = sorted(e.name for e in os.scandir(root) if _is_folder(e) and e.name[0] != ".")
+            below = sorted(e.name for e in os.scandir(root) if _is(e.is_dir) and e.name[0] != ".")
         except OSError:
             return
         for name in below:
-            yield from folders(root / name, depth - 1)
+            if not _is_output(root / name):
+                yield from folders(root / name, depth - 1)
+
+
+def _is_output(folder: Path) -> bool:
+    """Whether detkit wrote the folder, a run or predictions: the pictures there are drawn ones."""
+    if (folder / "run.json").is_file() and (folder / "config.yaml").is_file():
+        return True
+    table = folder / "predictions.csv"
+    if not table.is_file():
+        return (folder / "predictions.partial.csv").is_file()  # it was ended before its time
+    with table.open("rb") as file:
+        return file.read(20) == b"file,frame,timestamp"  # anyone may call a table so
 
 
 def names_in(folder: Path) -> list[str]:
-    """The names of the files in a folder, sorted, hidden ones left out."""
+    """The names of the files in a folder, sorted; hidden ones and links to nothing are left out."""
     try:
-        return sorted(e.name for e in os.scandir(folder) if e.name[0] != "." and not _is_folder(e))
+        return sorted(e.name for e in os.scandir(folder) if e.name[0] != "." and _is(e.is_file))
     except OSError:
         return []
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _is(kind: Callable[[], bool]) -> bool:
     try:
-        return entry.is_dir()
+        return kind()
     except OSError:  # a link to itself
         return False
+
+
+def twin(path: Path) -> Path | None:
+    """The file whose name looks the same: é as one character (NFC), or as e and an accent (NFD)."""
+    name, whole = path.name, str(path)
+    forms = [(unicodedata.normalize(f, name), unicodedata.normalize(f, whole)) for f in FORMS]
+    others = [place for name, whole in forms for place in (path.parent / name, Path(whole))]
+    return next((other for other in others if other != path and is_file(other)), None)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; a name that cannot be one (too long) is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def with_twin(fault: DetkitError) -> DetkitError:
+    """The error of a file that is not there, with the file that is if only the form differs."""
+    path = Path(fault.file or "")
+    if not path.name or is_file(path) or twin(path) is None:
+        return fault
+    return DetkitError(fault.problem, file=path, record=fault.record, remedy=TWIN)
 
 
 def images_in(folder: Path) -> dict[str, str]:
@@ -107,6 +159,15 @@ def images_in(folder: Path) -> dict[str, str]:
             )
         found[stem] = name
     return found
+
+
+def unreadable(path: Path, fault: OSError) -> DetkitError:
+    """The error for a file that is there, or is named, and cannot be read."""
+    return DetkitError(
+        f"The file cannot be read ({fault.strerror}).",
+        file=path,
+        remedy="allow reading it, or remove it (or the link to nothing that it is).",
+    )
 
 
 def below(root: Path, path: Path) -> str:
@@ -157,9 +218,13 @@ def class_names(path: Path) -> list[str]:
     """The names of a file with one a line, by number from 0.
 
     Raises:
-        DetkitError: an empty line between two names (does it count?), or a name that occurs twice.
+        DetkitError: the file cannot be read, an empty line between two names (does it count?), or
+            a name that occurs twice.
     """
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as fault:
+        raise unreadable(path, fault) from fault
     names = [line.strip() for line in text.rstrip().splitlines()]
     for number, name in enumerate(names, 1):
         if not name or names.index(name) + 1 < number:

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from detkit import checkpoint
 from detkit.data import images
 from detkit.data.loading import collate
 from detkit.data.transforms import Transform
 from detkit.data.transforms import build as build_transform
+from detkit.draw import as_rgb, eight_bit
 from detkit.errors import DetkitError
 from detkit.inference.run import predictions, prepare
-from detkit.inference.sources import Item, Picture
+from detkit.inference.sources import Item, Picture, in_home
 from detkit.models.model import Model
 from detkit.ops.device import pick_device
 from detkit.structures import Batch, Detections, Prediction
@@ -58,11 +58,11 @@ class Predictor:
         Args:
             pictures: a path, an (H, W, 3) RGB or (H, W) grey uint8 array, a (3, H, W) uint8
                 tensor, a PIL image, or a list of these.
-            batch_size: images at once, of a list.
+            batch_size: images at once, of a list; 1 or more.
         Returns:
             One prediction, or a list of them for a list.
         Raises:
-            DetkitError: a picture that cannot be read, or an array of another kind.
+            DetkitError: a picture that cannot be read, an array of another kind, a batch of none.
         """
         several = isinstance(pictures, (list, tuple))
         given = pictures if several else [pictures]
@@ -99,62 +99,46 @@ class Predictor:
 
     def _picture(self, picture: Any, place: int) -> Picture:
         if isinstance(picture, (str, Path)):
-            path = str(Path(picture).expanduser())
+            path = str(in_home(picture))
             return Picture(images.read(path), Item(path, Path(path).stem, False))
         return Picture(as_rgb(picture), Item(f"picture {place}", str(place), False))
 
 
 def _chunks(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
+    if size < 1:
+        raise DetkitError(f"batch_size is {size}.", remedy="set it to 1 or more.")
     stream = iter(pictures)
     while chunk := list(islice(stream, size)):
         yield chunk
 
 
-def as_rgb(picture: Any) -> np.ndarray:
-    """(H, W, 3) uint8 RGB from an array, a tensor or a PIL image.
-
-    Raises:
-        DetkitError: another shape or number format, with what to do about it.
-    """
-    if isinstance(picture, Image.Image):
-        return _from_pillow(picture)
-    if isinstance(picture, Tensor):
-        if picture.dtype != torch.uint8 or picture.ndim != 3 or len(picture) != 3:
-            raise _refused(picture, "pass (3, H, W) uint8 RGB; a batch as a list: list(tensor).")
-        return np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy())
-    if not isinstance(picture, np.ndarray):
-        raise DetkitError(
-            f"A {type(picture).__name__} is not a picture.",
-            remedy="pass a path, a uint8 array or tensor, a PIL image, or a list of these.",
-        )
-    if picture.dtype != np.uint8:
-        raise _refused(picture, "for floats in 0 … 1: (255 * image).round().astype('uint8').")
-    if picture.ndim == 2:
-        picture = np.repeat(picture[..., None], 3, axis=2)
-    if picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-        remedy = "pass (H, W, 3) RGB or (H, W) grey."
-        if picture.ndim == 3 and picture.shape[2] == 4:
-            remedy = "drop the fourth channel: image[..., :3]."
-        elif picture.ndim == 3 and picture.shape[0] == 3:
-            remedy = "put the channels last: image.transpose(1, 2, 0)."
-        raise _refused(picture, remedy)
-    return np.ascontiguousarray(picture)
+@as_rgb.register(str)
+@as_rgb.register(Path)
+def _from_file(path: str | Path) -> np.ndarray:
+    return eight_bit(images.read(in_home(path)))
 
 
-def _refused(picture: np.ndarray | Tensor, remedy: str) -> DetkitError:
-    kind = "tensor" if isinstance(picture, Tensor) else "array"
-    dtype = str(picture.dtype).removeprefix("torch.")
-    shape = ", ".join(map(str, picture.shape))
-    return DetkitError(f"A {dtype} {kind} of ({shape}) is not a picture.", remedy=remedy)
-
-
+@as_rgb.register(Image.Image)
 def _from_pillow(picture: Image.Image) -> np.ndarray:
     if picture.mode[0] in "IF":  # 32-bit integers, floats, and I;16
         raise DetkitError(
             f"A PIL image of mode {picture.mode} has no known range.",
             remedy="pass its path, or convert it to 8 bits a channel.",
         )
-    return images.on_white(ImageOps.exif_transpose(picture))
+    if not (picture.width and picture.height):
+        raise DetkitError(
+            f"A PIL image of {picture.width}x{picture.height} is not a picture.",
+            remedy="pass one with pixels in it.",
+        )
+    try:
+        upright = ImageOps.exif_transpose(picture)
+    except Exception as fault:  # Pillow decodes only now, and on foreign bytes raises anything
+        raise DetkitError(
+            f"The PIL image cannot be decoded ({fault}).",
+            file=getattr(picture, "filename", None) or None,
+            remedy="fetch or save the file again.",
+        ) from fault
+    return images.on_white(upright)
 
 
 def load(

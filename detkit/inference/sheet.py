@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from detkit.data.records import Records
-from detkit.draw import contact_sheet, draw_boxes, draw_pixels, save_image
+from detkit.draw import contact_sheet, draw_boxes, draw_pixels, eight_bit, save_image
+from detkit.errors import DetkitError
 from detkit.inference.predictor import Predictor
 from detkit.structures import Detections, Frame, Prediction, Segmentation
 
@@ -19,19 +20,24 @@ CELL = 400  # pixels: smaller pictures are enlarged before boxes and names are p
 
 
 def draw_sheet(predictor: Predictor, records: Records, file: Path) -> None:
-    """Predictions at the left, annotations at the right."""
+    """Predictions at the left, annotations at the right; a note where that cannot be had."""
+    try:
+        save_image(file, _sheet(predictor, records))
+    except (DetkitError, cv2.error, MemoryError) as fault:  # it must not cost a finished training
+        print(f"note: {file.name} was not drawn. {fault}", flush=True)
+
+
+def _sheet(predictor: Predictor, records: Records) -> np.ndarray:
     chosen = np.unique(np.linspace(0, len(records) - 1, PAIRS).round().astype(int)).tolist()
     pictures, captions = [], []
     for i in chosen:
-        image = records.image(i)
-        if image.dtype != np.uint8:
-            image = (255 * image).round().astype(np.uint8)
-        factor = max(1, round(CELL / image.shape[1]))
+        image = eight_bit(records.image(i))
+        factor = max(1, round(CELL / max(image.shape[:2])))
         large = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
         pictures.append(enlarged(predictor(image), image.shape[:2], factor).draw(large))
         pictures.append(annotated(large, factor, records, i, predictor.model.task))
         captions += [f"{records.path(i).name or records.image_id(i)}: found", "annotated"]
-    save_image(file, contact_sheet(pictures, captions))
+    return contact_sheet(pictures, captions)
 
 
 def enlarged(prediction: Prediction, size: tuple[int, int], factor: int) -> Prediction:

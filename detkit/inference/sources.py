@@ -73,8 +73,8 @@ class Source:
     """The pictures that a `source=` names, in natural order, read one after the other.
 
     Args:
-        source: IMAGE, FOLDER, GLOB, VIDEO, an address with ://, or a camera's number. An existing
-            file of that very name comes first. A folder gives what lies directly in it.
+        source: IMAGE, FOLDER, GLOB, VIDEO, an address with ://, or a camera's number (to 999). An
+            existing file of that very name comes first. A folder gives what lies directly in it.
     Attributes:
         items: what was found; its order is the order of the results.
         faults: what could not be read; the rest goes on.
@@ -137,15 +137,31 @@ class Source:
             )
 
 
+def in_home(path: str | Path) -> Path:
+    """The path with a leading `~` or `~user` as their home folder.
+
+    Raises:
+        DetkitError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as fault:
+        raise DetkitError(
+            f"The home folder of {Path(path).parts[0]} is not known.",
+            file=path,
+            remedy="write the folder in full; for a name that begins with ~, put ./ before it.",
+        ) from fault
+
+
 def _paths(source: str) -> list[str | int]:
     if "://" in source:
         return [source]
-    path = Path(source).expanduser()
+    path = in_home(source)
     if path.is_file():
         return [str(path)]
     if path.is_dir():
         return _folder(path)
-    if source.isascii() and source.isdigit():
+    if re.fullmatch("[0-9]{1,3}", source):  # longer ones are names, such as a missing 20240115
         return [int(source)]
     matches = glob.glob(str(path), recursive=True)  # noqa: PTH207  takes absolute patterns too
     found = [match for match in matches if Path(match).is_file()]

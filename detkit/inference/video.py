@@ -20,6 +20,8 @@ import numpy as np
 from detkit.errors import DetkitError
 
 H264 = ("libx264", "libopenh264")  # PyAV's encoders, best first
+TIMED = ("matroska,webm", "flv")  # count no frames, but their header holds the length in seconds
+SLACK = 0.5  # seconds that a whole file may end before that length: sound is padded, times rounded
 
 
 class Reader(Protocol):
@@ -91,13 +93,21 @@ class _AvReader:
         self.fault: str | None = None
         try:
             self._container = av.open(source)
-            self._stream = self._container.streams.video[0]
-        except (av.error.FFmpegError, OSError, IndexError) as error:
+        except (av.error.FFmpegError, OSError) as error:
             raise _unreadable(source, error) from error
+        if not self._container.streams.video:
+            self._container.close()
+            raise DetkitError(
+                "There are no pictures in it, only sound or text.",
+                file=source,
+                remedy="name a file with a picture stream.",
+            )
+        self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
         self.rate = Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
         self.time_base = Fraction(self._stream.time_base or 1 / self.rate)
         self.frames = self._stream.frames
+        self._end = 0.0  # seconds: where the last packet ends, of any stream
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, float]]:
         count = 0
@@ -108,12 +118,22 @@ class _AvReader:
             count += 1
         if self.fault is None and count < self.frames:
             self.fault = f"the file ends after {count} of {self.frames} frames"
+        if self.fault is None and not self.frames and self._is_cut():
+            length = cast(int, self._container.duration) / 1e6
+            self.fault = f"the file ends after {self._end:.2f} of {length:.2f} seconds"
+
+    def _is_cut(self) -> bool:
+        """By the length, which is that of the longest stream (the sound may outlast the video)."""
+        length = self._container.duration  # microseconds
+        if self._container.format.name not in TIMED or length is None:
+            return False
+        return self._end < length / 1e6 - max(SLACK, float(2 / self.rate))
 
     def _decoded(self) -> Iterator[Any]:
         """Every frame that decodes; the first fault is noted, and a broken packet left out."""
         import av
 
-        count, packets = 0, self._container.demux(self._stream)
+        count, packets = 0, self._container.demux()
         while True:
             try:
                 packet = next(packets)
@@ -122,6 +142,11 @@ class _AvReader:
             except av.error.FFmpegError as error:
                 self.fault = self.fault or f"frame {count} and all behind it: {error.strerror}"
                 return
+            if packet.pts is not None and packet.time_base:
+                end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                self._end = max(self._end, end)
+            if packet.stream_index != self._stream.index:
+                continue
             try:
                 frames = packet.decode()
             except av.error.EOFError:

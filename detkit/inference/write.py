@@ -2,7 +2,8 @@
 
 Everything is written while it comes, so memory does not grow with the length of a video, under a
 temporary name (`….partial.…`) that becomes the final one in `close`: a file with its final name is
-whole. Files of other names are never touched.
+whole. Files of other names are never touched, and those of the same names only where a table with
+our columns says that they came from here.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from detkit.inference.sources import Item, Picture
 from detkit.structures import Detections, Prediction, Segmentation
 
 JSON, CSV = "predictions.json", "predictions.csv"
+KEYS = ("file", "frame", "timestamp")  # what every table's columns begin with
 
 
 def partial(path: Path) -> Path:
@@ -44,6 +46,7 @@ class Lines:
         # File names of any bytes survive: surrogateescape writes them back as they were.
         self._file = partial(path).open("w", encoding="utf-8", errors="surrogateescape", newline="")
         self._file.write(head)
+        self._file.flush()  # the head of a table marks the folder, see `_heads`
         self.count = 0
 
     def add(self, record: str) -> None:
@@ -69,8 +72,9 @@ def csv_lines(path: Path, columns: Sequence[str]) -> Lines:
 
 def csv_row(values: Sequence[Any]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="").writerow(["" if v is None else v for v in values])
-    return buffer.getvalue()
+    # Python 3.11 quotes a line break only if it is one of the terminator's
+    csv.writer(buffer, lineterminator="\r\n").writerow(["" if v is None else v for v in values])
+    return buffer.getvalue().removesuffix("\r\n")
 
 
 class Drawings:
@@ -121,7 +125,7 @@ class DetectionWriter:
     """
 
     tables = (JSON, CSV)
-    columns = ("file", "frame", "timestamp", "class", "score", "xmin", "ymin", "xmax", "ymax")
+    columns = (*KEYS, "class", "score", "xmin", "ymin", "xmax", "ymax")
 
     def __init__(
         self,
@@ -134,6 +138,7 @@ class DetectionWriter:
     ) -> None:
         self.names, self.category_ids = names, category_ids
         self.drawings = Drawings(output, videos)
+        _check_tables(output, self.tables)
         self._json = json_lines(_part(output / JSON, part))
         self._csv = csv_lines(_part(output / CSV, part), self.columns)
         self.found = 0
@@ -179,7 +184,9 @@ class PixelWriter:
     ) -> None:
         self.names, self.masks = names, output / "masks"
         self.drawings = Drawings(output, videos)
-        self._csv = csv_lines(_part(output / CSV, part), ["file", "frame", "timestamp", *names])
+        _check_tables(output, self.tables)
+        _check_masks(self.masks)
+        self._csv = csv_lines(_part(output / CSV, part), [*KEYS, *names])
         self.found = 0
         self.masks.mkdir(exist_ok=True)
 
@@ -212,17 +219,51 @@ writers: dict[str, type[DetectionWriter] | type[PixelWriter]] = {
 def check_free(output: Path, items: Sequence[Item]) -> None:
     """
     Raises:
-        DetkitError: a drawn copy would replace one of the sources.
+        DetkitError: a drawn copy would replace one of the sources, or a file that `predict` has not
+            written.
     """
     sources = {os.path.realpath(item.path) for item in items if isinstance(item.path, str)}
-    for item in items:
-        drawn = output / f"{item.name}{'.mp4' if item.video else '.jpg'}"
-        if os.path.realpath(drawn) in sources:
-            raise DetkitError(
-                "The drawn copy would replace this source.",
-                file=drawn,
-                remedy="choose another folder with output=DIR.",
-            )
+    drawn = [output / f"{item.name}{'.mp4' if item.video else '.jpg'}" for item in items]
+    for path in drawn:
+        if os.path.realpath(path) in sources:
+            raise _taken("The drawn copy would replace this source.", path)
+    there = [path for path in drawn if os.path.lexists(path)]
+    if there and not _heads(output):
+        raise _taken("The drawn copy would replace this file, which is not predict's.", there[0])
+
+
+def _check_tables(output: Path, tables: Sequence[str]) -> None:
+    for path in (output / table for table in tables):
+        if os.path.lexists(path) and not _heads(output):
+            raise _taken("The results would replace this file, which is not predict's.", path)
+
+
+def _check_masks(masks: Path) -> None:
+    """Any file there counts: masks that were found do not belong among someone's own."""
+    filled = masks.is_dir() and any(masks.iterdir())
+    found = csv_row(DetectionWriter.columns)
+    if filled and all(head.startswith(found) for head in _heads(masks.parent)):
+        raise _taken("There are masks here already, which are not predict's.", masks)
+
+
+def _heads(output: Path) -> list[str]:
+    """The columns of the tables that `predict` has left or is writing here: the mark of its output.
+
+    Every process writes them before anything else, so whoever looks at them after seeing another's
+    file finds them.
+    """
+    heads = []
+    for path in output.glob(f"{Path(CSV).stem}*.csv"):
+        try:
+            with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+                heads.append(file.readline(10_000))
+        except OSError:  # a folder, or another process has just renamed it
+            continue
+    return [head for head in heads if head.startswith(f"{csv_row(KEYS)},")]
+
+
+def _taken(problem: str, file: Path) -> DetkitError:
+    return DetkitError(problem, file=file, remedy="choose another folder with output=DIR.")
 
 
 def merge(output: Path, tables: Sequence[str], parts: Sequence[str], items: Sequence[Item]) -> None:

@@ -8,7 +8,7 @@ The README's row of both on blood cells: the model, then for either
     backbone.stride_in_1x1=true backbone.frozen_stages=2 transforms.short_side=416
     transforms.long_side=640 transforms.vertical_flip=0.5 optimizer=adamw optimizer.lr=0.0001
     optimizer.weight_decay=0.0001 schedule=cosine schedule.warmup_steps=20 training.max_steps=140
-    training.evaluate_every=2 training.clip_norm=10 training.workers=0
+    training.evaluate_every=2 training.clip_norm=10 training.workers=0 seed=0
 
 Data, loop and evaluation are the same; network, targets, losses and post-processing are
 torchvision's.

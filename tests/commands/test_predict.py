@@ -107,6 +107,24 @@ def test_results_never_replace_a_source(settings, shared, tmp_path):
     assert (tmp_path / "flower.jpg").read_bytes() == picture
 
 
+def test_results_replace_those_of_the_same_command_and_nothing_else(settings, shared, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes((shared / "photos" / "rgba.png").read_bytes())
+    original = (shared / "photos" / "flower.jpg").read_bytes()
+    (tmp_path / "in" / "a.jpg").write_bytes(original)
+    with pytest.raises(DetkitError, match=r"a\.jpg.*not predict's"):
+        predict(settings(tmp_path / "in" / "*.png", output=str(tmp_path / "in")))
+    assert (tmp_path / "in" / "a.jpg").read_bytes() == original
+    assert len(list((tmp_path / "in").iterdir())) == 2
+    first, again = (predict(settings(tmp_path / "in" / "*.png")) for _ in range(2))
+    assert first == again
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "predictions.json").write_text("mine")
+    with pytest.raises(DetkitError, match=r"predictions\.json.*not predict's"):
+        predict(settings(tmp_path / "in" / "*.png", output=str(tmp_path / "own")))
+    assert (tmp_path / "own" / "predictions.json").read_text() == "mine"
+
+
 def test_ctrl_c_leaves_whole_files(settings, shared, tmp_path, capsys, monkeypatch):
     from detkit.inference.write import DetectionWriter
 

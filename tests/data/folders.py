@@ -128,6 +128,20 @@ def yolo_text(picture: Picture, names: Sequence[str] = NAMES) -> str:
     return "".join(lines)
 
 
+def write_drawn(root: Path, stems: Iterable[str]) -> None:
+    """Drawn copies as `predict` leaves them."""
+    for stem in stems:
+        save_image(root / f"{stem}.jpg", 10, 10)
+    (root / "predictions.csv").write_text("file,frame,timestamp,class,score,xmin,ymin,xmax,ymax\n")
+
+
+def write_run(root: Path) -> None:
+    """A run's folder, as far as a reader could stumble over it."""
+    save_image(root / "predictions.jpg", 10, 10)
+    for name, text in (("run.json", "{}"), ("config.yaml", "seed: 0"), ("log.txt", "0 1 1 1 1")):
+        (root / name).write_text(text)
+
+
 def write_yolo(
     root: Path,
     pictures: Sequence[Picture],

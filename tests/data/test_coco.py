@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -178,3 +179,97 @@ def test_pictures_may_lie_elsewhere(tmp_path):
     records = coco.read(tmp_path / "set", "train")
     assert records.path(1) == tmp_path / "far/b.jpg"
     assert records.image(1).shape == (30, 50, 3)
+
+
+@pytest.mark.parametrize("word", ["val", "rgb"])
+def test_a_picture_in_two_folders_is_a_question_unless_one_is_the_splits(tmp_path, word):
+    write_coco(tmp_path, three(), "instances_val.json", "depth")
+    for picture in three():
+        save_image(tmp_path / word / f"{picture.stem}.jpg", picture.height, picture.width)
+    if word == "val":
+        assert coco.read(tmp_path, "val").files[0] == "val/a.jpg"
+        return
+    with pytest.raises(DetkitError, match=r"depth/a\.jpg and rgb/a\.jpg") as caught:
+        coco.read(tmp_path, "val")
+    assert "file_name" in caught.value.remedy
+    assert len(coco.read(tmp_path, "val", images=False)) == 3
+    (tmp_path / "rgb/a.jpg").unlink()
+    (tmp_path / "rgb/a.jpg").symlink_to("../depth/a.jpg")  # the same picture twice
+    assert coco.read(tmp_path, "val").files[0] == "depth/a.jpg"
+
+
+def test_the_split_may_be_named_by_a_folder_above_the_pictures(tmp_path):
+    for split in ("train", "valid"):
+        write_coco(tmp_path, three(), f"annotations/{split}.json", f"{split}/images")
+    assert coco.read(tmp_path, "val").files[0] == "valid/images/a.jpg"
+
+
+def written(root, change):
+    """A file of three images, changed, without pictures."""
+    data = coco_dict(three())
+    change(data)
+    (root / "val.json").write_text(json.dumps(data))
+    return coco.read(root, "val", images=False)
+
+
+def test_ids_that_are_whole_floats_are_integers(tmp_path):
+    def change(data):
+        for entry in (*data["images"], *data["annotations"], *data["categories"]):
+            for key in {"id", "image_id", "category_id"} & entry.keys():
+                entry[key] = float(entry[key])
+
+    records = written(tmp_path, change)
+    assert records.integer_ids
+    assert [records.image_id(i) for i in range(3)] == [1, 2, 3]
+    assert records.category_ids.tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.0, 1.0, False, True, None])
+def test_a_crowd_is_0_or_1(tmp_path, value):
+    records = written(tmp_path, lambda data: data["annotations"][1].update(iscrowd=value))
+    assert records.crowd.tolist() == [False, bool(value), False]
+
+
+WRONG = {
+    "crowd as text": ("annotations", {"iscrowd": "0"}, "iscrowd is '0'"),
+    "crowd of two": ("annotations", {"iscrowd": 2}, "iscrowd is 2"),
+    "image id": ("images", {"id": 1.5}, "id is '1.5'"),
+    "image id of nothing": ("images", {"id": float("nan")}, "id is 'nan'"),
+    "image id of truth": ("images", {"id": True}, "id is 'True'"),
+    "image of a box": ("annotations", {"image_id": 1.5}, "image_id is '1.5'"),
+    "category of a box": ("annotations", {"category_id": 10.5}, "category_id is '10.5'"),
+    "huge box": ("annotations", {"bbox": [10**400, 1, 2, 2]}, "four numbers"),
+    "huge area": ("annotations", {"area": 10**400}, "area has 401 digits"),
+    "half a character": ("images", {"file_name": "\ud800.jpg"}, r"'\\ud800\.jpg'"),
+    "half a character, id": ("images", {"id": "\ud800"}, "half a character"),
+    "half a character, class": ("categories", {"name": "\ud800"}, "half a character"),
+}
+
+
+@pytest.mark.parametrize("fault", WRONG)
+def test_what_is_no_number_id_or_name_is_told_with_its_place(tmp_path, fault):
+    key, values, says = WRONG[fault]
+    with pytest.raises(DetkitError, match=says) as caught:
+        written(tmp_path, lambda data: data[key][1].update(values))
+    assert caught.value.file == tmp_path / "val.json"
+    assert caught.value.record in (f"{key}[1]", "annotation 101")
+
+
+def test_a_number_too_long_for_python_is_told_with_its_place(tmp_path):
+    text = json.dumps(coco_dict(three()), indent=0)
+    (tmp_path / "val.json").write_text(text.replace('"id": 1,', f'"id": {"9" * 5000},', 1))
+    with pytest.raises(DetkitError, match="digits") as caught:
+        coco.read(tmp_path, "val", images=False)
+    assert caught.value.record == "line 4, column 7"
+
+
+def test_a_picture_whose_name_has_the_other_unicode_form_is_told(tmp_path):
+    for stem, form in (("été", "NFC"), ("été", "NFD")):
+        root = tmp_path / form
+        other = "NFD" if form == "NFC" else "NFC"
+        write_coco(root, [Picture(unicodedata.normalize(form, stem))], images=None)
+        name = unicodedata.normalize(other, stem)
+        save_image(root / f"images/train/{name}.jpg", 40, 60)
+        with pytest.raises(DetkitError, match="missing") as caught:
+            coco.read(root, "train", classes=list(NAMES))
+        assert "Unicode" in caught.value.remedy

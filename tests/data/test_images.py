@@ -140,10 +140,78 @@ def test_what_is_not_there_or_not_a_file_is_named(tmp_path):
         images.size(tmp_path)
 
 
-def test_floating_point_samples_are_refused(tmp_path):
-    Image.fromarray(np.ones((3, 3), np.float32)).save(tmp_path / "x.tif")
-    with pytest.raises(DetkitError, match="floating-point"):
-        images.read(tmp_path / "x.tif")
+def write_tiff(path, bits, values, *, kind=1, photometric=1):
+    """One uncompressed strip; `kind` is 1 for no sign, 2 for a sign, 3 for floating point."""
+    height, width, data = *values.shape, values.tobytes()
+    tags = [(256, 3, width), (257, 3, height), (258, 3, bits), (259, 3, 1), (262, 3, photometric)]
+    tags += [(273, 4, 8), (277, 3, 1), (278, 3, height), (279, 4, len(data)), (339, 3, kind)]
+    entries = b"".join(struct.pack("<HHII", tag, unit, 1, value) for tag, unit, value in tags)
+    head = b"II*\0" + struct.pack("<I", 8 + len(data))
+    path.write_bytes(head + data + struct.pack("<H", len(tags)) + entries + bytes(4))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind", "dtype", "words"),
+    [
+        (32, 3, "<f4", "floating-point"),
+        (12, 1, "<u2", "12 bits"),
+        (32, 1, "<u4", "32 bits"),
+        (32, 2, "<i4", "32 bits with a sign"),
+        (16, 2, "<i2", "16 bits with a sign"),
+        (8, 2, "<i1", "8 bits with a sign"),
+    ],
+)
+def test_samples_of_an_unknown_range_are_refused(tmp_path, bits, kind, dtype, words):
+    path = write_tiff(tmp_path / "x.tif", bits, np.ones((4, 4), dtype), kind=kind)
+    for look in (images.read, images.check):
+        with pytest.raises(DetkitError, match=words) as caught:
+            look(path)
+        assert caught.value.file == path
+        assert "8 or 16 bits" in caught.value.remedy
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<u2"])
+def test_where_0_is_white_it_is_shown_white(tmp_path, dtype):
+    white = np.iinfo(dtype).max
+    values = np.linspace(0, white, 16).astype(dtype).reshape(4, 4)
+    path = write_tiff(tmp_path / "x.tif", 8 * values.itemsize, values, photometric=0)
+    scale = 1 if dtype == "u1" else 65535
+    assert np.allclose(images.read(path)[..., 0], (white - values) / scale, atol=1e-6)
+
+
+@pytest.mark.parametrize("highest", [2, 255, 1023, 4095, 65535])
+def test_a_pgm_is_white_at_the_value_that_its_header_says(tmp_path, highest):
+    values = np.linspace(0, highest, 30).astype(">u2" if highest > 255 else "u1").reshape(5, 6)
+    path = tmp_path / "x.pgm"
+    path.write_bytes(f"P5\n6 5\n{highest}\n".encode() + values.tobytes())
+    pixels = images.read(path)
+    assert pixels.dtype == (np.uint8 if highest < 256 else np.float32)
+    shown = pixels / (255 if highest < 256 else 1)
+    assert np.allclose(shown[..., 0], values / highest, atol=0.002 if highest < 256 else 1e-5)
+
+
+def test_deep_inks_are_not_taken_for_colours(tmp_path):
+    """Pillow shortens them to 8 bits, OpenCV takes black ink for opacity."""
+    path = tmp_path / "x.tif"
+    bits, inks = struct.pack("<4H", *[16] * 4), struct.pack("<4H", 0, 65535, 65535, 0) * 4
+    tags = [(256, 3, 1, 2), (257, 3, 1, 2), (258, 3, 4, 8), (259, 3, 1, 1), (262, 3, 1, 5)]
+    tags += [(273, 4, 1, 16), (277, 3, 1, 4), (278, 3, 1, 2), (279, 4, 1, 32)]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    head = b"II*\0" + struct.pack("<I", 48) + bits + inks
+    path.write_bytes(head + struct.pack("<H", len(tags)) + entries + bytes(4))
+    assert images.read(path)[0, 0].tolist() == [255, 0, 0]
+
+
+def test_postscript_under_another_name_starts_nothing(tmp_path, monkeypatch):
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *a, **k: pytest.fail("started"))
+    path = tmp_path / "x.jpg"
+    Image.new("RGB", (4, 4)).save(path, "EPS")
+    for look in (images.read, images.check, images.size, images.read_values):
+        with pytest.raises(DetkitError, match="not an image"):
+            look(path)
 
 
 def test_mask_values_survive_palette_and_grey(tmp_path):
@@ -161,3 +229,9 @@ def test_a_colour_mask_is_refused(tmp_path):
     Image.new("RGB", (2, 2), (128, 0, 0)).save(tmp_path / "x.png")
     with pytest.raises(DetkitError, match="colour"):
         images.read_values(tmp_path / "x.png")
+
+
+def test_a_name_that_no_file_can_have_is_told(tmp_path):
+    for read in (images.read, images.check):
+        with pytest.raises(DetkitError, match="No file can have this name"):
+            read(tmp_path / f"{'a' * 300}.jpg")

@@ -108,3 +108,82 @@ def test_boxes_are_not_made_of_masks(tmp_path):
     write(tmp_path, "images", "masks")
     with pytest.raises(DetkitError, match="no objects"):
         open_dataset({"name": "mask_folder", "root": tmp_path}, "all", task="detect")
+
+
+def of_values(root, *values, name="masks/p0.png"):
+    """Five pictures; their masks hold these values."""
+    write(root, "images", "masks", value=0)
+    mask = np.resize(np.array(values, np.uint8), (8, 12))
+    Image.fromarray(mask).save(root / name)
+    return {"name": "auto", "root": root}
+
+
+@pytest.mark.parametrize(
+    ("values", "setting"),
+    [
+        ((0, 127, 254), {0: 0, 127: 1, 254: 2}),
+        ((0, 128, 255), {0: 0, 128: 1, 255: 2}),
+        ((0, 17, 34, 51), {0: 0, 17: 1, 34: 2, 51: 3}),
+    ],
+)
+def test_values_that_are_no_indices_stop_with_the_setting_that_reads_them(
+    tmp_path, values, setting
+):
+    settings = of_values(tmp_path, *values)
+    with pytest.raises(DetkitError, match=", ".join(map(str, values))) as caught:
+        open_dataset(settings, "all", task="segment_pixels")
+    assert f"dataset.values={setting}" in caught.value.remedy
+    records = open_dataset({**settings, "values": setting}, "all", task="segment_pixels")
+    assert np.unique(records.pixels(0)).tolist() == list(range(len(values)))
+
+
+@pytest.mark.parametrize("values", [(0, 1, 2), (1, 2), (0, 3, 5, 255), (0, 255), (255,), (0,)])
+def test_indices_of_which_some_are_absent_are_read(tmp_path, values):
+    records = open_dataset(of_values(tmp_path, *values), "all", task="segment_pixels")
+    assert set(np.unique(records.pixels(0))) <= {*values, 1}
+    assert len(records.names) <= 6
+
+
+def test_named_classes_may_be_absent(tmp_path):
+    settings = {**of_values(tmp_path, 0, 200), "classes": list(map(str, range(201)))}
+    assert open_dataset(settings, "all", task="segment_pixels").pixels(0).max() == 200
+
+
+def test_masks_as_jpeg_are_refused(tmp_path):
+    settings = of_values(tmp_path, 0, 255)
+    Image.open(tmp_path / "masks/p1.png").convert("L").save(tmp_path / "masks/p1.jpg")
+    (tmp_path / "masks/p1.png").unlink()
+    with pytest.raises(DetkitError, match=r"p1\.jpg.* is a JPEG") as caught:
+        open_dataset(settings, "all", task="segment_pixels")
+    assert "PNG" in caught.value.remedy
+
+
+@pytest.mark.parametrize("ignore", [300, 256, -1])
+def test_a_value_to_ignore_that_no_mask_can_hold_is_refused(tmp_path, ignore):
+    write(tmp_path, "images", "masks")
+    with pytest.raises(DetkitError, match=rf"dataset\.ignore is {ignore}") as caught:
+        mask_folder.read(tmp_path, "all", ignore=ignore)
+    assert "0 … 255" in caught.value.remedy
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(tmp_path):
+    write(tmp_path, "images", "masks")
+    lines = "images/p1.jpg masks/p1.png\nimages/p2.jpg masks/p2.png\n"
+    (tmp_path / "train.txt").write_text(lines, encoding="utf-8-sig")
+    records = open_dataset({"root": tmp_path}, "train", task="segment_pixels")
+    assert [records.image_id(i) for i in range(2)] == ["p1", "p2"]
+    with pytest.raises(DetkitError, match="no split"):  # a name too long for a file
+        mask_folder.read(tmp_path, "x" * 300)
+
+
+def test_a_broken_list_is_told_where_the_format_is_looked_for(tmp_path):
+    write(tmp_path, "images", "masks")
+    (tmp_path / "train.txt").write_text("images/p1.jpg masks/p1.png\nimages/p2.jpg\n")
+    with pytest.raises(DetkitError, match=r"'images/p2\.jpg' is not a picture and a mask"):
+        open_dataset({"root": tmp_path}, "train", task="segment_pixels")
+
+
+def test_a_link_to_nothing_is_no_list(tmp_path):
+    write(tmp_path, "images", "masks")
+    (tmp_path / "notes.txt").symlink_to(tmp_path / "gone.txt")
+    assert len(open_dataset({"root": tmp_path}, "all", task="segment_pixels")) == 5

@@ -5,7 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
-from folders import Picture, Thing, save_image, three, write_coco, write_voc, write_yolo
+from folders import (
+    Picture,
+    Thing,
+    save_image,
+    three,
+    write_coco,
+    write_drawn,
+    write_run,
+    write_voc,
+    write_yolo,
+)
 
 from detkit.data import open_dataset, split_name
 from detkit.data.formats import formats
@@ -58,6 +68,46 @@ def test_runs_in_the_folder_of_the_data_are_no_data(tmp_path):
     (tmp_path / "last").mkdir()
     (tmp_path / "last" / "meta.json").write_text(json.dumps(meta))
     assert "YOLO" in open_dataset({"root": root}, "train").source
+
+
+FLAT = {  # all in one folder, without splits
+    "yolo_text": lambda root: write_yolo(root, three(), "", ""),
+    "voc": lambda root: write_voc(root, three(), xml="", images=""),
+    "coco": lambda root: write_coco(root / "raw", three(), "../a.json", "").parent,
+}
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_drawn_copies_in_the_folder_of_the_data_are_no_data(tmp_path, name):
+    root = FLAT[name](tmp_path)
+    before = open_dataset({"root": root}, "all")
+    write_run(root / "runs/1")
+    write_run(root / "a_run")
+    write_drawn(root / "predictions", "abc")
+    after = open_dataset({"root": root}, "all")
+    assert list(after.files) == list(before.files)
+    assert after.fingerprint() == before.fingerprint()
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_links_to_nothing_stop_no_data_set(tmp_path, name):
+    root = FLAT[name](tmp_path)
+    (root / "below").mkdir()
+    for link in ("x.json", "x.txt", "data.yaml", "obj.names", "train.txt", "below/x.json"):
+        (root / link).symlink_to("nowhere")
+    assert len(open_dataset({"root": root}, "all")) == 3
+
+
+TAKEN = {"voc": "suffix", "yolo_text": "suffix", "coco": "an annotation file"}
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_what_may_stand_for_a_split_is_what_the_format_takes(tmp_path, name):
+    root = FLAT[name](tmp_path)
+    with pytest.raises(DetkitError, match="no split 'mine'") as caught:
+        open_dataset({"root": root}, "mine")
+    assert TAKEN[name] in caught.value.remedy
+    assert ("list file" in caught.value.remedy) == (name != "coco")
 
 
 def test_nothing_else_stands_for_train(tmp_path):

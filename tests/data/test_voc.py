@@ -154,8 +154,9 @@ def test_lists_join_flag_and_come_from_files(tmp_path):
     own = tmp_path / "own list.txt"
     own.write_text("JPEGImages/b.jpg\n\nc\n")
     assert len(voc.read(root, str(own))) == 2
-    with pytest.raises(DetkitError, match=r"dog_train, train, val"):
-        voc.read(root, "test")
+    for absent in ("test", "x" * 300 + ".txt"):
+        with pytest.raises(DetkitError, match=r"dog_train, train, val"):
+            voc.read(root, absent)
 
 
 def test_all_splits_have_the_classes_of_the_whole_data_set(tmp_path):
@@ -212,3 +213,79 @@ def test_masks_without_lists_are_split_by_hash_and_a_listed_one_must_exist(tmp_p
     (tmp_path / "ImageSets/Segmentation/train.txt").write_text("p1\np6\n")
     with pytest.raises(DetkitError, match=r"no mask SegmentationClass/p6\.png"):
         voc.read(tmp_path, "train", task="segment_pixels")
+
+
+def written_anew(root, *changes):
+    """The set of picture `a` with its XML changed."""
+    xml = '<?xml version="1.0" encoding="utf-8"?>' + voc_xml(three()[0])
+    for old, new in changes:
+        assert old in xml
+        xml = xml.replace(old, new)
+    write_voc(root, three()[:1], {"train": "a"})
+    (root / "Annotations/a.xml").write_text(xml)
+    return {"name": "auto", "root": root}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("<annotation>", '<annotation xmlns="http://x.y/z">'),
+        ("object>", "Object>"),
+        ("annotation>", "Annotation>"),
+    ],
+)
+def test_names_with_a_namespace_or_in_capitals_are_the_same_names(tmp_path, change):
+    records = open_dataset(written_anew(tmp_path, change), "train")
+    assert records.names == ("cat", "dog")
+    assert len(records.boxes) == 2
+
+
+def test_xml_that_is_not_vocs_is_refused(tmp_path):
+    """CVAT's own export would be an image without objects."""
+    written_anew(tmp_path, ("annotation>", "annotations>"))
+    with pytest.raises(DetkitError, match=r"a\.xml: The XML is a <annotations>") as caught:
+        voc.read(tmp_path, "train")
+    assert "Pascal VOC" in caught.value.remedy
+
+
+def test_xml_in_folders_below_annotations_is_told(tmp_path):
+    root = write_voc(tmp_path, three(), {"train": "abc"})
+    assert voc.read(root, "train").notes == ()
+    (root / "Annotations/more").mkdir()
+    shutil.copy(root / "Annotations/a.xml", root / "Annotations/more/d.xml")
+    (note,) = voc.read(root, "train").notes
+    assert note.startswith("left out XML files in folders below: 1.")
+    assert note.endswith("Annotations/more/d.xml")
+
+
+@pytest.mark.parametrize("encoding", ["GBK", "GB2312", "gb18030", "Shift_JIS", "big5", "UTF-16"])
+def test_xml_is_read_in_the_encoding_that_it_declares(tmp_path, encoding):
+    settings = written_anew(tmp_path, ("utf-8", encoding), ("cat", "山"))
+    path = tmp_path / "Annotations/a.xml"
+    path.write_bytes(path.read_text().encode(encoding))
+    assert open_dataset(settings, "train").names == ("dog", "山")
+
+
+@pytest.mark.parametrize(("declared", "content"), [("foo", "cat"), ("hex", "cat"), ("GBK", "é")])
+def test_xml_that_does_not_fit_its_encoding_is_named(tmp_path, declared, content):
+    settings = written_anew(tmp_path, ("utf-8", declared), ("cat", content))
+    path = tmp_path / "Annotations/a.xml"
+    path.write_bytes(path.read_text().encode("latin-1"))
+    with pytest.raises(DetkitError, match=rf"a\.xml, .*encoding {declared}"):
+        open_dataset(settings, "train")
+
+
+@pytest.mark.parametrize("width", ["1e400", "99999999999", "-99999999999"])
+def test_a_size_that_no_image_has_is_named(tmp_path, width):
+    settings = written_anew(tmp_path, ("<width>60<", f"<width>{width}<"))
+    with pytest.raises(DetkitError, match=rf"a\.xml, size: .*{width} wide"):
+        open_dataset(settings, "train")
+
+
+def test_an_empty_split_says_that_one_image_is_all_there_is(tmp_path):
+    write_voc(tmp_path, three()[:1])
+    assert len(open_dataset({"root": tmp_path}, "train")) == 1
+    with pytest.raises(DetkitError, match=r"no images .*val has 0 of 1 images") as caught:
+        open_dataset({"root": tmp_path}, "val")
+    assert "add images" in caught.value.remedy
+    assert "dataset.val_split" in caught.value.remedy

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pytest
 from folders import NAMES, Picture, Thing, save_image, three, write_yolo
@@ -131,3 +133,108 @@ def test_equal_stems_in_several_folders_get_longer_ids(tmp_path):
         write_yolo(tmp_path, three()[:1], f"images/train/{scene}", f"labels/train/{scene}")
     records = yolo_text.read(tmp_path, "train")
     assert [records.image_id(i) for i in range(2)] == ["images/train/x/a", "images/train/y/a"]
+
+
+def test_the_yaml_that_is_named_is_the_one_that_is_read(tmp_path):
+    write_yolo(tmp_path, three(), names_file=None)
+    write_yolo(tmp_path, three()[:1], "images/other", "labels/other", names_file=None)
+    for name, train, names in (
+        ("data.yaml", "images/train", "[a, b, c]"),
+        ("b.yaml", "images/other", "[d, e, f]"),
+    ):
+        (tmp_path / name).write_text(f"train: {train}\nnames: {names}\n")
+    for name in ("auto", "yolo_text"):
+        records = open_dataset({"name": name, "root": tmp_path / "b.yaml"}, "train")
+        assert (len(records), records.names) == (1, ("d", "e", "f"))
+        assert "b.yaml" in records.source
+    (tmp_path / "b.yaml").write_text("train: images/none\nnames: [d]\n")
+    with pytest.raises(DetkitError, match="not there") as caught:
+        yolo_text.read(tmp_path / "b.yaml", "train")
+    assert caught.value.file.name == "b.yaml"
+    (tmp_path / "b.yaml").write_text(f"train: {'a' * 300}\nnames: [d]\n")
+    with pytest.raises(DetkitError, match="not there"):
+        yolo_text.read(tmp_path / "b.yaml", "train")
+
+
+def test_a_split_without_pictures_is_not_one_without_labels(tmp_path):
+    root = write_yolo(tmp_path, three(), names_file=None)
+    (root / "images/val").mkdir()
+    (root / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a, b, c]\n")
+    with pytest.raises(DetkitError, match="no images"):
+        yolo_text.read(root, "val")
+
+
+def pose(root, line, more=""):
+    """One picture with one line."""
+    save_image(root / "images/train/a.jpg", 40, 60)
+    (root / "labels/train").mkdir(parents=True)
+    (root / "labels/train/a.txt").write_text(line)
+    (root / "data.yaml").write_text(f"train: images/train\nnames: [cat]\n{more}")
+    return root
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (4, 3), (5, 3)])
+def test_keypoints_behind_a_box_are_left_out(tmp_path, shape):
+    keypoints = " 0.9" * (shape[0] * shape[1])
+    root = pose(tmp_path, f"0 0.5 0.5 0.5 0.5{keypoints}\n", f"kpt_shape: {list(shape)}\n")
+    assert yolo_text.read(root, "train").boxes.tolist() == [[15, 10, 45, 30]]
+    (root / "labels/train/a.txt").write_text("0 0.5 0.5 0.5 0.5 0.9 0.9 0.9 0.9\n")
+    with pytest.raises(DetkitError, match="kpt_shape") as caught:
+        yolo_text.read(root, "train")
+    assert (caught.value.file.name, caught.value.record) == ("a.txt", "line 1")
+
+
+def test_numbers_that_are_neither_box_nor_polygon_are_refused(tmp_path):
+    root = pose(tmp_path, "0 0.5 0.5 0.5 0.5" + " 0.9" * 9)
+    with pytest.raises(DetkitError, match="it has 14 numbers") as caught:
+        yolo_text.read(root, "train")
+    assert caught.value.record == "line 1"
+    assert "kpt_shape" in caught.value.remedy
+    (root / "data.yaml").write_text("train: images/train\nnames: [cat]\nkpt_shape: 17\n")
+    with pytest.raises(DetkitError, match="kpt_shape is '17'"):
+        yolo_text.read(root, "train")
+
+
+def test_a_text_file_that_is_a_link_to_nothing_is_told(tmp_path):
+    root = write_yolo(tmp_path, three())
+    (root / "labels/train/c.txt").symlink_to("nowhere")
+    with pytest.raises(DetkitError, match="cannot be read") as caught:
+        yolo_text.read(root, "train")
+    assert caught.value.file.name == "c.txt"
+
+
+def test_data_yaml_may_lie_apart_from_the_data(tmp_path):
+    root = write_yolo(tmp_path / "images/data", three(), names_file=None)
+    val = [Picture("v", things=[Thing("cat", (0, 0, 9, 9))])]
+    write_yolo(root, val, names_file=None)
+    (tmp_path / "conf").mkdir()
+    (root / "train.txt").write_text("images/train/a.jpg\nimages/train/b.jpg\n")
+    (tmp_path / "conf/data.yaml").write_text(
+        f"path: {root}\ntrain: images/train\nval: train.txt\nnames: [cat, dog, owl]\n"
+    )
+    assert len(yolo_text.read(tmp_path / "conf", "train").boxes) == 4
+    assert len(yolo_text.read(tmp_path / "conf", "val").boxes) == 3
+
+
+def test_a_list_of_pictures_that_are_elsewhere_is_told(tmp_path):
+    root = write_yolo(tmp_path, three())
+    (root / "train.txt").write_text("/content/images/train/a.jpg\n/content/images/train/b.jpg\n")
+    with pytest.raises(DetkitError, match="picture is missing") as caught:
+        yolo_text.read(root, "train.txt")
+    assert str(caught.value.file) == "/content/images/train/a.jpg"
+    assert "correct the paths" in caught.value.remedy
+
+
+def test_names_in_the_other_unicode_form_are_told(tmp_path):
+    composed, apart = (unicodedata.normalize(form, "été") for form in ("NFC", "NFD"))
+    root = write_yolo(tmp_path, [Picture(composed, things=three()[1].things), *three()])
+    label = root / f"labels/train/{composed}.txt"
+    label.rename(label.with_name(f"{apart}.txt"))
+    with pytest.raises(DetkitError, match="no picture") as caught:
+        yolo_text.read(root, "train")
+    assert "Unicode" in caught.value.remedy
+    label.with_name(f"{apart}.txt").rename(label)
+    (root / "mine.txt").write_text(f"images/train/a.jpg\nimages/train/{apart}.jpg\n")
+    with pytest.raises(DetkitError, match="missing") as caught:
+        yolo_text.read(root, "mine.txt")
+    assert "Unicode" in caught.value.remedy

@@ -98,6 +98,8 @@ def test_a_pixel_model_gives_the_class_of_each_pixel(predictor_of, segmenter):
         (np.zeros((2, 5, 5, 3), np.uint8), "2, 5, 5, 3"),
         (np.zeros((0, 5, 3), np.uint8), "0, 5, 3"),
         (torch.zeros(3, 5, 5), "float32 tensor"),
+        (torch.zeros(3, 0, 5, dtype=torch.uint8), "3, 0, 5"),
+        (Image.new("RGB", (0, 5)), "0x5"),
         (torch.zeros(2, 3, 5, 5, dtype=torch.uint8), r"list\(tensor\)"),
         (Image.new("F", (5, 5)), "mode F"),
         (Image.new("I;16", (5, 5)), "mode I;16"),
@@ -110,9 +112,40 @@ def test_what_is_no_picture_is_refused_with_a_remedy(picture, told):
         as_rgb(picture)
 
 
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_of_no_pictures_is_refused(predictor_of, detector, size):
+    picture = np.zeros((5, 5, 3), np.uint8)
+    for pictures in (picture, [picture] * 3):
+        with pytest.raises(DetkitError, match=f"batch_size is {size}"):
+            predictor_of(detector)(pictures, batch_size=size)
+
+
+def test_a_truncated_pillow_image_is_refused_by_name(predictor_of, detector, shared):
+    for name in ("truncated.jpg", "truncated.png"):
+        with pytest.raises(DetkitError, match=rf"{name}.*cannot be decoded"):
+            predictor_of(detector)(Image.open(shared / "photos" / name))
+
+
+def test_a_prediction_is_drawn_on_whatever_the_predictor_takes(predictor_of, detector, shared):
+    path = shared / "photos" / "grey.jpg"
+    pixels = np.asarray(Image.open(path))
+    found = predictor_of(detector)(path)
+    drawn = found.draw(np.repeat(pixels[..., None], 3, 2))
+    assert np.array_equal(found.draw(pixels), drawn)
+    for picture in (path, str(path), Image.open(path)):
+        assert np.abs(found.draw(picture).astype(int) - drawn).max() <= 3  # two JPEG decoders
+    deep = found.draw(shared / "photos" / "rgb_16bit.png")
+    assert deep.dtype == np.uint8
+    assert 10 < deep.mean() < 245
+    with pytest.raises(DetkitError, match=r"truncated\.jpg"):
+        found.draw(shared / "photos" / "truncated.jpg")
+
+
 def test_a_missing_file_is_named(predictor_of, detector):
     with pytest.raises(DetkitError, match="absent\\.jpg"):
         predictor_of(detector)("absent.jpg")
+    with pytest.raises(DetkitError, match="home folder of ~nobody-of-this-name"):
+        predictor_of(detector)("~nobody-of-this-name/a.jpg")
 
 
 def test_pillow_images_are_turned_upright_and_laid_on_white(shared):

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from detkit.data import images
 from detkit.data.open import open_dataset
 from detkit.draw import colour
-from detkit.inference.sheet import annotated, enlarged
+from detkit.inference.sheet import annotated, draw_sheet, enlarged
 from detkit.structures import Detections, Frame, Segmentation
 
 
@@ -35,3 +36,37 @@ def test_a_prediction_is_enlarged_with_its_picture():
     large = enlarged(pixels, (10, 20), 5).labels
     assert large.shape == (50, 100)
     assert torch.equal(large[2::5, 2::5], pixels.labels)
+
+
+class Thin:
+    """Records of one long thin picture."""
+
+    def __init__(self, records, size):
+        self._records, self._size = records, size
+
+    def __len__(self):
+        return 1
+
+    def __getattr__(self, name):
+        return getattr(self._records, name)
+
+    def image(self, i):
+        return np.full((*self._size, 3), 100, np.uint8)
+
+
+@pytest.mark.parametrize("size", [(1600, 8), (5000, 1), (1, 5000)])
+def test_a_long_thin_picture_does_not_blow_up_the_sheet(
+    predictor_of, detector, records, tmp_path, size
+):
+    draw_sheet(predictor_of(detector), Thin(records, size), tmp_path / "sheet.jpg")
+    height, width = images.size(tmp_path / "sheet.jpg")
+    assert width == 1600
+    assert height < 2200
+
+
+def test_a_sheet_that_cannot_be_written_is_a_note(
+    predictor_of, detector, records, tmp_path, capsys
+):
+    (tmp_path / "file").write_text("no folder")
+    draw_sheet(predictor_of(detector), records, tmp_path / "file" / "sheet.jpg")
+    assert "note: sheet.jpg was not drawn" in capsys.readouterr().out

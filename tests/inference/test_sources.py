@@ -62,6 +62,8 @@ def test_a_folder_gives_its_images_and_videos_in_natural_order(tmp_path, picture
         ("photos/empty", "known endings"),
         ("photos/texts/*", "no image"),
         (".", r"photos|\*\*/\*.jpg"),
+        ("20240115123000", "No file, folder or pattern"),
+        ("~nobody-of-this-name/a.jpg", "home folder of ~nobody-of-this-name"),
     ],
 )
 def test_a_source_without_pictures_is_an_error_with_a_remedy(

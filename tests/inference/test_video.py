@@ -145,6 +145,63 @@ def test_what_is_left_of_a_cut_video_is_read_and_the_frame_named(use, shared, tm
     assert str(len(frames)) in reader.fault
 
 
+def noise_clip(path: Path, seconds_of_sound: int = 0) -> Path:
+    """75 frames at 25 a second, and silence."""
+    import av
+
+    noise = np.random.default_rng(0)
+    codec = "flv1" if path.suffix == ".flv" else "mpeg4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        sound = container.add_stream("pcm_s16le", rate=8000) if seconds_of_sound else None
+        for k in range(75):
+            pixels = noise.integers(0, 256, (48, 64, 3), np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts = k
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        for k in range(seconds_of_sound):
+            silence = np.zeros((1, 8000), np.int16)
+            heard = av.AudioFrame.from_ndarray(silence, format="s16", layout="mono")
+            heard.sample_rate, heard.pts = 8000, 8000 * k
+            container.mux(sound.encode(heard))
+    return path
+
+
+@needs_av
+@pytest.mark.parametrize("ending", ["mkv", "flv"])
+def test_a_cut_video_that_counts_no_frames_is_known_by_its_length(tmp_path, ending):
+    path = noise_clip(tmp_path / f"clip.{ending}")
+    reader, frames, _ = read(path)
+    assert (len(frames), reader.frames, reader.fault) == (75, 0, None)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    reader, frames, _ = read(path)
+    assert 10 < len(frames) < 60
+    assert "of 3.00 seconds" in reader.fault
+
+
+@needs_av
+def test_sound_that_outlasts_the_video_is_no_fault(tmp_path):
+    reader, frames, _ = read(noise_clip(tmp_path / "long.mkv", seconds_of_sound=6))
+    assert (len(frames), reader.fault) == (75, None)
+
+
+@needs_av
+def test_a_file_of_sound_alone_is_refused_as_that(tmp_path):
+    import av
+
+    with av.open(str(tmp_path / "song.mp4"), "w") as container:
+        sound = container.add_stream("aac", rate=8000)
+        silence = np.zeros((1, 1024), np.float32)
+        heard = av.AudioFrame.from_ndarray(silence, format="fltp", layout="mono")
+        heard.sample_rate, heard.pts = 8000, 0
+        container.mux(sound.encode(heard))
+        container.mux(sound.encode())
+    with pytest.raises(DetkitError, match=r"song\.mp4.*no pictures"):
+        video.open_reader(str(tmp_path / "song.mp4"))
+
+
 @needs_av
 def test_a_hole_in_a_video_costs_its_frames_only(shared, tmp_path):
     data = bytearray((shared / "video" / "traffic.avi").read_bytes())

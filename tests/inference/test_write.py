@@ -16,7 +16,7 @@ from detkit.data import images
 from detkit.errors import DetkitError
 from detkit.inference import video
 from detkit.inference.sources import Source
-from detkit.inference.write import check_free, merge, writers
+from detkit.inference.write import check_free, csv_lines, csv_row, merge, writers
 
 
 def fill(predictor, source: Source, output: Path, rank: int = 0, world: int = 1, **settings):
@@ -140,6 +140,7 @@ def test_until_closed_nothing_has_its_final_name_and_then_nothing_its_temporary_
 ):
     predictor = predictor_of(detector)
     (tmp_path / "predictions.json").write_text("of an earlier run")
+    (tmp_path / "predictions.csv").write_text("file,frame,timestamp,class\n")
     writer = writers["detect"](tmp_path, predictor.names, predictor.category_ids)
     stream = Source(shared / "video" / "traffic.avi").pictures()
     for (picture,), (found,) in islice(predictor.batches(stream), 7):
@@ -214,6 +215,65 @@ def test_a_drawn_copy_never_replaces_its_source(tmp_path, put_picture):
         check_free(tmp_path / ".." / tmp_path.name, Source(tmp_path / "a.jpg").items)
     check_free(tmp_path, Source(tmp_path / "b.png").items)
     check_free(tmp_path / "out", Source(tmp_path).items)
+
+
+def test_a_drawn_copy_replaces_only_one_of_an_earlier_run(
+    predictor_of, detector, tmp_path, put_picture
+):
+    put_picture(tmp_path / "in" / "scan.png")
+    source, out = Source(tmp_path / "in"), tmp_path / "out"
+    put_picture(out / "scan.jpg")  # someone's original
+    with pytest.raises(DetkitError, match=r"scan\.jpg.*not predict's"):
+        check_free(out, source.items)
+    (out / "predictions.csv").write_text("file,label\n")  # nor is that ours
+    with pytest.raises(DetkitError, match=r"scan\.jpg"):
+        check_free(out, source.items)
+    (out / "predictions.csv").unlink()
+    fill(predictor_of(detector), source, out)
+    check_free(out, source.items)
+
+
+@pytest.mark.parametrize("table", ["predictions.json", "predictions.csv"])
+def test_a_table_of_someone_elses_stays(predictor_of, detector, few, tmp_path, table):
+    (tmp_path / table).write_text("mine")
+    with pytest.raises(DetkitError, match=f"{table}.*not predict's"):
+        fill(predictor_of(detector), few, tmp_path)
+    assert (tmp_path / table).read_text() == "mine"
+    assert list(tmp_path.glob("*.partial*")) == []
+
+
+def test_masks_of_someone_elses_stay(predictor_of, detector, segmenter, few, tmp_path, put_picture):
+    mine = put_picture(tmp_path / "out" / "masks" / "it's (1).png").read_bytes()
+    out = tmp_path / "out"
+    with pytest.raises(DetkitError, match="masks here already"):
+        fill(predictor_of(segmenter), few, out)
+    fill(predictor_of(detector), few, out)  # it writes no masks, and does not make them its own
+    with pytest.raises(DetkitError, match="masks here already"):
+        fill(predictor_of(segmenter), few, out)
+    assert (out / "masks" / "it's (1).png").read_bytes() == mine
+    again = tmp_path / "again"
+    again.mkdir()
+    fill(predictor_of(segmenter), few, again)
+    fill(predictor_of(segmenter), few, again)
+    assert len(list((again / "masks").iterdir())) == 3
+
+
+def test_a_run_that_was_killed_can_be_repeated(predictor_of, segmenter, few, tmp_path):
+    predictor = predictor_of(segmenter)
+    left = writers["segment_pixels"](tmp_path, predictor.names, predictor.category_ids)
+    for pictures, found in predictor.batches(few.pictures()):
+        left.add(pictures[0], found[0])
+    assert not (tmp_path / "predictions.csv").exists()  # `left` is never closed
+    check_free(tmp_path, few.items)
+    fill(predictor, few, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["two\nlines.jpg", "a\rb.jpg", 'it"s, new\r\n.jpg'])
+def test_a_row_of_any_file_name_reads_back(tmp_path, name):
+    table = csv_lines(tmp_path / "t.csv", ["file", "frame"])
+    table.add(csv_row([name, None]))
+    table.close()
+    assert rows(tmp_path / "t.csv") == [{"file": name, "frame": ""}]
 
 
 def test_a_file_name_that_is_no_text_survives(predictor_of, detector, tmp_path, put_picture):

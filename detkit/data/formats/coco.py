@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
+import sys
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,10 +20,18 @@ import numpy as np
 from detkit.data import checks, splits
 from detkit.data.draft import Draft, absent_class, class_list, known_only
 from detkit.data.formats import formats
-from detkit.data.formats.coco_layout import annotation_file, candidates, image_folder, split_word
+from detkit.data.formats.coco_layout import (
+    LISTED,
+    annotation_file,
+    candidates,
+    image_folder,
+    split_word,
+)
 from detkit.data.records import Masks, Records, Strings, offsets_of
 from detkit.errors import DetkitError
 
+IDS = ("id", "image_id", "category_id")
+LARGEST = 2**1023  # of the integers that a float64 can be
 FAR = 1e6  # pixels; the rasteriser takes memory for every one along a polygon
 LOOKS_FOR = "a JSON file with images, annotations and categories"
 
@@ -57,17 +67,21 @@ def read(
     home = home.parent if home.name == "annotations" else home  # pictures are beside it
     file, whole = annotation_file(root, split, annotations)
     data = _load(file)
-    pictures, found = image_folder(home, file, data["images"], split)
+    place = _places(data["images"], file)
+    pictures, found = image_folder(home, file, data["images"], split if whole else "", images)
     how = splits.below(home, file)
     chosen = data["images"]
     if not whole and found:
-        names = [str(image["file_name"]) for image in chosen]
-        indices, told = splits.by_hash(names, split, home)
+        names = [image["file_name"] for image in chosen]
+        indices, told = splits.by_hash(names, split, home, LISTED)
         chosen, how = [chosen[i] for i in indices], f"{how}, {told}"
-    draft, unlisted = _draft(data, chosen, home, pictures, file, classes, task)
+    draft, unlisted = _draft(data, chosen, place, home, pictures, file, classes, task)
     draft.source = f"COCO, {how}"
     draft = known_only(draft, unlisted, unknown_classes)
-    return checks.finish(draft, images=images, bad_boxes=bad_boxes, bad_images=bad_images)
+    try:
+        return checks.finish(draft, images=images, bad_boxes=bad_boxes, bad_images=bad_images)
+    except DetkitError as fault:
+        raise splits.with_twin(fault) from None
 
 
 def recognises(root: Path, task: str = "detect") -> str | None:
@@ -97,6 +111,8 @@ def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
         raise DetkitError(
             f"The file cannot be read ({fault}).", file=file, remedy="write or fetch it again."
         ) from fault
+    except ValueError as fault:  # an integer with more digits than Python takes
+        raise _too_long(file) from fault
     for key in ("images", "annotations", "categories"):
         if not isinstance(data, dict) or not isinstance(data.get(key), list):
             raise DetkitError(
@@ -107,14 +123,36 @@ def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
         for n, entry in enumerate(data[key]):
             if not isinstance(entry, dict):
                 raise _bad(file, f"{key}[{n}]", f"it is {str(entry)[:80]!r}, not an object")
-            if not isinstance(entry.get("id", 0), (int, float, str)):
-                raise _bad(file, f"{key}[{n}]", f"its id is {str(entry['id'])[:80]!r}")
+            _whole_ids(entry, IDS if key == "annotations" else IDS[:1], file, f"{key}[{n}]")
     return data
+
+
+def _too_long(file: Path) -> DetkitError:
+    """The error for a number of more digits than Python makes an integer of."""
+    text, most = file.read_bytes(), sys.get_int_max_str_digits()
+    found = re.search(rb"\d{%d}" % (most + 1), text)
+    before = text[: found.start()] if found else b""
+    line, column = before.count(b"\n") + 1, len(before) - before.rfind(b"\n")
+    problem = f"a number has more than {most:,} digits"
+    return _bad(file, f"line {line}, column {column}", problem, "correct the number.")
+
+
+def _whole_ids(entry: dict[str, Any], keys: Sequence[str], file: Path, record: str) -> None:
+    """Makes ids such as 7.0 (pandas writes them) integers, in place."""
+    for key in keys:
+        value = entry.get(key, 0)
+        if isinstance(value, float) and value.is_integer():
+            entry[key] = int(value)
+        elif isinstance(value, (float, bool)) or (
+            key == "id" and not isinstance(value, (int, str))
+        ):
+            raise _bad(file, record, f"its {key} is {str(value)[:80]!r}, not a whole number")
 
 
 def _draft(
     data: Mapping[str, list[dict[str, Any]]],
     images: Sequence[Mapping[str, Any]],
+    place: Mapping[int | str, int],
     home: Path,
     pictures: Path,
     file: Path,
@@ -127,7 +165,6 @@ def _draft(
     label_of = dict(zip(name_of, label, strict=True))
     if absent := [name for name in names if name not in name_of.values()]:
         raise absent_class(absent[0], name_of.values(), file)
-    place = _places(data["images"], file)
     mine = _objects_of(data["annotations"], place, name_of, file)
     order = [mine[place[image["id"]]] for image in images]
     things = [thing for group in order for thing in group]
@@ -153,7 +190,7 @@ def _draft(
         numbers=np.array([_integer(t.get("id"), n) for n, t in enumerate(things)], np.int64),
         unit="annotation",
         sizes=sizes,
-        crowd=np.array([bool(t.get("iscrowd")) for t in things], bool),
+        crowd=np.array([bool(t.get("iscrowd")) for t in things], bool),  # 0 or 1, see _objects_of
         areas=areas,
     )
     if task == "segment_instances":
@@ -176,6 +213,7 @@ def _categories(categories: Sequence[Mapping[str, Any]], file: Path) -> dict[int
         number, name = category.get("id"), category.get("name")
         if _integer(number, -1) != number or not isinstance(name, str):
             raise _bad(file, f"categories[{n}]", "it needs an integer id and a name")
+        _writable(name, file, f"categories[{n}]")
         if number in name_of or name in name_of.values():
             raise _bad(
                 file, f"categories[{n}]", f"the id {number} or the name {name!r} occurs twice"
@@ -190,6 +228,8 @@ def _places(images: Sequence[Mapping[str, Any]], file: Path) -> dict[int | str, 
     for n, image in enumerate(images):
         if "id" not in image or not isinstance(image.get("file_name"), str):
             raise _bad(file, f"images[{n}]", "it needs an id and a file_name")
+        _writable(image["file_name"], file, f"images[{n}]")
+        _writable(str(image["id"]), file, f"images[{n}]")
         if place.setdefault(image["id"], n) != n:
             first = images[place[image["id"]]]["file_name"]
             raise _bad(
@@ -225,8 +265,14 @@ def _objects_of(
             raise _bad(file, record, problem, "add the category, or remove the annotation.")
         box = thing.get("bbox")
         if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-            problem = f"its bbox is {box!r}, not the four numbers x, y, width, height"
+            told = f"{box!r}"[:200]
+            problem = f"its bbox is {told}, not the four numbers x, y, width, height"
             raise _bad(file, record, problem, "correct the box, or remove the annotation.")
+        if isinstance(thing.get("area"), int) and abs(thing["area"]) >= LARGEST:
+            raise _bad(file, record, f"its area has {len(str(thing['area']))} digits")
+        if thing.get("iscrowd") not in (0, 1, None):  # False and True are 0 and 1
+            crowd = f"{thing['iscrowd']!r}"[:80]
+            raise _bad(file, record, f"its iscrowd is {crowd}, not 0 or 1", "write 0 or 1.")
         mine[place[thing["image_id"]]].append(thing)
     return mine
 
@@ -236,7 +282,17 @@ def _among(key: object, known: Mapping[Any, Any]) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST
+    return whole or isinstance(value, float)
+
+
+def _writable(text: str, file: Path, record: str) -> None:
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as fault:
+        raise _bad(
+            file, record, f"{text!r}"[:80] + " holds half a character", "write it anew."
+        ) from fault
 
 
 def _masks(things: Sequence[Mapping[str, Any]], sizes: np.ndarray, file: Path) -> Masks:
@@ -256,6 +312,7 @@ def _masks(things: Sequence[Mapping[str, Any]], sizes: np.ndarray, file: Path) -
             packed = mask.frPyObjects(shape, height, width) if _is_list(shape["counts"]) else shape
             text = packed["counts"]
             counts = text.decode() if isinstance(text, bytes) else text
+            _writable(counts, file, record)
         elif shape is not None and not _is_list(shape):
             raise _bad(file, record, f"its segmentation is {str(shape)[:80]!r}")
         for ring in polygons:

@@ -12,6 +12,7 @@ from detkit.data import splits
 from detkit.errors import DetkitError
 
 HEAD = 1 << 20  # bytes at either end of a JSON file, among which its keys are looked for
+LISTED = "an annotation file (.json)"  # what may stand for a split's name
 TRIED = 20  # images whose files are looked for before their folder counts as absent
 
 
@@ -41,8 +42,14 @@ def annotation_file(root: Path, split: str, annotations: str | None) -> tuple[Pa
             file=root,
             remedy="set dataset.root to its folder, or dataset.annotations to the file.",
         )
-    names = by_word or [str(file) for file in files]
-    raise splits.missing(split, list(names), root, "" if by_word else "set dataset.annotations.")
+    if by_word:
+        raise splits.missing(split, by_word, root, LISTED)
+    raise DetkitError(
+        f"None of these annotation files is named for the split {split!r}: "
+        f"{', '.join(splits.below(root, file) for file in files)}.",
+        file=root,
+        remedy="choose one with dataset.annotations, or as dataset.train_split and val_split.",
+    )
 
 
 def candidates(root: Path) -> list[Path]:
@@ -60,10 +67,13 @@ def candidates(root: Path) -> list[Path]:
 
 def _has_keys(file: Path) -> bool:
     """Whether a JSON file is an annotation file, from its beginning and end."""
-    with file.open("rb") as stream:
-        text = stream.read(HEAD)
-        stream.seek(max(file.stat().st_size - HEAD, 0))
-        text += stream.read(HEAD)
+    try:
+        with file.open("rb") as stream:
+            text = stream.read(HEAD)
+            stream.seek(max(file.stat().st_size - HEAD, 0))
+            text += stream.read(HEAD)
+    except OSError as fault:
+        raise splits.unreadable(file, fault) from fault
     keys = (b"images", b"annotations", b"categories")
     text = text.removeprefix(codecs.BOM_UTF8)
     return text.lstrip().startswith(b"{") and sum(_is_list(key, text) for key in keys) >= 2
@@ -75,22 +85,62 @@ def _is_list(key: bytes, text: bytes) -> bool:
 
 def split_word(file: Path, root: Path) -> str | None:
     """The split a file is named for, by its name (`instances_val2014_100` → val) or its folder."""
-    parts = [re.sub(r"\d+$", "", part.lower()) for part in re.split(r"[^A-Za-z0-9]+", file.stem)]
-    named = next((part for part in parts if part in splits.WORDS), None)
+    named = next((part for part in _parts(file.stem) if part in splits.WORDS), None)
     return named or (
         splits.word_of(file.parent, root) if file.parent.is_relative_to(root) else None
     )
 
 
+def _parts(name: str) -> list[str]:
+    """The words of a name, without the numbers behind them (`val2014_100` → val)."""
+    return [re.sub(r"\d+$", "", part.lower()) for part in re.split(r"[^A-Za-z0-9]+", name)]
+
+
 def image_folder(
-    home: Path, file: Path, images: Sequence[Mapping[str, Any]], split: str
+    home: Path, file: Path, images: Sequence[Mapping[str, Any]], split: str, needed: bool
 ) -> tuple[Path, bool]:
-    """The folder that file names are relative to, and whether pictures are there at all."""
+    """The folder that file names are relative to, and whether pictures are there at all.
+
+    The split's own folders come first, then the one that the annotation file is in.
+
+    Args:
+        needed: the pictures will be read.
+    Raises:
+        DetkitError: several folders hold the first picture, and nobody knows which is meant.
+    """
     word = split_word(file, home) or split
-    folders = list(dict.fromkeys([file.parent, *splits.folders(home)]))
-    folders.sort(key=lambda f: word not in f.name.lower())  # stable: the split's own first
+    folders = dict.fromkeys([file.parent, *splits.folders(home)])
+    rank = {f: (not _is_of(f, home, word), f != file.parent) for f in folders}
     for image in images[:TRIED]:
-        for folder in folders:
-            if (folder / str(image.get("file_name"))).is_file():
-                return folder, True
+        name = str(image.get("file_name"))
+        holding = [folder for folder in folders if _holds(folder, name)]
+        if holding:
+            best = min(rank[folder] for folder in holding)
+            fitting = [folder for folder in holding if rank[folder] == best]
+            return _only(fitting, name, home) if needed else fitting[0], True
     return home, False
+
+
+def _is_of(folder: Path, home: Path, word: str) -> bool:
+    """Whether a folder's path below home names a split (`images/val2017`, `valid` → val)."""
+    parts = folder.relative_to(home).parts if folder.is_relative_to(home) else (folder.name,)
+    named = (word in part.lower() or splits.find(word, _parts(part)) for part in parts)
+    return word in splits.WORDS and any(named)
+
+
+def _holds(folder: Path, name: str) -> bool:
+    return splits.is_file(folder / name) or splits.twin(folder / name) is not None
+
+
+def _only(folders: Sequence[Path], name: str, home: Path) -> Path:
+    """The one folder that holds the picture; links to the same one count once."""
+    different = {(folder / name).resolve(): folder for folder in reversed(folders)}
+    if len(different) > 1:
+        first, second, *more = sorted(splits.below(home, f / name) for f in different.values())
+        others = f", and {len(more):,} more" if more else ""
+        raise DetkitError(
+            f"{first} and {second} could both be the picture {name!r}{others}.",
+            file=home,
+            remedy="write the folder into each file_name, or move the other folder out of here.",
+        )
+    return folders[0]

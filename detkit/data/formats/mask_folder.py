@@ -25,6 +25,7 @@ LOOKS_FOR = "folders images/ and masks/ (train/ and trainannot/ …), or lists o
 IMAGES = ("images", "image", "imgs", "img")
 MASKS = ("masks", "mask", "labels", "label", "annotations", "annot", "gt")
 SUFFIXES = ("", "_mask", "_label", "_gt", "_seg")
+GAP = 4  # the highest value is so many times their count: they are no class indices
 LOOKED_AT = 500  # masks whose values tell how many classes there are, when nobody names them
 
 Pairs = list[tuple[Path, Path]]
@@ -82,11 +83,7 @@ def recognises(root: Path, task: str = "segment_pixels") -> str | None:
     """Why these are pictures and masks: the first pair. None if there is none."""
     if task != "segment_pixels" or not root.is_dir():
         return None
-    try:
-        groups = _all_pairs(root)
-    except DetkitError:
-        return None
-    for picture, mask in (pair for pairs in groups.values() for pair in pairs):
+    for picture, mask in (pair for pairs in _all_pairs(root).values() for pair in pairs):
         if picture and mask:
             return f"{splits.below(root, mask)} is the mask of {splits.below(root, picture)}"
     return None
@@ -99,7 +96,7 @@ def existing_splits(root: Path, task: str = "segment_pixels") -> list[str]:
 
 def _pairs(root: Path, split: str, groups: Mapping[str, Found]) -> tuple[Pairs, str]:
     """The pictures and masks of a split, and how they were found."""
-    listed = next((p for p in (Path(split).expanduser(), root / split) if p.is_file()), None)
+    listed = next((p for p in (Path(split).expanduser(), root / split) if splits.is_file(p)), None)
     word = splits.find(split, existing_splits(root))
     lists = _name_lists(root)
     if not listed and word not in lists:
@@ -146,7 +143,11 @@ def _pairs_of_list(root: Path, path: Path) -> Pairs:
     Paths count from the root, or end like one below it (CamVid's own are `/SegNet/CamVid/train/…`).
     """
     pairs: Pairs = []
-    for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
+    try:
+        lines = path.read_text("utf-8-sig", "replace").splitlines()
+    except OSError as fault:
+        raise splits.unreadable(path, fault) from fault
+    for number, line in enumerate(lines, 1):
         fields = line.split()
         if not fields:
             continue
@@ -232,6 +233,12 @@ def _labels(
 ) -> tuple[NDArray[np.int16], list[str], tuple[str, ...]]:
     """(256,) label by value, the names of the labels, and what to tell."""
     told: tuple[str, ...] = ()
+    if ignore is not None and not 0 <= ignore <= IGNORE:
+        raise DetkitError(
+            f"dataset.ignore is {ignore}, which no mask can hold.",
+            file=root,
+            remedy=f"set it to a value of 0 … {IGNORE}, or to null.",
+        )
     if values is None:
         masks = [mask for group in groups.values() for _, mask in group if mask]
         most = LOOKED_AT // 20 if names else LOOKED_AT  # only: are there but 0 and 255?
@@ -239,7 +246,10 @@ def _labels(
         if seen == {0, IGNORE} and len(names) in (0, 2) and ignore is None:
             values, told = {0: 0, IGNORE: 1}, ("masks of 0 and 255: read as classes 0 and 1",)
         else:
-            highest = max(seen - {IGNORE, ignore}, default=0)
+            counted = seen - {IGNORE, ignore}
+            highest = max(counted, default=0)
+            if not names and counted and highest >= GAP * len(counted):
+                raise _no_indices(root, sorted(seen - {ignore}))
             named = names or [str(number) for number in range(highest + 1)]
             numbers = [number for number in range(len(named)) if number != ignore]
             values = {number: label for label, number in enumerate(numbers)}
@@ -257,6 +267,18 @@ def _labels(
             )
         allowed[value] = label
     return allowed, names, told
+
+
+def _no_indices(root: Path, seen: Sequence[int]) -> DetkitError:
+    """The error for masks of 0, 127 and 254, which would be taken for 255 classes."""
+    setting = ", ".join(f"{value}: {label}" for label, value in enumerate(seen))
+    void = f" ({IGNORE}: {IGNORE} where that does not count)" if IGNORE in seen else ""
+    return DetkitError(
+        f"The masks hold the values {', '.join(map(str, seen))}: hardly the numbers of classes.",
+        file=root,
+        remedy=f"say which class each is with 'dataset.values={{{setting}}}'{void}, or if they are"
+        " numbers, name the classes by number in classes.txt or dataset.classes.",
+    )
 
 
 def _values(masks: Sequence[Path]) -> set[int]:

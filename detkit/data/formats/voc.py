@@ -9,6 +9,7 @@ else (Everingham et al., VOC development kit). Any year, any class list, and the
 from __future__ import annotations
 
 import os
+import re
 import xml.etree.ElementTree as ET
 from array import array
 from collections.abc import Sequence
@@ -20,12 +21,15 @@ from tqdm import tqdm
 from detkit.data import checks, splits
 from detkit.data.draft import Draft, class_list, known_only, pixel_draft
 from detkit.data.formats import formats
-from detkit.data.formats.voc_layout import Layout, annotation_folders, pixel_homes
+from detkit.data.formats.voc_layout import Layout, annotation_folders, pixel_homes, unread
 from detkit.data.records import Records
 from detkit.errors import DetkitError
 
 LOOKS_FOR = "XML files with an <annotation> each, such as Annotations/000001.xml"
 MANY = 5000  # files, from which on reading shows its progress
+LONGEST = 2**31 - 1  # pixels that a side can have in Records
+_ENCODING = re.compile(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
+_WIDER = {"gbk": "gb18030", "gb2312": "gb18030"}  # what files hold that declare the narrow one
 PIXEL_NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
     *("cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
@@ -77,8 +81,8 @@ def recognises(root: Path, task: str = "detect") -> str | None:
     for folder in annotation_folders(root):
         names = [name for name in splits.names_in(folder) if name.lower().endswith(".xml")]
         try:
-            tag = ET.parse(folder / names[0]).getroot().tag
-        except ET.ParseError:
+            tag = _root(folder / names[0]).tag
+        except DetkitError:
             tag = "annotation"  # broken, which `read` says better
         if tag == "annotation":
             return f"{os.path.relpath(folder, root)}/ holds {len(names):,} VOC annotations (XML)"
@@ -104,7 +108,7 @@ class _Objects:
             tqdm(files, "reading XML", leave=False, disable=len(files) < MANY)
         ):
             annotation = _parse(root / file)
-            self.sizes[i] = _stated_size(annotation)
+            self.sizes[i] = _stated_size(annotation, root / file)
             objects = annotation.findall("object")
             for number, thing in enumerate(objects, 1):
                 name = (thing.findtext("name") or "").strip()
@@ -120,8 +124,29 @@ class _Objects:
 
 
 def _parse(path: Path) -> ET.Element:
+    """The <annotation> of a file.
+
+    Raises:
+        DetkitError: the XML is broken, or not VOC's. Its objects would silently be none.
+    """
+    root = _root(path)
+    if root.tag != "annotation":
+        raise DetkitError(
+            f"The XML is a <{root.tag}>, not VOC's <annotation> of one image.",
+            file=path,
+            remedy="export it as Pascal VOC, or move the file out of the data set.",
+        )
+    return root
+
+
+def _root(path: Path) -> ET.Element:
+    """Its outermost element, all names without namespaces and in small letters."""
     try:
-        return ET.fromstring(path.read_bytes())
+        data = path.read_bytes()
+        try:
+            root = ET.fromstring(data)
+        except (ValueError, LookupError):  # not an encoding of the parser's
+            root = ET.fromstring(_decoded(data, path))  # of text it ignores the declaration
     except ET.ParseError as fault:
         line, column = fault.position
         raise DetkitError(
@@ -131,15 +156,42 @@ def _parse(path: Path) -> ET.Element:
             remedy="correct the file, or write it anew.",
         ) from fault
     except OSError as fault:
-        raise DetkitError(f"The file cannot be read ({fault}).", file=path) from fault
+        raise splits.unreadable(path, fault) from fault
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2].lower()
+    return root
 
 
-def _stated_size(annotation: ET.Element) -> tuple[int, int]:
-    """(height, width); 0, 0 where the file has none, or the zeros that some tools write."""
+def _decoded(data: bytes, path: Path) -> str:
+    """The text in the encoding that the file declares, such as GBK."""
+    declared = _ENCODING.match(data)
+    name = declared[1].decode("ascii") if declared else "unknown"
     try:
-        return tuple(int(float(annotation.findtext(f"size/{k}") or 0)) for k in ("height", "width"))  # type: ignore[return-value]
+        return data.decode(_WIDER.get(name.lower(), name))
+    except (LookupError, UnicodeError) as fault:
+        raise DetkitError(
+            f"The XML cannot be read in its encoding {name} ({fault}).",
+            file=path,
+            record="line 1",
+            remedy="correct the encoding that is declared, or save the file as UTF-8.",
+        ) from fault
+
+
+def _stated_size(annotation: ET.Element, path: Path) -> tuple[int, int]:
+    """(height, width); 0, 0 where the file has none, or the zeros that some tools write."""
+    texts = [annotation.findtext(f"size/{key}") or "0" for key in ("height", "width")]
+    try:
+        height, width = map(float, texts)
     except ValueError:
         return 0, 0
+    if max(abs(height), abs(width)) > LONGEST:
+        raise DetkitError(
+            f"The image would be {texts[1]} wide and {texts[0]} high.",
+            file=path,
+            record="size",
+            remedy="correct the size, or remove it: the picture's counts then.",
+        )
+    return (0, 0) if np.isnan([height, width]).any() else (int(height), int(width))
 
 
 def _box(thing: ET.Element, path: Path, record: str) -> tuple[float, float, float, float]:
@@ -203,6 +255,7 @@ def _objects(
         numbers=np.array(found.numbers, np.int64),
         inclusive=True,
         sizes=found.sizes,
+        notes=unread(layout),
         difficult=np.array(found.difficult, bool),
     )
     unlisted = [found.names[c] for c in codes[draft.labels < 0]]

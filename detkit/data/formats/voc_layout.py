@@ -82,7 +82,7 @@ class Layout:
         """(part, stem) of each image of a split, and how the split came about."""
         as_path = Path(split).expanduser()
         for path in (as_path, self.root / split):
-            if path.suffix and path.is_file():
+            if path.suffix and splits.is_file(path):
                 parts = list(self.parts.values())
                 return self._of_list(parts, path), f"the list {split}"
         if self.kind == "folders":
@@ -136,6 +136,19 @@ def annotation_folders(root: Path) -> list[Path]:
         if any(name.lower().endswith(".xml") for name in splits.names_in(folder))
     ]
     return [f for f in with_xml if f.name == "Annotations" and f.parent != root] or with_xml
+
+
+def unread(layout: Layout) -> tuple[str, ...]:
+    """What to tell of XML files in folders below those that are read."""
+    read = {layout.root / xml for part in layout.parts.values() for xml in part.xml.values()}
+    below = (f for home in {path.parent for path in read} for f in splits.folders(home))
+    found = {
+        f / name for f in below for name in splits.names_in(f) if name.lower().endswith(".xml")
+    }
+    if not (left := sorted(found - read)):
+        return ()
+    first = os.path.relpath(left[0], layout.root)
+    return (f"left out XML files in folders below: {len(left):,}. First: {first}",)
 
 
 def _official(root: Path, home: Path, task: str) -> Part:

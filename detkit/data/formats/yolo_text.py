@@ -2,12 +2,16 @@
 
 Layouts: `images/train` + `labels/train`, `train/images` + `train/labels`, both in one folder, with
 or without splits; lists of image paths; and a `data.yaml` that says so. A line with more numbers is
-a polygon: `class x1 y1 x2 y2 …`. Names come from data.yaml, classes.txt or *.names, in their order.
+a polygon: `class x1 y1 x2 y2 …`, or where data.yaml has `kpt_shape` a box with keypoints, which are
+not read. Names come from data.yaml, classes.txt or *.names, in their order.
 An image without a text file, or with an empty one, has no objects.
 """
 
 from __future__ import annotations
 
+import math
+import os
+import unicodedata
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +24,7 @@ from detkit.data.formats import formats
 from detkit.data.formats.yolo_layout import (
     described_by_yaml,
     existing_splits,
+    home_of,
     label_file,
     picture_folders,
     pictures_of,
@@ -54,20 +59,23 @@ def read(
         classes: the names by number; by default the names that lie with the data.
         bad_boxes, bad_images: see `detkit.data.checks.finish`.
     """
-    home = root if root.is_dir() else root.parent
-    files, how = pictures_of(home, split)
-    names, told = (list(map(str, classes)), ()) if classes else _names(home)
-    draft = _draft(home, files, names, task)
+    home = home_of(root)
+    files, how = pictures_of(root, split)
+    names, told = (list(map(str, classes)), ()) if classes else _names(root)
+    draft = _draft(home, files, names, task, _keypoints(root))
     draft.source = f"YOLO text, {how}"
     draft.notes = told
-    return checks.finish(draft, images=True, bad_boxes=bad_boxes, bad_images=bad_images)
+    try:
+        return checks.finish(draft, images=True, bad_boxes=bad_boxes, bad_images=bad_images)
+    except DetkitError as fault:
+        raise splits.with_twin(fault) from None
 
 
 def recognises(root: Path, task: str = "detect") -> str | None:
     """Why this is YOLO text: a text file of numbers beside a picture. None if there is none."""
     if task == "segment_pixels":
         return None
-    home = root if root.is_dir() else root.parent
+    home = home_of(root)
     for folder in picture_folders(home):
         for name in list(splits.images_in(folder).values())[:LOOKED_AT]:
             label = label_file(home, folder / name)
@@ -76,15 +84,16 @@ def recognises(root: Path, task: str = "detect") -> str | None:
     return None
 
 
-def _names(home: Path) -> tuple[list[str], tuple[str, ...]]:
+def _names(root: Path) -> tuple[list[str], tuple[str, ...]]:
     """Class names by number, and what to tell when there are none."""
-    if listed := described_by_yaml(home).get("names"):
+    home, (file, described) = home_of(root), described_by_yaml(root)
+    if listed := described.get("names"):
         if isinstance(listed, dict) and set(listed) == set(range(len(listed))):
             listed = [listed[number] for number in range(len(listed))]
         if not isinstance(listed, list) or len(set(map(str, listed))) < len(listed):
             raise DetkitError(
                 f"names is {str(listed)[:200]}: not one name each for the numbers from 0 on.",
-                file=home / "data.yaml",
+                file=file,
                 remedy="write names: [cat, dog], or give them with dataset.classes.",
             )
         return list(map(str, listed)), ()
@@ -104,6 +113,20 @@ def _names(home: Path) -> tuple[list[str], tuple[str, ...]]:
     return [str(number) for number in range(most + 1)], (told,)
 
 
+def _keypoints(root: Path) -> int:
+    """How many numbers a line has for keypoints behind its box: data.yaml's kpt_shape, else 0."""
+    file, described = described_by_yaml(root)
+    if (shape := described.get("kpt_shape")) is None:
+        return 0
+    if not isinstance(shape, list) or not all(isinstance(side, int) and side > 0 for side in shape):
+        raise DetkitError(
+            f"kpt_shape is {str(shape)[:80]!r}, not the number of keypoints and of values of each.",
+            file=file,
+            remedy="write such as kpt_shape: [17, 3], or leave it out if there are no keypoints.",
+        )
+    return math.prod(shape)
+
+
 def _is_labels(path: Path) -> bool:
     """Whether the first line is an integer and at least four numbers; an empty file may be."""
     if path.stem.lower() in NOT_LABELS:
@@ -116,14 +139,22 @@ def _is_labels(path: Path) -> bool:
 
 
 def _lines(path: Path) -> list[str]:
-    text = path.read_bytes().decode("utf-8-sig", "replace")
-    return [line for line in text.splitlines() if line.strip()]
+    return [line for line in _text(path).splitlines() if line.strip()]
 
 
-def _draft(home: Path, files: Sequence[Path], names: Sequence[str], task: str) -> Draft:
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig", "replace")
+    except OSError as fault:
+        raise splits.unreadable(path, fault) from fault
+
+
+def _draft(
+    home: Path, files: Sequence[Path], names: Sequence[str], task: str, keypoints: int
+) -> Draft:
     """All lines of a split, flat."""
     labels = [label_file(home, file) for file in files]
-    if not any(label.is_file() for label in labels):
+    if files and not any(os.path.lexists(label) for label in labels):
         raise DetkitError(
             "No picture of this split has a text file.",
             file=home,
@@ -133,7 +164,7 @@ def _draft(home: Path, files: Sequence[Path], names: Sequence[str], task: str) -
     points, corners, counts = array("d"), array("q"), []
     for label in labels:
         before = len(classes)
-        for number, values in _objects(label, names):
+        for number, values in _objects(label, names, keypoints):
             polygon = values if len(values) > 5 else []
             if task == "segment_instances" and not polygon:
                 raise _bad(label, number, "the line is a box, not a polygon", "give its corners.")
@@ -143,7 +174,7 @@ def _draft(home: Path, files: Sequence[Path], names: Sequence[str], task: str) -
             points.extend(polygon[1:])
             corners.append(len(polygon) // 2)
         counts.append(len(classes) - before)
-    _no_orphans(home, labels)
+    _no_orphans(home, files, labels)
     n = len(classes)
     masks = Masks(
         np.array(points, np.float64).reshape(-1, 2),
@@ -169,10 +200,14 @@ def _draft(home: Path, files: Sequence[Path], names: Sequence[str], task: str) -
     )
 
 
-def _objects(label: Path, names: Sequence[str]) -> list[tuple[int, list[float]]]:
-    """(line number, its numbers) of each object in a text file; none if there is no file."""
+def _objects(label: Path, names: Sequence[str], keypoints: int) -> list[tuple[int, list[float]]]:
+    """(line number, its numbers) of each object in a text file; none if there is no file.
+
+    Args:
+        keypoints: numbers behind the box, which are left out; 0 where polygons are possible.
+    """
     found = []
-    text = label.read_bytes().decode("utf-8-sig", "replace") if label.is_file() else ""
+    text = _text(label) if os.path.lexists(label) else ""
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -180,9 +215,15 @@ def _objects(label: Path, names: Sequence[str]) -> list[tuple[int, list[float]]]
             values = [float(value) for value in line.split()]
         except ValueError:
             raise _bad(label, number, f"{line.strip()!r} is not all numbers") from None
-        if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
+        if keypoints and len(values) == 5 + keypoints:
+            values = values[:5]
+        if len(values) != 5 and (keypoints or len(values) < 7 or len(values) % 2 == 0):
             wanted = "class x y width height, or a class and at least three corners"
-            raise _bad(label, number, f"it has {len(values)} numbers, not {wanted}")
+            remedy = "correct or remove the line; for keypoints give kpt_shape in data.yaml."
+            if keypoints:
+                wanted = f"class x y width height and the {keypoints} of kpt_shape"
+                remedy = "correct or remove the line, or correct kpt_shape in data.yaml."
+            raise _bad(label, number, f"it has {len(values)} numbers, not {wanted}", remedy)
         if values[0] not in range(len(names)):
             known = f"the {len(names)} classes are 0 … {len(names) - 1}"
             remedy = "correct the line, or the list of names (data.yaml, dataset.classes)."
@@ -199,17 +240,21 @@ def _box(values: Sequence[float]) -> tuple[float, float, float, float]:
     return min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
 
 
-def _no_orphans(home: Path, labels: Sequence[Path]) -> None:
+def _no_orphans(home: Path, files: Sequence[Path], labels: Sequence[Path]) -> None:
     """Every text file of numbers beside those that were read has a picture, of whatever split."""
-    folders = [f / name for f in picture_folders(home) for name in splits.images_in(f).values()]
-    owned = {label_file(home, picture) for picture in folders} | set(labels)
+    folders = dict.fromkeys([*picture_folders(home), *(file.parent for file in files)])
+    pictures = [f / name for f in folders for name in splits.images_in(f).values()]
+    owned = {label_file(home, picture) for picture in pictures} | set(labels)
     for folder in sorted({label.parent for label in labels if label.is_file()}):
         for name in splits.names_in(folder):
-            if name.endswith(".txt") and folder / name not in owned and _is_labels(folder / name):
+            path = folder / name
+            if name.endswith(".txt") and path not in owned and _is_labels(path):
+                forms = {unicodedata.normalize("NFC", label.name) for label in owned}
+                same = unicodedata.normalize("NFC", name) in forms
                 raise DetkitError(
                     "There is no picture for this text file.",
-                    file=folder / name,
-                    remedy="add the picture, or remove the file.",
+                    file=path,
+                    remedy=splits.TWIN if same else "add the picture, or remove the file.",
                 )
 
 
