@@ -38,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb, *rest = [*(sys.argv[1:] if argv is None else argv), ""]
     rest = rest[:-1]
     try:
-        return _run(verb, rest)
+        status = _run(verb, rest)
+        sys.stdout.flush()  # here, where a reader that has gone is known
+        return status
     except KeyboardInterrupt:
         print(
             "\nstopped. What was written stays; a run goes on with resume=RUN_DIR.", file=sys.stderr

@@ -177,7 +177,8 @@ class Transform:
         # One stream for all steps: set_random_seed would give each step the same numbers, and two
         # coins would always fall alike.
         streams = rng, random.Random(int(rng.integers(2**63)))
-        again = copy.deepcopy(streams)
+        cut_too = crowd.any() and self.min_visibility > 0
+        again = copy.deepcopy(streams) if cut_too else streams
         compose.set_random_state(*streams)
         height, width = image.shape[:2]
         data: dict[str, Any] = {
@@ -190,15 +191,16 @@ class Transform:
         if pixels is not None:
             # wraps: IGNORE is 0, what albumentations fills with
             data["mask"] = pixels + np.uint8(1)
-        cut = {"bboxes": data["bboxes"][crowd], "kept": data["kept"][crowd], "image": image * 0}
-        data = compose(**data)
+        given, data = data, compose(**data)
         image = data["image"]
         height, width = image.shape[:2]
         boxes, kept = _left(data)
-        if crowd.any() and self.min_visibility:  # once more, the crowds alone: the same changes
+        if cut_too:  # once more, the crowds alone: the same changes
             compose = self.compose[image.dtype, 0.0]
             compose.set_random_state(*again)
-            (crowds, theirs), plain = _left(compose(**cut)), ~crowd[kept]
+            alone = {key: given[key][crowd] for key in ("bboxes", "kept")}
+            crowds, theirs = _left(compose(image=np.zeros_like(given["image"]), **alone))
+            plain = ~crowd[kept]
             boxes = np.concatenate([boxes[plain], crowds])
             kept = np.concatenate([kept[plain], theirs])
         boxes = boxes * np.tile([width, height], 2)

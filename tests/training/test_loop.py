@@ -176,13 +176,14 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch(tmp_path):
     assert all(t.isfinite().all() for t in state.values())  # what was saved is as it was
 
 
-def test_a_gradient_that_is_not_finite_reaches_no_weight(tmp_path):
+@pytest.mark.parametrize("clip_norm", [1.0, None])
+def test_a_gradient_that_is_not_finite_reaches_no_weight(tmp_path, clip_norm):
     def spoil(step, losses):  # 0 · √0 is 0, and its gradient is not a number
         zero = (losses["box"] * 0).sqrt() * 0
         return losses if step != 4 else {**losses, "box": losses["box"] + zero}
 
     with pytest.raises(DetkitError, match="step 4") as error:
-        run(tmp_path / "run", losses=spoil)
+        run(tmp_path / "run", losses=spoil, clip_norm=clip_norm)
     assert "norm nan" in str(error.value)
     assert "8.png, 9.png" in str(error.value)
     state = checkpoint.read_tensors(tmp_path / "run" / "last" / "model.safetensors")
