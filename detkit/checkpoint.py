@@ -8,6 +8,7 @@ place of the old one, so a kill at any moment leaves the old or the new one whol
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,6 +53,7 @@ def save(
     if resume is not None:
         _write_tensors(new / "resume.safetensors", resume[0])
         write_json(new / "resume.json", resume[1])
+    _to_disk(new)
     if folder.exists():
         if old.exists():
             shutil.rmtree(old)
@@ -59,6 +61,13 @@ def save(
     new.rename(folder)
     if old.exists():
         shutil.rmtree(old)
+
+
+def _to_disk(folder: Path) -> None:
+    """Out of the system's memory: a power cut could leave files behind that have but a name."""
+    for file in folder.iterdir():
+        with file.open("rb+") as written:
+            os.fsync(written.fileno())
 
 
 def _write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:

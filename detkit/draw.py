@@ -141,8 +141,16 @@ def draw_pixels(image: Any, labels: np.ndarray, names: Sequence[str] = ()) -> np
         image: (H, W, 3) uint8 RGB, float in 0 … 1, or what `as_rgb` takes.
         labels: (H, W) uint8; 255 and a class called "background" stay clear.
         names: of the classes.
+    Raises:
+        DetkitError: the picture is of another size.
     """
     picture, labels = _copy(image), np.ascontiguousarray(labels, np.uint8)
+    if picture.shape[:2] != labels.shape:
+        (height, width), (h, w) = picture.shape[:2], labels.shape
+        raise DetkitError(
+            f"The classes are of a picture {w}x{h}, this one is {width}x{height}.",
+            remedy="draw on the picture that was predicted, or resize it to that size.",
+        )
     clear = [IGNORE, *(label for label, name in enumerate(names) if name == "background")]
     shown = np.ones(256, np.uint8)
     shown[clear] = 0

@@ -149,6 +149,11 @@ def test_pixel_classes_are_mixed_half_and_half_background_and_void_stay_clear():
     assert (without == 128).all()
 
 
+def test_classes_of_a_picture_of_another_size_are_refused_with_both_sizes():
+    with pytest.raises(DetkitError, match="300x100, this one is 300x200"):
+        draw.draw_pixels(grey(), np.zeros((100, 300), np.uint8), ("a",))
+
+
 def test_structures_draw_through_this_room():
     logits = torch.zeros(3, 200, 300)
     logits[1, 100:] = 1

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from detkit.data import images as decoder
+from detkit.data import splits
 from detkit.data.draft import Draft
 from detkit.data.records import Records, Strings, offsets_of
 from detkit.errors import DetkitError, unknown
@@ -136,7 +137,8 @@ def _check_images(
                 records.check_mask(
                     i, decoder.check(records.mask_path(i), index=True), tuple(sizes[i])
                 )
-        except DetkitError as fault:
+        except DetkitError as error:
+            fault = splits.with_twin(error)
             if bad_images == "error":
                 advice = f"{(fault.remedy or '').rstrip('.')}, or leave such images out with "
                 where = f"annotated in {draft.annotation_files[i]}"

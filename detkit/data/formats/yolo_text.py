@@ -65,10 +65,7 @@ def read(
     draft = _draft(home, files, names, task, _keypoints(root))
     draft.source = f"YOLO text, {how}"
     draft.notes = told
-    try:
-        return checks.finish(draft, images=True, bad_boxes=bad_boxes, bad_images=bad_images)
-    except DetkitError as fault:
-        raise splits.with_twin(fault) from None
+    return checks.finish(draft, images=True, bad_boxes=bad_boxes, bad_images=bad_images)
 
 
 def recognises(root: Path, task: str = "detect") -> str | None:
