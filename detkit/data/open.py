@@ -43,7 +43,15 @@ def open_dataset(
         raise unknown(f"setting of dataset={name}", strange[0], accepted)
     records = formats[name](split=split, **arguments)
     how = f"{records.source} (recognised: {reason})" if reason else records.source
-    return replace(records, source=how)
+    notes = _left_out(arguments["root"]) if arguments.get("root") else []
+    return replace(records, source=how, notes=(*records.notes, *notes))
+
+
+def _left_out(root: Path) -> list[str]:
+    """A note for each folder with predict's table: own pictures may have lain there before."""
+    drawn = [folder for folder in splits.outputs(root) if not (folder / "run.json").exists()]
+    told = "left out {}/: with predictions.csv of predict in it, its pictures are drawn copies"
+    return [told.format(splits.below(root, folder)) for folder in drawn]
 
 
 def split_name(settings: Mapping[str, Any], which: str, task: str = "detect") -> str:

@@ -79,15 +79,26 @@ def by_hash(
 
 def folders(root: Path, depth: int = 3) -> Iterator[Path]:
     """`root` and the folders below it, sorted; hidden ones and detkit's own are left out."""
-    yield root
+    return (folder for folder, is_output in _walk(root, depth) if not is_output)
+
+
+def outputs(root: Path, depth: int = 3) -> list[Path]:
+    """The folders below root that detkit wrote, which are no data."""
+    return [folder for folder, is_output in _walk(root, depth) if is_output]
+
+
+def _walk(root: Path, depth: int) -> Iterator[tuple[Path, bool]]:
+    yield root, False
     if depth:
         try:
             below = sorted(e.name for e in os.scandir(root) if _is(e.is_dir) and e.name[0] != ".")
         except OSError:
             return
         for name in below:
-            if not _is_output(root / name):
-                yield from folders(root / name, depth - 1)
+            if _is_output(root / name):
+                yield root / name, True
+            else:
+                yield from _walk(root / name, depth - 1)
 
 
 def _is_output(folder: Path) -> bool:

@@ -87,6 +87,9 @@ def test_drawn_copies_in_the_folder_of_the_data_are_no_data(tmp_path, name):
     after = open_dataset({"root": root}, "all")
     assert list(after.files) == list(before.files)
     assert after.fingerprint() == before.fingerprint()
+    assert not before.notes
+    assert len(after.notes) == 1  # a run is where it is expected; what predict wrote to may be
+    assert "predictions/" in after.notes[0]
 
 
 @pytest.mark.parametrize("name", FLAT)

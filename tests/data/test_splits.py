@@ -30,6 +30,7 @@ def test_what_detkit_wrote_is_no_folder_of_data(tmp_path):
     (tmp_path / "theirs/predictions.csv").write_text("id,label\n")
     found = [folder.name for folder in splits.folders(tmp_path)][1:]
     assert found == ["runs", "theirs"]
+    assert [folder.name for folder in splits.outputs(tmp_path)] == ["drawn", "ended", "1"]
     assert list(splits.folders(tmp_path / "drawn")) == [tmp_path / "drawn"]  # it was named
 
 
