@@ -43,7 +43,8 @@ def open_dataset(
         raise unknown(f"setting of dataset={name}", strange[0], accepted)
     records = formats[name](split=split, **arguments)
     how = f"{records.source} (recognised: {reason})" if reason else records.source
-    notes = _left_out(arguments["root"]) if arguments.get("root") else []
+    root = arguments.get("root")  # drawn data have none
+    notes = _left_out(root) if isinstance(root, Path) else []
     return replace(records, source=how, notes=(*records.notes, *notes))
 
 
