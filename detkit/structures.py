@@ -216,8 +216,9 @@ class Detections(_Tensors):
         return self.names.index(name)
 
     def to_image(self, frame: Frame) -> Detections:
-        """The same in pixels of the file's image."""
-        return replace(self, boxes=frame.boxes_to_image(self.boxes))
+        """The same in pixels of the file's image; what lies in the padding alone is left out."""
+        found = replace(self, boxes=frame.boxes_to_image(self.boxes))
+        return found[(found.boxes[:, 2:] > found.boxes[:, :2]).all(1)]
 
     def draw(self, image: Any) -> np.ndarray:
         """An (H, W, 3) uint8 RGB copy of a picture with the boxes, names and scores on it.

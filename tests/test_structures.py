@@ -26,6 +26,13 @@ def test_a_box_in_the_padding_is_cut_at_the_files_image():
     assert FRAME.boxes_to_image(outside).tolist() == [[0, 0, 100, 200]]
 
 
+def test_what_lies_in_the_padding_alone_is_no_detection_of_the_file():
+    boxes = torch.tensor([[0.0, 0, 15, 40], [0, 0, 40, 40]])  # the picture begins at 20
+    found = Detections(boxes, torch.tensor([0.9, 0.8]), torch.tensor([1, 0])).to_image(FRAME)
+    assert found.boxes.tolist() == [[0, 0, 40, 60]]
+    assert found.labels.tolist() == [0]
+
+
 def test_a_map_loses_its_padding_on_the_way_back():
     logits = torch.zeros(2, 128, 96)
     logits[1, 10:110, 20:70] = 1.0

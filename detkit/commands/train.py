@@ -68,15 +68,14 @@ class Run:
 
     def __init__(self, settings: TrainSettings, world: World) -> None:
         self.world, self.options = world, settings.training
-        images = self.options.batch_size
-        self.batch = images * self.options.accumulate * world.size
+        self.batch = self.options.batch_size * self.options.accumulate * world.size
         saved = None
         if settings.resume:
             saved = run_folder.read(settings.resume, asdict(settings), self.batch)
         self.data = open_data(settings, saved)
-        threshold = self.options.repeat_thresh
-        batches = loading.steps_per_epoch(self.data.dataset, images, world.size, threshold)
-        self.plan = Plan.of(self.options, batches, resolve(self.options.precision, world.device))
+        epoch = loading.epoch_length(self.data.records, self.options.repeat_thresh)
+        dtype = resolve(self.options.precision, world.device)
+        self.plan = Plan.of(self.options, epoch, self.batch, dtype)
         if saved and saved.plain["step"] > self.plan.steps:
             raise DetkitError(
                 f"The run has made {saved.plain['step']:,} steps, which is more than"
@@ -175,6 +174,12 @@ class Run:
             say(f"data: {part.source}")
             for note in part.notes:
                 say(f"note: {note}")
+        warmup, steps = self.settings.schedule.get("warmup_steps", 0), self.plan.steps
+        if 3 * warmup > steps:
+            say(
+                f"note: the learning rate rises for the first {warmup:,} of {steps:,} steps;"
+                " schedule.warmup_steps= shortens that"
+            )
         if self.transferred:
             say(telling.weights_line(self.transferred))
         random = not self.transferred and self.state.model.backbone.weights_report is None
@@ -229,13 +234,13 @@ class Run:
         value = -1.0 if figures[key] is None else float(figures[key])
         # without a countable object all are alike: the latest is trained longest
         better = state.best is None or value > state.best or figures[key] is None
-        epoch = round(state.step / self.plan.epoch, 4)
+        epoch = self.plan.epochs(state.step)
         numbers = {k: v for k, v in figures.items() if v is None or isinstance(v, (int, float))}
         self.journal.write(state.step, {"epoch": epoch, **more, **numbers})
         loss = f", val_loss {more['val_loss']:.3f}" if more else ""
         best = " (best so far)" if better else ""
         told = f"{headline(figures, key)}{loss}{best}"
-        self.journal.say(f"epoch {epoch:g}, step {state.step:,}: {told}")
+        self.journal.say(f"epoch {round(epoch, 2):g}, step {state.step:,}: {told}")
         if better:
             state.best = value
             if self.world.main:
@@ -271,7 +276,7 @@ class Run:
             "versions": self.versions,
             "seed": self.settings.seed,
             "step": state.step,
-            "epoch": round(state.step / self.plan.epoch, 4),
+            "epoch": self.plan.epochs(state.step),
             "metrics": dict(metrics),
         }
 
@@ -286,8 +291,8 @@ class Run:
             draw_sheet(predictor, self.data.val, self.folder / "predictions.jpg")
             self.journal.say(
                 f"done: {headline(figures, evaluator.headline)} on {self.data.val_split}, best "
-                f"after epoch {predictor.meta['epoch']:g}.  See predictions.jpg there;  next: "
-                f"{telling.script('predict')} checkpoint={shlex.quote(str(self.folder))} "
+                f"after epoch {round(predictor.meta['epoch'], 2):g}.  See predictions.jpg there;"
+                f"  next: {telling.script('predict')} checkpoint={shlex.quote(str(self.folder))} "
                 "source=my.jpg"
             )
         return {**figures, "run_dir": str(self.folder)}

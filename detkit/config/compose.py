@@ -72,15 +72,30 @@ def resolved(verb: str, name: str, overrides: Sequence[str], hydras: bool = Fals
 def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
     """The name of the primary config and the overrides, once every choice is known to Hydra."""
     overrides = [arguments.quoted(argument) for argument in argv]
+    plugins: list[str] = []
     for override in parsed(verb, overrides):
         if override.key_or_group == "plugins" and isinstance(modules := override.value(), list):
-            groups.import_plugins(modules)
+            plugins = modules
+    groups.import_plugins(plugins)
     _store_choices({"train": [*groups.GROUPS], "evaluate": ["dataset"]}.get(verb, []))
     given = arguments.given(argv)
     if verb == "train" and given.get("resume", "null") != "null":
-        ConfigStore.instance().store(STORED, _literal(_config_of(given["resume"], "last")))
+        config = _config_of(given["resume"], "last")
+        _check_plugins(config, plugins, given["resume"])
+        ConfigStore.instance().store(STORED, _literal(config))
         return STORED, overrides
     return verb, [*_implied(verb, given), *overrides]
+
+
+def _check_plugins(config: Mapping[str, Any], named: Sequence[str], run: str) -> None:
+    """A run may be a stranger's: what it would import, and so execute, is named by the user."""
+    stored = config.get("plugins") or []
+    if missing := [name for name in stored if name not in named]:
+        raise DetkitError(
+            f"The run was trained with the plugin {missing[0]!r}, whose code would be executed.",
+            file=run,
+            remedy=f"if you trust it, add plugins=[{','.join(map(str, stored))}].",
+        )
 
 
 def _implied(verb: str, given: Mapping[str, str]) -> list[str]:

@@ -27,13 +27,14 @@ def repeat_factors(records: Records, thresh: float) -> np.ndarray:
             f"training.repeat_thresh is {thresh}.",
             remedy="choose a share of the images, 0 … 1: classes in fewer of them are repeated.",
         )
-    if not len(records.labels):
+    objects = ~records.crowd
+    if not objects.any():
         raise DetkitError(
             "training.repeat_thresh counts objects, and these data have none.",
             remedy="set training.repeat_thresh=null; for pixels there is training.class_weights.",
         )
     images = np.repeat(np.arange(len(records)), np.diff(records.offsets))
-    pairs = np.unique(np.stack([images, records.labels]), axis=1)
+    pairs = np.unique(np.stack([images, records.labels])[:, objects], axis=1)
     share = np.bincount(pairs[1], minlength=len(records.names)) / max(1, len(records))
     rate = np.maximum(1, np.sqrt(thresh / np.maximum(share, 1e-12)))
     factors = np.ones(len(records))
@@ -41,20 +42,14 @@ def repeat_factors(records: Records, thresh: float) -> np.ndarray:
     return factors
 
 
-def class_weights(records: Records, how: str = "inverse_sqrt", of: str = "boxes") -> Tensor:
-    """Weights of the classes in a loss: rare ones weigh more, the mean over all objects is 1.
+def class_weights(records: Records, of: str = "boxes") -> Tensor:
+    """Weights of the classes in a loss, by the inverse root of their share; 1 over all objects.
 
     Args:
-        how: `inverse` or `inverse_sqrt`, of a class's share.
         of: count `boxes`, or `pixels` in at most 500 evenly chosen images.
     Returns:
         (K,) float32; 1 for a class that does not occur.
     """
-    powers = {"inverse": -1.0, "inverse_sqrt": -0.5}
-    if how not in powers:
-        raise DetkitError(
-            f"No class weights {how!r}.", remedy=f"choose one of {', '.join(powers)}."
-        )
     if of == "boxes":
         counts = np.bincount(records.labels[~records.crowd], minlength=len(records.names))
     else:
@@ -64,7 +59,7 @@ def class_weights(records: Records, how: str = "inverse_sqrt", of: str = "boxes"
             if values is not None:
                 counts += np.bincount(values.ravel(), minlength=IGNORE + 1)
     counts = counts[: len(records.names)].astype(np.float64)
-    weights = np.where(counts > 0, np.maximum(counts, 1) ** powers[how], 0)
+    weights = np.where(counts > 0, np.maximum(counts, 1) ** -0.5, 0)
     if counts.sum():
         weights *= counts.sum() / (weights * counts).sum()
     weights[counts == 0] = 1

@@ -126,13 +126,6 @@ def collate(samples: Sequence[Loaded]) -> Batch:
     return Batch(batch, sizes, targets, [frame for _, _, frame in samples])
 
 
-def steps_per_epoch(
-    dataset: Dataset, batch_size: int, world: int = 1, repeat_thresh: float | None = None
-) -> int:
-    """Steps after which every image has been seen; the last may begin the next epoch."""
-    return -(-_epoch_length(dataset.records, repeat_thresh) // (batch_size * world))
-
-
 def training_batches(
     dataset: Dataset,
     *,
@@ -184,7 +177,8 @@ def evaluation_batches(
     return Batches(dataset.__getitem__, collate, keys, workers, pin_memory)
 
 
-def _epoch_length(records: Records, repeat_thresh: float | None) -> int:
+def epoch_length(records: Records, repeat_thresh: float | None = None) -> int:
+    """Images that an epoch shows, those that are repeated as often as they are."""
     if repeat_thresh is None:
         return len(records)
     # floating-point sums of whole numbers must not add an image
@@ -204,7 +198,7 @@ class _Row:
         self.places = places
         self.seed = seed
         self.images = len(records)
-        self.length = _epoch_length(records, repeat_thresh)
+        self.length = epoch_length(records, repeat_thresh)
         self.factors = None if repeat_thresh is None else repeat_factors(records, repeat_thresh)
 
     def __len__(self) -> int:

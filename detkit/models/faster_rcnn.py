@@ -11,7 +11,8 @@ Shapes: B images, P proposals an image, K classes.
 Differences from the paper:
 - joint training only: both networks' losses are added ("approximate joint training" there).
 - anchors sit on the corner of their cell and have whole-pixel sides, as in published weights.
-- a ground-truth box that overlaps no anchor makes none positive; elsewhere it makes all so.
+- a ground-truth box that overlaps no anchor makes none positive; in the published systems its
+  best overlap, 0, makes all those positive that have it too.
 - anchors that cross the border are trained unless `rpn_across_border` is off (the paper leaves them
   out); those around the padding of a batch are not.
 - RoIAlign, 512 RoIs an image and smooth L1 with the RPN's beta (1/9) in the head too, as later
@@ -114,6 +115,11 @@ class FasterRCNN(Model):
             ProposalRules(proposals_before_nms, proposals, proposal_nms_iou),
         )
         levels = [int(level) for level in backbone.strides if int(level) <= COARSEST_ROI_LEVEL]
+        if not levels:
+            raise DetkitError(
+                f"RoIs are pooled from the levels up to {COARSEST_ROI_LEVEL}, and there is none.",
+                remedy="add one to backbone.levels, such as [4,5,6].",
+            )
         self.head = BoxHead(
             backbone.tail or TwoLayers(channels, channels=head_channels),
             levels,

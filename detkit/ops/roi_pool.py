@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -22,11 +23,14 @@ SPARSE_FROM = 32  # RoIs; below, building the matrix costs more than the kernel
 def pyramid_level(rois: Tensor, levels: Sequence[int]) -> Tensor:
     """Index into `levels` (logarithms of strides, ascending) for each of the (R, 4) RoIs.
 
-    Feature Pyramid Networks (Lin et al. 2017), equation 1.
+    Feature Pyramid Networks (Lin et al. 2017), equation 1; the nearest level where that is absent.
     """
     side = box_area(rois).clamp(min=0).sqrt()
     level = torch.floor(CANONICAL_LEVEL + torch.log2(side / CANONICAL_SIDE + 1e-6))
-    return (level.clamp(levels[0], levels[-1]) - levels[0]).long()
+    index = torch.zeros_like(level, dtype=torch.int64)
+    for finer, coarser in pairwise(levels):
+        index += level > (finer + coarser) / 2
+    return index
 
 
 def pool_rois(

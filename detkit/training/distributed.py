@@ -68,7 +68,8 @@ def wrap(model: nn.Module, world: World) -> nn.Module:
     if world.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     devices = [world.device.index] if world.device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=devices)
+    # buffers are fixed, or a norm's statistics, which `align` makes the same where they are used
+    return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
 
 
 def local(net: nn.Module, last: bool) -> AbstractContextManager[None]:

@@ -36,37 +36,49 @@ class Plan:
 
     Attributes:
         steps: updates of the whole run.
-        epoch: updates in one pass over the data.
+        update: images in an update, of all processes and their accumulated batches.
+        epoch: images in one pass over the data.
         accumulate: batches in an update; their gradients are averaged.
         dtype: what autocast computes in.
         clip_norm: the gradient's norm is cut to this.
-        log_every, evaluate_every, checkpoint_every: in updates.
+        log_every, checkpoint_every: in updates.
+        evaluate_every: in epochs.
     """
 
     steps: int
+    update: int
     epoch: int
     accumulate: int = 1
     dtype: torch.dtype = torch.float32
     clip_norm: float | None = None
     log_every: int = 20
-    evaluate_every: int = NEVER
+    evaluate_every: int = 1
     checkpoint_every: int = NEVER
 
     @staticmethod
-    def of(training: Any, batches: int, dtype: torch.dtype) -> Plan:
-        """From the settings of `training`, and the batches of one pass over the data."""
-        epoch = -(-batches // training.accumulate)
-        steps = epoch * training.epochs
+    def of(training: Any, epoch: int, update: int, dtype: torch.dtype) -> Plan:
+        """From the settings of `training`; see above for the rest."""
+        steps = -(-training.epochs * epoch // update)  # the last one may begin another pass
         return Plan(
             steps=steps if training.max_steps is None else min(steps, training.max_steps),
+            update=update,
             epoch=epoch,
             accumulate=training.accumulate,
             dtype=dtype,
             clip_norm=training.clip_norm,
             log_every=training.log_every,
-            evaluate_every=training.evaluate_every * epoch,
+            evaluate_every=training.evaluate_every,
             checkpoint_every=training.checkpoint_every or NEVER,
         )
+
+    def epochs(self, step: int) -> float:
+        """Passes over the data that so many updates are."""
+        return round(step * self.update / self.epoch, 4)
+
+    def completes(self, step: int, epochs: int = 1) -> bool:
+        """Whether an epoch ended with this update, of those that are a multiple of `epochs`."""
+        seen, each = step * self.update, self.epoch * epochs
+        return seen // each > (seen - self.update) // each
 
 
 @dataclass(frozen=True)
@@ -126,7 +138,7 @@ def fit(
             left = clock.seconds_a_step(state.step) * (plan.steps - state.step)
             journal.progress(state.step, left)
             stopping = asking.stopping(stop.asked, state.step, clock)
-            state.due = state.step % plan.evaluate_every == 0 or state.step == plan.steps
+            state.due = plan.completes(state.step, plan.evaluate_every) or state.step == plan.steps
             if stopping or state.due or saves(state.step, plan):
                 watch.wait()
                 hooks.save(state)
@@ -177,7 +189,7 @@ def update(state: State, plan: Plan, watch: Watch) -> None:
 
 def saves(step: int, plan: Plan) -> bool:
     """Whether it is `last/`'s own turn to be written after this step, or the end of an epoch."""
-    return 0 in (step % plan.checkpoint_every, step % plan.epoch)
+    return step % plan.checkpoint_every == 0 or plan.completes(step)
 
 
 def log(
@@ -203,7 +215,7 @@ def log(
     journal.write(
         state.step,
         {
-            "epoch": round(state.step / plan.epoch, 4),
+            "epoch": plan.epochs(state.step),
             "loss": loss,
             **{f"loss/{name}": value for name, value in means.items()},
             "lr": rate,

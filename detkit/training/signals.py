@@ -11,8 +11,12 @@ from contextlib import contextmanager, suppress
 TWICE_SECONDS = 2.0  # signals that are not further apart count as one
 
 
-class Interrupted(Exception):
-    """Somebody asked the run to end; its state is saved."""
+class Interrupted(BaseException):
+    """Somebody asked the run to end; its state is saved.
+
+    Like KeyboardInterrupt no Exception: it comes wherever Python is, also where a picture's faults
+    are caught.
+    """
 
 
 class Stop:

@@ -142,6 +142,19 @@ def test_a_plugins_parts_are_choices(tmp_path, monkeypatch):
     assert compose("train", said).schedule == {"name": "sawtooth_of_test", "teeth": 5}
 
 
+def test_resuming_a_strangers_run_imports_nothing_that_was_not_named(run, monkeypatch):
+    folder = run[1]
+    (folder.parent / "plugin_of_a_stranger.py").write_text("raise SystemExit('executed')")
+    monkeypatch.chdir(folder.parent)
+    meta = json.loads((folder / "last/meta.json").read_text())
+    meta["config"]["plugins"] = ["plugin_of_a_stranger"]
+    (folder / "last/meta.json").write_text(json.dumps(meta))
+    with pytest.raises(DetkitError, match="plugin 'plugin_of_a_stranger'"):
+        compose("train", [f"resume={folder}"])
+    with pytest.raises(SystemExit, match="executed"):
+        compose("train", [f"resume={folder}", "plugins=[plugin_of_a_stranger]"])
+
+
 @pytest.fixture
 def run(tmp_path):
     """A run folder with a checkpoint of a U-Net, as far as the config goes."""

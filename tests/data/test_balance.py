@@ -25,7 +25,6 @@ def test_weights_are_inverse_to_the_root_of_the_counts_and_average_one_over_obje
     """4 and 16 objects: 1/2 and 1/4, times s with 4 s/2 + 16 s/4 = 20, so s = 10/3."""
     weights = class_weights(counted(4, 16))
     np.testing.assert_allclose(weights, [5 / 3, 5 / 6], rtol=1e-6)
-    np.testing.assert_allclose(class_weights(counted(4, 16), "inverse"), [2.5, 0.625], rtol=1e-6)
     assert weights.dtype == torch.float32
 
 
@@ -45,15 +44,19 @@ def test_crowds_are_not_counted():
 def test_pixel_weights_count_pixels_and_leave_out_void():
     records = read(None, "train", task="segment_pixels", images=True, train_images=6, size=48)
     counts = sum(np.bincount(records.pixels(i).ravel(), minlength=5) for i in range(6))
-    weights = class_weights(records, "inverse", of="pixels").double()
-    np.testing.assert_allclose(weights, counts.sum() / counts / np.count_nonzero(counts), rtol=1e-5)
+    weights = class_weights(records, of="pixels").double()
+    np.testing.assert_allclose(weights, counts.sum() / counts**0.5 / (counts**0.5).sum(), rtol=1e-5)
     void = replace(records, render_pixels=lambda number: np.full((48, 48), 255, np.uint8))
     assert class_weights(void, of="pixels").tolist() == [1] * 5
 
 
-def test_an_unknown_kind_or_threshold_is_refused():
-    with pytest.raises(DetkitError, match="No class weights 'sqrt'"):
-        class_weights(counted(1), "sqrt")
+def test_a_class_of_crowds_alone_is_not_repeated():
+    records = counted(19, 1)
+    assert repeat_factors(records, 0.5)[19] > 1
+    assert (repeat_factors(replace(records, crowd=records.labels == 1), 0.5) == 1).all()
+
+
+def test_an_unknown_threshold_is_refused():
     with pytest.raises(DetkitError, match="repeat_thresh is 2"):
         repeat_factors(counted(1), 2)
 

@@ -19,14 +19,15 @@ from detkit.data.loading import (
     NEEDS,
     Dataset,
     collate,
+    epoch_length,
     evaluation_batches,
-    steps_per_epoch,
     training_batches,
 )
 from detkit.data.records import Annotation
 from detkit.data.transforms import build
 from detkit.errors import DetkitError
 from detkit.structures import IGNORE, Frame, Targets
+from detkit.training.signals import Interrupted
 
 AUGMENTED = {"name": "detection", "short_side": 48, "scale": [0.7, 1.4], "colour": 0.5}
 
@@ -99,9 +100,7 @@ def test_an_epoch_shows_each_image_once_across_the_borders_of_batches(dataset):
     epochs = [row[at : at + 10] for at in range(0, 40, 10)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
-    assert steps_per_epoch(dataset, 4) == 3
-    assert steps_per_epoch(dataset, 5) == 2
-    assert steps_per_epoch(dataset, 2, world=2) == 3
+    assert epoch_length(dataset.records) == 10
 
 
 def test_a_batch_larger_than_the_data_set_holds_several_epochs():
@@ -109,7 +108,6 @@ def test_a_batch_larger_than_the_data_set_holds_several_epochs():
     (batch,) = training_batches(small, batch_size=7, steps=1)
     assert Counter(frame.index for frame in batch.frames) in [{a: 3, b: 2, c: 2} for a, b, c in
         ([0, 1, 2], [1, 0, 2], [2, 0, 1])]  # fmt: skip
-    assert steps_per_epoch(small, 7) == 1
     assert len({image.numpy().tobytes() for image in batch.images}) == 7
 
 
@@ -170,7 +168,7 @@ def test_repetition_shows_images_by_their_factors_and_every_image_each_epoch(dat
     assert (counts >= np.floor(factors)).all()
     assert (counts <= np.ceil(factors * length / factors.sum())).all()
     np.testing.assert_allclose(counts.mean(0), factors * length / factors.sum(), atol=0.15)
-    assert steps_per_epoch(data, 8, repeat_thresh=0.9) == -(-length // 8)
+    assert epoch_length(data.records, repeat_thresh=0.9) == length
 
 
 def test_copies_of_an_image_in_one_epoch_differ(dataset):
@@ -258,6 +256,15 @@ def test_an_error_in_a_worker_arrives_as_it_was_with_its_file(workers, only, mes
         list(evaluation_batches(data, batch_size=1, workers=workers))
     assert message in str(caught.value)
     assert "Traceback" not in str(caught.value)
+
+
+def test_a_request_to_end_that_comes_while_a_picture_is_read_is_no_fault_of_the_picture():
+    def interrupted(number):
+        raise Interrupted
+
+    data = Dataset(replace(shapes(), render=interrupted), build({"name": "detection"}, train=False))
+    with pytest.raises(Interrupted):
+        list(evaluation_batches(data, batch_size=1))
 
 
 def killed(number):

@@ -124,6 +124,27 @@ def test_anchors_across_the_border_can_be_left_out_of_training():
     assert (matched[0, ~crossing] != IGNORED).any()
 
 
+def test_an_object_whose_best_anchor_crosses_the_border_is_trained_with_the_best_inside():
+    """As the paper's code: those outside are out before the best of an object is looked for."""
+    model = FasterRCNN(Pyramid(), 1, anchor_sizes=[16, 32, 64], rpn_across_border=False)
+    anchors = torch.tensor([[-8.0, 0, 24, 32], [0, 0, 24, 24], [40, 40, 60, 60]])
+    there = [targets([[0, 0, 24, 40]], [0])]
+    assert model.rpn.match(anchors, torch.tensor([[64, 64]]), there).tolist() == [[IGNORED, 0, -1]]
+
+
+@pytest.mark.parametrize(("levels", "fine"), [([2, 5], True), ([6], False)])
+def test_a_pyramid_with_gaps_pools_from_what_it_has(levels, fine):
+    backbone = {"name": "resnet18_fpn", "width": 0.125, "levels": levels, "fpn_channels": 8}
+    if not fine:
+        with pytest.raises(DetkitError, match="levels up to 5"):
+            build({"name": "faster_rcnn"}, backbone, 2)
+        return
+    model = build({"name": "faster_rcnn", "head_channels": 8}, backbone, 2)
+    truth = [targets([[0, 0, 250, 250], [0, 0, 20, 20]], [0, 1])]
+    losses = model(torch.zeros(1, 3, 256, 256, dtype=torch.uint8), truth)
+    assert all(loss.isfinite() for loss in losses.values())
+
+
 def test_targets_are_gathered_image_by_image():
     both = [targets([[1, 2, 3, 4], [5, 6, 7, 8]], [3, 4]), targets()]
     boxes, labels = gather_targets(both, torch.tensor([[1, 0, -1], [-1, -2, -1]]))

@@ -86,6 +86,14 @@ def test_an_image_sized_roi_goes_to_level_four():
     assert (pyramid_level(rois, [2, 3, 4, 5]) + 2).tolist() == [3, 4, 4, 5, 2, 5]
 
 
+def test_without_its_level_a_roi_goes_to_the_nearest():
+    sides = torch.tensor([50.0, 112.0, 224.0, 500.0])  # of levels 2, 3, 4, 5
+    rois = torch.stack([sides * 0, sides * 0, sides, sides], dim=1)
+    assert pyramid_level(rois, [2, 5]).tolist() == [0, 0, 1, 1]
+    assert pyramid_level(rois, [2, 4, 5]).tolist() == [0, 0, 1, 2]
+    assert pyramid_level(rois, [4]).tolist() == [0, 0, 0, 0]
+
+
 @pytest.mark.parametrize("levels", [[2], [2, 3]])
 @pytest.mark.parametrize("mode", ["align", "pool"])
 @pytest.mark.parametrize("r", [3, SPARSE_FROM + 8])

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from detkit import checkpoint
 from detkit.errors import DetkitError
 from detkit.training import replay
 from detkit.training.journal import Journal
+from detkit.training.loop import Plan
 from detkit.training.signals import Interrupted
 
 RUNNER = Path(__file__).with_name("tiny_run.py")
@@ -246,3 +248,32 @@ def test_a_closed_pipe_ends_no_run(tmp_path, monkeypatch):
     monkeypatch.setattr("builtins.print", gone)
     journal.say("still here")
     assert (tmp_path / "log.txt").read_text() == "still here\n"
+
+
+@pytest.mark.parametrize(
+    ("images", "update", "epochs", "steps", "ends"),
+    [
+        (10, 5, 2, 4, [2, 4]),
+        (9, 8, 12, 14, [2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14]),  # ⌈9 · n / 8⌉
+        (9, 4, 3, 7, [3, 5, 7]),
+        (3, 8, 5, 2, [1, 2]),  # an update is more than a pass
+    ],
+)
+def test_epochs_are_passes_over_the_images_whatever_an_update_holds(
+    images, update, epochs, steps, ends
+):
+    options = SimpleNamespace(
+        epochs=epochs,
+        max_steps=None,
+        accumulate=1,
+        clip_norm=None,
+        log_every=1,
+        evaluate_every=1,
+        checkpoint_every=None,
+    )
+    plan = Plan.of(options, images, update, torch.float32)
+    assert plan.steps == steps
+    assert [step for step in range(1, steps + 1) if plan.completes(step)] == ends
+    assert plan.epochs(plan.steps) >= epochs > plan.epochs(plan.steps - 1)
+    every = [step for step in range(1, 200) if plan.completes(step, 3)]
+    assert every == sorted({-(-3 * n * images // update) for n in range(1, 600)} & set(range(200)))

@@ -167,12 +167,13 @@ def run(
 
     plan = Plan(
         steps=steps,
-        epoch=5,
+        update=size * accumulate * world.size,
+        epoch=5 * size * accumulate * world.size,
         accumulate=accumulate,
         dtype=dtype,
         clip_norm=clip_norm,
         log_every=3,
-        evaluate_every=5,
+        evaluate_every=1,
         checkpoint_every=checkpoint_every,
     )
     start, stop = state.step * accumulate, steps * accumulate

@@ -166,21 +166,21 @@ class RPN(nn.Module):
         Ignored are anchors over a crowd, those around the batch's padding, which is no background,
         and with `across_border` off all that reach over their image's border.
         """
+        rules = self.anchor_rules
+        height, width = sizes[:, :1], sizes[:, 1:]
+        x1, y1, x2, y2 = anchors.T
+        inside = (x1 >= 0) & (y1 >= 0) & (x2 <= width) & (y2 <= height)
+        among = [None] * len(targets) if rules.across_border else list(inside)
         matched = torch.stack(
             [
-                match_image(
-                    anchors, t, self.anchor_rules.pos_iou, self.anchor_rules.neg_iou, keep_best=True
-                )
-                for t in targets
+                match_image(anchors, t, rules.pos_iou, rules.neg_iou, keep_best=True, among=a)
+                for t, a in zip(targets, among, strict=True)
             ]
         )
-        height, width = sizes[:, :1], sizes[:, 1:]
-        if self.anchor_rules.across_border:
-            x, y = (anchors[:, :2] + anchors[:, 2:]).T / 2
-            padding = (x > width) | (y > height)
-            return torch.where(padding & (matched == BACKGROUND), IGNORED, matched)
-        inside = (anchors[:, :2] >= 0).all(1) & (anchors[:, 2] <= width) & (anchors[:, 3] <= height)
-        return torch.where(inside, matched, IGNORED)
+        if not rules.across_border:
+            return torch.where(inside, matched, IGNORED)
+        padding = (x1 + x2 > 2 * width) | (y1 + y2 > 2 * height)
+        return torch.where(padding & (matched == BACKGROUND), IGNORED, matched)
 
     def losses(
         self,
@@ -219,12 +219,23 @@ class RPN(nn.Module):
 
 
 def match_image(
-    boxes: Tensor, targets: Targets, pos_iou: float, neg_iou: float, keep_best: bool = False
+    boxes: Tensor,
+    targets: Targets,
+    pos_iou: float,
+    neg_iou: float,
+    keep_best: bool = False,
+    among: Tensor | None = None,
 ) -> Tensor:
-    """`match` against the objects of an image; background inside a crowd counts as ignored."""
+    """`match` against the objects of an image; background inside a crowd counts as ignored.
+
+    Args:
+        among: (A,) bool, the boxes that may be positive; None is all.
+    """
     if len(targets) == 0:
         return boxes.new_full((len(boxes),), BACKGROUND, dtype=torch.int64)
     overlap = box_ops.overlap(boxes, targets.boxes, targets.crowd)
+    if among is not None:
+        overlap = overlap * among[:, None]
     if targets.crowd is None:
         return match(overlap, pos_iou, neg_iou, keep_best)
     matched = match(overlap * ~targets.crowd, pos_iou, neg_iou, keep_best)
