@@ -65,7 +65,10 @@ def build(
         raise DetkitError(f"backbone.{key} is above 0, not {value}.", remedy="leave it out.")
     trunk = backbones[base](width=width, **own)
     if not isinstance(trunk, Trunk):
-        raise TypeError(f"{name} is a {type(trunk).__name__}: what is registered must be a Trunk")
+        raise DetkitError(
+            f"The backbone {base} is a {type(trunk).__name__}, not a Trunk.",
+            remedy="derive it from detkit.backbones.trunk.Trunk, as CONTRIBUTING.md shows.",
+        )
     known = frozenset(trunk.state_dict())
     asked = _levels(name, trunk, levels, tail, strict, fpn)
     if tail and (fpn or trunk.tail_size is None):

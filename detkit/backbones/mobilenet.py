@@ -8,12 +8,15 @@ Differs from the paper: `width` scales the last convolution too.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detkit.backbones.backbone import backbones
 from detkit.backbones.norms import Chain
 from detkit.backbones.trunk import Trunk, scaled
+from detkit.errors import DetkitError
 
 BLOCKS = (  # expansion, channels, blocks, stride of the first (the paper's t, c, n, s)
     (1, 16, 1, 1),
@@ -40,7 +43,7 @@ class MobileNetV2(Trunk):
 
     def __init__(self, *, width: float = 1.0, tensorflow_padding: bool = False) -> None:
         super().__init__()
-        tf = tensorflow_padding
+        tf = self.tensorflow_padding = tensorflow_padding
         before = scaled(32, width)
         layers: list[nn.Module] = [ConvNorm(3, before, 3, 2, tensorflow_padding=tf)]
         path: dict[str, tuple[int, list[str]]] = {"1": (before, ["features.0"])}
@@ -57,6 +60,14 @@ class MobileNetV2(Trunk):
         layers.append(ConvNorm(before, last, 1))
         self.features = nn.Sequential(*layers)
         self.cut(path)
+
+    def check_metadata(self, metadata: Mapping[str, str], file: str) -> None:
+        if "TF SAME" in metadata.get("padding_note", "") and not self.tensorflow_padding:
+            raise DetkitError(
+                "These weights come from TensorFlow, whose convolutions of stride 2 pad otherwise.",
+                file=file,
+                remedy="set backbone.tensorflow_padding=true.",
+            )
 
 
 class ConvNorm(Chain):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import urllib.error
 import warnings
 from collections.abc import Mapping
@@ -18,8 +19,9 @@ from detkit.backbones.trunk import Trunk
 from detkit.errors import DetkitError
 
 COUNTER = "num_batches_tracked"
-# torchvision's GoogLeNet rescales its input from ImageNet's mean and deviation to these
-OTHER_NORMALIZATION = {"googlenet-1378be20.pth": Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}
+# by the first digits of the file's sha256; torchvision's GoogLeNet rescales its input from
+# ImageNet's mean and deviation to these
+OTHER_NORMALIZATION = {"1378be20": Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}
 
 
 def load(trunk: Trunk, known: frozenset[str], path: str | Path, norm: str) -> WeightsReport:
@@ -39,7 +41,7 @@ def load(trunk: Trunk, known: frozenset[str], path: str | Path, norm: str) -> We
     taken = {place: tensors[key] for key, where in places.items() for place in where}
     _check_fit(taken, own, tensors, path)
     trunk.load_state_dict(taken, strict=False)
-    trunk.normalization = OTHER_NORMALIZATION.get(path.name, trunk.normalization)
+    trunk.normalization = OTHER_NORMALIZATION.get(_digits(path), trunk.normalization)
 
     frozen: list[str] = []
     if norm == "train":
@@ -92,6 +94,11 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if odd := [str(key) for key, value in tensors.items() if not isinstance(value, Tensor)]:
         raise _no_weights(path, f"{odd[0]} is not a tensor")
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, metadata
+
+
+def _digits(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:8]
 
 
 def find_imagenet(name: str, allow_download: bool) -> Path:

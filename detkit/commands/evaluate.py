@@ -230,16 +230,17 @@ def report(
     evaluator: Evaluator, world: World, output: Path, split: str, foreign: bool = False
 ) -> Figures:
     """Writes `results.json`, prints the table, and why the result is next to nothing if it is."""
-    records, figures, why = evaluator.records, evaluator.result(), None
-    if isinstance(evaluator, DetectionEvaluator):
-        why = diagnose(records, evaluator.results(), figures["coco/AP50"], foreign)
-    figures |= {"split": split, "data": records.source, "diagnosis": why}
+    figures: Figures = {}
     if world.main:
+        records, figures, why = evaluator.records, evaluator.result(), None
+        if isinstance(evaluator, DetectionEvaluator):
+            why = diagnose(records, evaluator.results(), figures["coco/AP50"], foreign)
+        figures |= {"split": split, "data": records.source, "diagnosis": why}
         write_json(output / "results.json", figures)
         print(f"\n{evaluator.table(figures)}\n")
         if why:
             print(why)
-    return figures
+    return distributed.share(figures, world)
 
 
 def headline(figures: Figures, key: str) -> str:

@@ -219,7 +219,8 @@ class Run:
         data = self.data
         distributed.align(state.shown, self.world)
         evaluator = self._measure(prepare(state.shown, self.world.device, self.options.precision))
-        figures, more = evaluator.result(), {}
+        figures = distributed.share(evaluator.result() if self.world.main else None, self.world)
+        more = {}
         if self.options.val_losses:
             more = validation_losses(
                 state.shown,

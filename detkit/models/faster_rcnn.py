@@ -17,6 +17,8 @@ Differences from the paper:
   out); those around the padding of a batch are not.
 - RoIAlign, 512 RoIs an image and smooth L1 with the RPN's beta (1/9) in the head too, as later
   systems have them; the paper: RoIPool, 128 and a beta of 1.
+- every proposal that overlaps no object by half is background, also without any overlap (Fast
+  R-CNN: from 0.1 on), and proposals may be small (the published code: 16 pixels of the image).
 - a loss is averaged within each image first, then over the images.
 - background inside a crowd is not trained on (the paper's data have no crowds); VOC's difficult
   objects are.

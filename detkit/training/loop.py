@@ -114,7 +114,9 @@ def fit(
         Interrupted: after Ctrl-C or SIGTERM, once the step is done and saved.
     """
     net, device = distributed.wrap(state.model, world), world.device
-    watch, clock = Watch(state, folder, device), Clock(state.step)
+    name = "replay" if world.main else f"replay_{world.rank}"
+    watch = Watch(state, folder / f"{name}.safetensors", device)
+    clock = Clock(state.step)
     asking = Asking(world, plan.log_every)
     with stop_signals() as stop:
 

@@ -16,8 +16,8 @@ from detkit.errors import DetkitError
 from detkit.structures import Batch, Frame, Targets
 
 
-def write(folder: Path, step: int, batch: Batch, losses: Mapping[str, float]) -> DetkitError:
-    """Writes replay.safetensors and replay.json into the run folder; the error to stop with."""
+def write(file: Path, step: int, batch: Batch, losses: Mapping[str, float]) -> DetkitError:
+    """Writes the batch to a safetensors file, and a JSON beside it; the error to stop with."""
     saved = {"images": batch.images, "sizes": batch.sizes}
     for i, targets in enumerate(batch.targets):
         for part in fields(targets):
@@ -25,27 +25,27 @@ def write(folder: Path, step: int, batch: Batch, losses: Mapping[str, float]) ->
                 saved[f"targets/{i}/{part.name}"] = value
     files = [frame.file for frame in batch.frames]
     told = {name: value if math.isfinite(value) else str(value) for name, value in losses.items()}
-    with replacing(folder / "replay.safetensors") as new:
+    with replacing(file) as new:
         save_file({k: v.detach().cpu().contiguous() for k, v in saved.items()}, new)
     write_json(
-        folder / "replay.json",
+        file.with_suffix(".json"),
         {"step": step, "losses": told, "frames": [vars(frame) for frame in batch.frames]},
     )
     parts = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
     return DetkitError(
         f"The loss or its gradient is not finite at step {step}: {parts}."
         f" The batch: {', '.join(files)}.",
-        file=folder / "replay.safetensors",
+        file=file,
         remedy="lower optimizer.lr, lengthen schedule.warmup_steps or set training.clip_norm=10; "
         "if one picture is at fault, correct its annotation. The replay file holds the batch; "
         "last/ and best/ are as they were.",
     )
 
 
-def read(folder: Path) -> tuple[Batch, int]:
+def read(file: Path) -> tuple[Batch, int]:
     """The batch of a replay file, and the step at which it came."""
-    saved = checkpoint.read_tensors(folder / "replay.safetensors")
-    told = checkpoint.read_json(folder / "replay.json", ("step", "frames"))
+    saved = checkpoint.read_tensors(file)
+    told = checkpoint.read_json(file.with_suffix(".json"), ("step", "frames"))
     targets: list[dict[str, Tensor]] = [{} for _ in range(len(saved["images"]))]
     for key, value in saved.items():
         if key.startswith("targets/"):

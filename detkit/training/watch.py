@@ -21,10 +21,13 @@ class Watch:
 
     On a GPU the values of a batch are looked at one batch later, when they have long arrived:
     asking for them at once would make the GPU wait for Python after every batch.
+
+    Args:
+        replay_file: where the batch goes that stops the run.
     """
 
-    def __init__(self, state: State, folder: Path, device: torch.device) -> None:
-        self._state, self._folder, self._device = state, folder, device
+    def __init__(self, state: State, replay_file: Path, device: torch.device) -> None:
+        self._state, self._file, self._device = state, replay_file, device
         self._pending: Seen | None = None
         self._last: Seen | None = None
         self._norm: Tensor | None = None
@@ -76,7 +79,7 @@ class Watch:
             event.synchronize()
         losses = dict(zip(names, values.tolist(), strict=True))
         if not all(map(math.isfinite, [*losses.values(), *more.values()])):
-            raise replay.write(self._folder, step, batch, losses | more)
+            raise replay.write(self._file, step, batch, losses | more)
         return losses
 
     def _count(self, seen: Seen | None) -> None:

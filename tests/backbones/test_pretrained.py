@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import urllib.error
 from pathlib import Path
 
@@ -52,7 +53,7 @@ REAL = {  # file → network, its settings, tensors loaded, missing, not used, n
     "resnet50_c4_caffe_msra": ("resnet50", {"stride_in_1x1": True}, 215, 50, 0, 43),
     "resnet18_c4_torchvision_folded": ("resnet18", {}, 75, 25, 0, 15),
     "squeezenet1_0_caffe": ("squeezenet1_0", {}, 50, 0, 2, 0),
-    "mobilenet_v2_coral_tf2_ptq": ("mobilenet_v2", {}, 260, 0, 2, 52),
+    "mobilenet_v2_coral_tf2_ptq": ("mobilenet_v2", {"tensorflow_padding": True}, 260, 0, 2, 52),
 }
 
 
@@ -175,6 +176,12 @@ def test_a_file_for_the_other_stride_is_refused_too(tmp_path):
     build("resnet50", width=0.125, weights=str(path))
     with pytest.raises(DetkitError, match=r"set backbone\.stride_in_1x1=false"):
         build("resnet50", width=0.125, weights=str(path), stride_in_1x1=True)
+
+
+def test_weights_from_tensorflow_want_its_padding(shared):
+    path = str(shared / "weights/mobilenet_v2_coral_tf2_ptq.safetensors")
+    with pytest.raises(DetkitError, match=r"set backbone\.tensorflow_padding=true"):
+        build("mobilenet_v2", weights=path)
 
 
 def test_folded_norms_warn_when_they_are_to_be_trained(shared):
@@ -339,10 +346,16 @@ def test_the_first_published_edition_comes_first(offline):
     assert pretrained.find_imagenet("resnet50", False).name == "resnet50-11ad3fa6.pth"
 
 
-def test_torchvisions_googlenet_brings_its_own_normalization(offline):
-    """Its wrapper turns ImageNet's normalisation into (x − 0.5) / 0.5; ours starts from that."""
-    (offline / "weights").mkdir()
-    torch.save(build("googlenet").state_dict(), offline / "weights/googlenet-1378be20.pth")
-    net = build("googlenet_fpn", weights="imagenet", fpn_channels=8)
+def test_torchvisions_googlenet_brings_its_own_normalization(tmp_path, monkeypatch):
+    """Its wrapper turns ImageNet's normalisation into (x − 0.5) / 0.5; ours starts from that.
+
+    The file is known by its content, whatever its name; here another one stands for it.
+    """
+    file = tmp_path / "mine.pth"
+    torch.save(build("googlenet").state_dict(), file)
+    other = pretrained.OTHER_NORMALIZATION["1378be20"]
+    digits = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+    monkeypatch.setattr(pretrained, "OTHER_NORMALIZATION", {digits: other})
+    net = build("googlenet_fpn", weights=str(file), fpn_channels=8)
     assert net.normalization.mean == net.normalization.std == (0.5, 0.5, 0.5)
     assert build("googlenet", width=0.25).normalization.mean == (0.485, 0.456, 0.406)

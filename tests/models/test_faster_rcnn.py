@@ -8,7 +8,7 @@ from detkit.backbones.backbone import Backbone
 from detkit.errors import DetkitError
 from detkit.models.build import build
 from detkit.models.faster_rcnn import FasterRCNN, sizes_per_level
-from detkit.models.heads.rpn import gather_targets, match_image
+from detkit.models.heads.matching import gather_targets, match_image
 from detkit.ops.matcher import BACKGROUND, IGNORED
 from detkit.structures import Targets
 

@@ -166,7 +166,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch(tmp_path):
     assert "12.png, 13.png" in text
     assert "box inf" in text
     assert "class 0." in text or "class 1." in text
-    batch, step = replay.read(tmp_path / "run")
+    batch, step = replay.read(tmp_path / "run/replay.safetensors")
     wanted = Steps(6, 7, 2)[0]
     assert step == 6
     assert torch.equal(batch.images, wanted.images)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from detkit.backbones.backbone import Tail
 from detkit.errors import unknown
-from detkit.models.heads.rpn import SMOOTH_L1_BETA, gather_targets, match_image
+from detkit.models.heads.matching import SMOOTH_L1_BETA, gather_targets, match_image
 from detkit.models.model import weights_of_classes
 from detkit.ops import boxes as box_ops
 from detkit.ops.box_coder import BoxCoder
@@ -37,9 +37,9 @@ class RoIRules:
         positive_fraction: of them objects at most.
     """
 
-    pos_iou: float = 0.5
-    number: int = 512
-    positive_fraction: float = 0.25
+    pos_iou: float
+    number: int
+    positive_fraction: float
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Selection:
         at_most: so many of an image.
     """
 
-    score_thresh: float = 0.05
-    nms_iou: float = 0.5
-    at_most: int = 100
+    score_thresh: float
+    nms_iou: float
+    at_most: int
 
 
 class TwoLayers(Tail):

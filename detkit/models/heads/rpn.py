@@ -12,15 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detkit.models.heads.matching import SMOOTH_L1_BETA, gather_targets, match_image
 from detkit.ops import boxes as box_ops
 from detkit.ops.anchors import anchor_shapes, grid_anchors
 from detkit.ops.box_coder import BoxCoder
-from detkit.ops.matcher import BACKGROUND, IGNORED, match
+from detkit.ops.matcher import BACKGROUND, IGNORED
 from detkit.ops.nms import keep_best_per_group
 from detkit.ops.sampler import sample
 from detkit.structures import Targets
 
-SMOOTH_L1_BETA = 1 / 9  # the published code's sigma = 3
+MIN_SIDE = 1e-3  # pixels; a narrower box is no proposal
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,11 @@ class ProposalRules:
     Attributes:
         before_nms, after_nms: boxes a level going in, an image coming out: (training, inference).
         nms_iou: of two that overlap by more the worse one goes.
-        min_side: pixels; narrower ones go.
     """
 
-    before_nms: tuple[int, int] = (2000, 1000)
-    after_nms: tuple[int, int] = (2000, 1000)
-    nms_iou: float = 0.7
-    min_side: float = 1e-3
+    before_nms: tuple[int, int]
+    after_nms: tuple[int, int]
+    nms_iou: float
 
 
 @dataclass(frozen=True)
@@ -50,11 +49,11 @@ class AnchorRules:
         across_border: whether anchors that cross the image's border are trained.
     """
 
-    pos_iou: float = 0.7
-    neg_iou: float = 0.3
-    number: int = 256
-    positive_fraction: float = 0.5
-    across_border: bool = True
+    pos_iou: float
+    neg_iou: float
+    number: int
+    positive_fraction: float
+    across_border: bool
 
 
 class RPN(nn.Module):
@@ -148,7 +147,7 @@ class RPN(nn.Module):
             level.append(torch.full_like(index[0], i))
         clipped = box_ops.clip(torch.cat(boxes, dim=1), sizes)
         scores, group = torch.cat(logits, dim=1).sigmoid(), torch.cat(level)
-        wide = box_ops.sides_at_least(clipped, self.rules.min_side)
+        wide = box_ops.sides_at_least(clipped, MIN_SIDE)
         proposals = []
         for image_boxes, image_scores, keep in zip(clipped, scores, wide, strict=True):
             (here,) = torch.nonzero(keep, as_tuple=True)  # once: a GPU has to be waited for
@@ -216,45 +215,3 @@ class RPN(nn.Module):
             "rpn_objectness": (objectness * share).sum(),
             "rpn_box": (offset * share * is_object).sum(),
         }
-
-
-def match_image(
-    boxes: Tensor,
-    targets: Targets,
-    pos_iou: float,
-    neg_iou: float,
-    keep_best: bool = False,
-    among: Tensor | None = None,
-) -> Tensor:
-    """`match` against the objects of an image; background inside a crowd counts as ignored.
-
-    Args:
-        among: (A,) bool, the boxes that may be positive; None is all.
-    """
-    if len(targets) == 0:
-        return boxes.new_full((len(boxes),), BACKGROUND, dtype=torch.int64)
-    overlap = box_ops.overlap(boxes, targets.boxes, targets.crowd)
-    if among is not None:
-        overlap = overlap * among[:, None]
-    if targets.crowd is None:
-        return match(overlap, pos_iou, neg_iou, keep_best)
-    matched = match(overlap * ~targets.crowd, pos_iou, neg_iou, keep_best)
-    covered = (overlap * targets.crowd).amax(1) > 0.5
-    return torch.where((matched == BACKGROUND) & covered, IGNORED, matched)
-
-
-def gather_targets(targets: list[Targets], matched: Tensor) -> tuple[Tensor, Tensor]:
-    """Box and label of what each was matched to; anything where it was matched to nothing.
-
-    Args:
-        matched: (B, S) int64.
-    Returns:
-        boxes: (B, S, 4); labels: (B, S).
-    """
-    most = max(1, *(len(t) for t in targets))
-    boxes = matched.new_zeros(len(targets), most, 4, dtype=torch.float32)
-    labels = matched.new_zeros(len(targets), most)
-    for i, t in enumerate(targets):
-        boxes[i, : len(t)], labels[i, : len(t)] = t.boxes, t.labels
-    index = matched.clamp(min=0)
-    return boxes.gather(1, index[..., None].expand(-1, -1, 4)), labels.gather(1, index)
