@@ -6,6 +6,7 @@ import contextlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def dated(parent: str, ending: str = "") -> str:
+    """The folder for what is written now, where nobody named one: `parent/DATE_TIMEending`."""
+    return f"{parent}/{datetime.now():%Y-%m-%d_%H-%M-%S}{ending}"
 
 
 def make_folder(path: Path, setting: str) -> None:

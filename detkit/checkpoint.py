@@ -48,10 +48,10 @@ def save(
     if new.exists():  # of a run that was killed while it wrote
         shutil.rmtree(new)
     new.mkdir(parents=True)
-    _write_tensors(new / "model.safetensors", tensors)
+    write_tensors(new / "model.safetensors", tensors)
     write_json(new / "meta.json", {"format": FORMAT, **meta})
     if resume is not None:
-        _write_tensors(new / "resume.safetensors", resume[0])
+        write_tensors(new / "resume.safetensors", resume[0])
         write_json(new / "resume.json", resume[1])
     _to_disk(new)
     if folder.exists():
@@ -70,9 +70,17 @@ def _to_disk(folder: Path) -> None:
             os.fsync(written.fileno())
 
 
-def _write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """A safetensors file, with the permissions of any other file (the library gives 0600).
+
+    Raises:
+        DetkitError: it cannot be written.
+    """
     try:
+        file.touch()
+        mode = file.stat().st_mode
         save_file(_plain(tensors), file)
+        file.chmod(mode)
     except (SafetensorError, OSError) as error:
         raise DetkitError(
             f"The checkpoint cannot be written ({error}).",

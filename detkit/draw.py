@@ -37,15 +37,26 @@ class Objects(Protocol):
     masks: Any
 
 
-@lru_cache(maxsize=1024)
 def colour(label: int) -> tuple[int, int, int]:
-    """RGB of a class: hues a golden section apart, so that neighbours are far from each other."""
-    hue = (0.97 + label * 0.618034) % 1 * 360
-    saturation = (0.85, 0.6, 1.0)[label // 6 % 3]
-    value = (0.95, 0.75, 1.0)[label // 18 % 3]
-    pixel = np.array([[[hue, saturation, value]]], np.float32)
-    red, green, blue = (cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0] * 255).round().tolist()
-    return int(red), int(green), int(blue)
+    """RGB of a class: as far as can be, to the eye, from those of all classes before it."""
+    red, green, blue = palette()[label % 256].tolist()
+    return red, green, blue
+
+
+@lru_cache(maxsize=1)
+def palette() -> np.ndarray:
+    """(256, 3) uint8 RGB: each of saturated colours the farthest in CIELAB from all before it."""
+    steps = np.linspace(0, 1, 11, dtype=np.float32)
+    rgb = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 1, 3)
+    lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)[:, 0]
+    vivid = (np.hypot(lab[:, 1], lab[:, 2]) > 35) & (lab[:, 0] > 30)
+    rgb, lab = rgb[vivid, 0], lab[vivid]
+    distance = np.full(len(lab), np.inf)
+    chosen = [int(rgb[:, 0].argmax())]
+    for _ in range(255):
+        distance = np.minimum(distance, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
+        chosen.append(int(distance.argmax()))
+    return (rgb[chosen] * 255).round().astype(np.uint8)
 
 
 @singledispatch
@@ -154,8 +165,7 @@ def draw_pixels(image: Any, labels: np.ndarray, names: Sequence[str] = ()) -> np
     clear = [IGNORE, *(label for label, name in enumerate(names) if name == "background")]
     shown = np.ones(256, np.uint8)
     shown[clear] = 0
-    colours = np.array([colour(label) for label in range(256)], np.uint8)
-    overlay = cv2.applyColorMap(labels, colours.reshape(256, 1, 3))
+    overlay = cv2.applyColorMap(labels, palette().reshape(256, 1, 3))
     mixed = cv2.addWeighted(picture, 1 - CLASS_OPACITY, overlay, CLASS_OPACITY, 0)
     cv2.copyTo(mixed, cv2.LUT(labels, shown), picture)
     counts = np.bincount(labels.ravel(), minlength=256)

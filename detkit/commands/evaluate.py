@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from detkit import checkpoint
-from detkit.atomic import write_json
+from detkit.atomic import dated, write_json
 from detkit.data.loading import Dataset, evaluation_batches
 from detkit.data.open import open_dataset, split_name
 from detkit.data.records import Records
@@ -33,6 +33,8 @@ from detkit.ops.precision import resolve
 from detkit.structures import Detections, Prediction
 from detkit.training import distributed
 from detkit.training.distributed import World
+
+UNSURE = 0.1  # a curve of precision and recall ends with detections that score less
 
 
 def evaluate(settings: Any) -> Figures:
@@ -66,8 +68,7 @@ def _predictions(settings: Any, world: World) -> Figures:
         raise DetkitError("There is no ground truth.", remedy="set dataset.root to the data set.")
     split = settings.split or split_name(settings.dataset, "val", "detect")
     records = open_dataset(settings.dataset, split, images=False)
-    beside = path if path.is_dir() else path.parent
-    output = Path(settings.output).expanduser() if settings.output else beside / "evaluation"
+    output = Path(settings.output or dated("evaluation")).expanduser()
     if path.resolve() == (output / "results.json").resolve():
         raise DetkitError(
             "The results would be written over the predictions.",
@@ -79,6 +80,12 @@ def _predictions(settings: Any, world: World) -> Figures:
         world,
         f"evaluating {len(results):,} detections of {path} on {_data(records, split)} → {output}",
     )
+    if len(results) and (least := results.scores.min()) > UNSURE:
+        _say(
+            world,
+            f"note: no score is below {least:.2g}, and AP counts the unsure ones too; detkit's own"
+            " come with `predict score_thresh=0.05`",
+        )
     return _finish(DetectionEvaluator(records, results), world, output, split, foreign=True)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from detkit.atomic import make_folder
+from detkit.atomic import dated, make_folder
 from detkit.errors import DetkitError
 from detkit.inference.predictor import Predictor, load
 from detkit.inference.sources import Source
@@ -39,7 +39,8 @@ def predict(settings: Any) -> dict[str, Any]:
 
 
 def _predict(settings: Any, world: World) -> dict[str, Any]:
-    source, output = Source(settings.source), Path(settings.output).expanduser()
+    source = Source(settings.source)
+    output = Path(distributed.share(settings.output or dated("predictions"), world)).expanduser()
     check_free(output, source.items)
     predictor = load(
         settings.checkpoint, str(world.device), settings.precision, settings.score_thresh

@@ -170,16 +170,10 @@ class Run:
         )
         say = self.journal.say
         say(telling.first_line(self.state, self.settings, data.records, self.plan, self.world))
-        for part in (data.records, data.val):
-            say(f"data: {part.source}")
+        for split, part in (("train", data.records), ("val", data.val)):
+            say(f"{split}: {part.source}")
             for note in part.notes:
                 say(f"note: {note}")
-        warmup, steps = self.settings.schedule.get("warmup_steps", 0), self.plan.steps
-        if 3 * warmup > steps:
-            say(
-                f"note: the learning rate rises for the first {warmup:,} of {steps:,} steps;"
-                " schedule.warmup_steps= shortens that"
-            )
         if self.transferred:
             say(telling.weights_line(self.transferred))
         random = not self.transferred and self.state.model.backbone.weights_report is None

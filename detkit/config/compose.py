@@ -11,7 +11,6 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import detkit
+from detkit.atomic import dated
 from detkit.config import arguments, groups
 from detkit.config.mistakes import mistake, parsed
 from detkit.config.settings import TrainSettings, typed
@@ -74,8 +74,11 @@ def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
     overrides = [arguments.quoted(argument) for argument in argv]
     plugins: list[str] = []
     for override in parsed(verb, overrides):
-        if override.key_or_group == "plugins" and isinstance(modules := override.value(), list):
-            plugins = modules
+        if override.key_or_group == "plugins":
+            modules = override.value()
+            if not isinstance(modules, list):
+                raise DetkitError("plugins is a list.", remedy=f"write plugins=[{modules}].")
+            plugins = list(map(str, modules))
     groups.import_plugins(plugins)
     _store_choices({"train": [*groups.GROUPS], "evaluate": ["dataset"]}.get(verb, []))
     given = arguments.given(argv)
@@ -108,7 +111,8 @@ def _implied(verb: str, given: Mapping[str, str]) -> list[str]:
         return []
     implied = []
     if not {"model", "backbone", "experiment"} & given.keys():
-        parts = ["model", "backbone"] + ["transforms"] * ("transforms" not in given)
+        recipe = [part for part in ("transforms", "optimizer", "schedule") if part not in given]
+        parts = ["model", "backbone", *recipe]
         implied = _stored_groups(given.get("weights", "null"), parts)
     drawn = {f"dataset.{key}" for key in groups.parameters("dataset", groups.DRAWN)}
     if not {key for key in given if key.startswith(("dataset", "experiment"))} - drawn:
@@ -186,7 +190,7 @@ def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> Non
     if {"-m", "--multirun"} & set(flags):
         folder = arguments.given(overrides).get(FOLDER.get(verb, ""), "null")
         if folder == "null":
-            folder = f"runs/{datetime.now():%Y-%m-%d_%H-%M-%S}_sweep"
+            folder = dated("runs", "_sweep")
         prepared = [f"hydra.sweep.dir={arguments.quote(folder)}", *prepared]
     quiet = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.sweep.subdir=${hydra.job.num}"]
     quiet += ["hydra/job_logging=none", f"hydra.job.name={verb}"]

@@ -91,7 +91,8 @@ def import_plugins(names: list[str]) -> None:
         except ModuleNotFoundError as error:
             if error.name != name.split(".")[0] and error.name != name:
                 raise  # the module is there, something that it imports is not
-            raise DetkitError(
-                f"plugins: no module {name!r}.",
-                remedy=f"start in the folder that holds {name}.py, or install it.",
-            ) from None
+            stem = name.removesuffix(".py")
+            remedy = f"start in the folder that holds {name}.py, or install it."
+            if stem != name:
+                remedy = f"name the module, not its file: plugins=[{stem}]."
+            raise DetkitError(f"plugins: no module {name!r}.", remedy=remedy) from None

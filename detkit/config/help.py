@@ -36,7 +36,9 @@ def page(verb: str, argv: Sequence[str]) -> str:
     own = comments(home(verb) / f"{verb}.yaml")
     blocks = ["\n".join(head)]
     if (CONF / "experiment").is_dir() and "experiment" in chosen:
-        blocks.append(_choice("experiment", chosen["experiment"], _files("experiment")))
+        folders = [Path(str(source.path)) for source in config.hydra.runtime.config_sources]
+        known = sorted({f.stem for d in folders for f in (d / "experiment").glob("*.yaml")})
+        blocks.append(_choice("experiment", chosen["experiment"], known))
     plain = {}
     for key, value in values.items():
         if key not in groups.GROUPS or key not in chosen:
@@ -108,10 +110,6 @@ def _choice(group: str, chosen: str | None, known: Sequence[str], comment: str |
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _files(group: str) -> list[str]:
-    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
 def _lines(file: Path) -> list[str]:

@@ -17,6 +17,8 @@ from omegaconf import OmegaConf
 from detkit import errors
 from detkit.errors import DetkitError
 
+PACKAGE = "# @package _global_"
+
 
 def parsed(verb: str, arguments: Sequence[str]) -> list[Override]:
     """The arguments by Hydra's grammar.
@@ -54,6 +56,13 @@ def mistake(verb: str, name: str, arguments: Sequence[str], error: Exception) ->
         for choice in _choices(override):
             if choice not in known:
                 return errors.unknown(override.key_or_group, choice, known)
+            if override.key_or_group == "experiment" and (file := _headless(choice, hydras)):
+                return DetkitError(
+                    "The experiment lacks the line that puts its settings in their place.",
+                    file=file,
+                    record="line 1",
+                    remedy=f"begin it with: {PACKAGE}",
+                )
     plain = hydra.compose(name, [str(o.input_line) for o in hydras], return_hydra_config=True)
     for override in choosing:
         if override.key_or_group not in plain.hydra.runtime.choices:
@@ -80,10 +89,23 @@ def mistake(verb: str, name: str, arguments: Sequence[str], error: Exception) ->
 
 def _options(group: str, hydras: Sequence[Override]) -> list[str]:
     """The choices of a group, those in folders of the user's included; none if it is no group."""
-    places = [o.value() for o in hydras if o.key_or_group == "hydra.searchpath"]
-    folders = [str(url).removeprefix("file://") for urls in places for url in cast(list, urls)]
-    theirs = [file.stem for folder in folders for file in Path(folder, group).glob("*.yaml")]
+    theirs = [file.stem for folder in _folders(hydras) for file in (folder / group).glob("*.yaml")]
     return sorted({*GlobalHydra.instance().config_loader().get_group_options(group), *theirs})
+
+
+def _folders(hydras: Sequence[Override]) -> list[Path]:
+    """Those of the user's own configs."""
+    places = [o.value() for o in hydras if o.key_or_group == "hydra.searchpath"]
+    return [Path(str(url).removeprefix("file://")) for urls in places for url in cast(list, urls)]
+
+
+def _headless(experiment: str, hydras: Sequence[Override]) -> Path | None:
+    """The user's file of that name, if Hydra would take it for settings below `experiment`."""
+    for folder in _folders(hydras):
+        file = folder / "experiment" / f"{experiment}.yaml"
+        if file.is_file() and PACKAGE not in file.read_text("utf-8", "replace"):
+            return file
+    return None
 
 
 def unknown_setting(verb: str, key: str, known: Sequence[str]) -> DetkitError:

@@ -90,7 +90,7 @@ class PredictSettings:
 
     checkpoint: str
     source: str
-    output: str
+    output: str | None
     device: str
     precision: Precision
     score_thresh: Share

@@ -146,7 +146,7 @@ class PixelEvaluator:
             "",
             f"{result['images']:,} images. In percent. Pixel accuracy {accuracy}.",
             "IoU: right pixels of a class / pixels that are or were called it, over the whole set; "
-            "pixels marked 255 count nowhere.",
+            "pixels that are marked as void count nowhere.",
             *_absent(result),
         ]
         return "\n".join(lines)
@@ -227,7 +227,7 @@ def detection_table(records: Records, result: Figures) -> str:
         lines.append(f"Never detected: {never}.")
     for what in ("images", "classes"):
         if number := result[f"detections_of_unknown_{what}"]:
-            lines.append(f"{number:,} detections of {what} that the data lack were left out.")
+            lines.append(f"{number:,} detections of {what} that this split lacks were left out.")
     return "\n".join([*lines, *_absent(result)])
 
 

@@ -17,6 +17,7 @@ from detkit.structures import Detections, Frame, Prediction, Segmentation
 
 PAIRS = 8
 CELL = 400  # pixels: smaller pictures are enlarged before boxes and names are put on them
+WIDTHS = (1600, 2600)  # pixels, of the sheet
 
 
 def draw_sheet(predictor: Predictor, records: Records, file: Path) -> None:
@@ -30,14 +31,16 @@ def draw_sheet(predictor: Predictor, records: Records, file: Path) -> None:
 def _sheet(predictor: Predictor, records: Records) -> np.ndarray:
     chosen = np.unique(np.linspace(0, len(records) - 1, PAIRS).round().astype(int)).tolist()
     pictures, captions = [], []
+    least = f" (score from {predictor.score_thresh:g})" if predictor.model.task == "detect" else ""
     for i in chosen:
         image = eight_bit(records.image(i))
         factor = max(1, round(CELL / max(image.shape[:2])))
         large = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
         pictures.append(enlarged(predictor(image), image.shape[:2], factor).draw(large))
         pictures.append(annotated(large, factor, records, i, predictor.model.task))
-        captions += [f"{records.path(i).name or records.image_id(i)}: found", "annotated"]
-    return contact_sheet(pictures, captions)
+        captions += [f"{records.path(i).name or records.image_id(i)}: found{least}", "annotated"]
+    widest = 4 * max(picture.shape[1] for picture in pictures)  # letters are lost when it shrinks
+    return contact_sheet(pictures, captions, width=min(max(widest, WIDTHS[0]), WIDTHS[1]))
 
 
 def enlarged(prediction: Prediction, size: tuple[int, int], factor: int) -> Prediction:

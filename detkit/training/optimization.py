@@ -126,6 +126,11 @@ def warmed(step: int, warmup_steps: int, warmup_start: float) -> float:
     return warmup_start + (1.0 - warmup_start) * step / warmup_steps
 
 
+def at_most_a_quarter(warmup_steps: int, steps: int) -> int:
+    """The warm-up in a run of so many steps: a short one has to reach its rate too."""
+    return min(warmup_steps, steps // 4)
+
+
 def _check_warmup(warmup_steps: int, warmup_start: float) -> None:
     within("schedule.warmup_steps", warmup_steps, 0)
     within("schedule.warmup_start", warmup_start, 0)
@@ -135,7 +140,7 @@ def _check_warmup(warmup_steps: int, warmup_start: float) -> None:
 def constant(*, warmup_steps: int = 0, warmup_start: float = 0.001) -> Schedule:
     """The same rate throughout, after a warm-up."""
     _check_warmup(warmup_steps, warmup_start)
-    return lambda step, steps: warmed(step, warmup_steps, warmup_start)
+    return lambda step, steps: warmed(step, at_most_a_quarter(warmup_steps, steps), warmup_start)
 
 
 @schedules.register("multistep")
@@ -157,7 +162,8 @@ def multistep(
 
     def factor(step: int, steps: int) -> float:
         passed = sum(step >= round(m * steps) for m in milestones)
-        return warmed(step, warmup_steps, warmup_start) * gamma**passed
+        warmup = at_most_a_quarter(warmup_steps, steps)
+        return warmed(step, warmup, warmup_start) * gamma**passed
 
     return factor
 
@@ -169,9 +175,10 @@ def cosine(*, warmup_steps: int = 500, warmup_start: float = 0.001, final: float
     within("schedule.final", final, 0)
 
     def factor(step: int, steps: int) -> float:
-        if step < warmup_steps:
-            return warmed(step, warmup_steps, warmup_start)
-        done = (step - warmup_steps) / max(1, steps - warmup_steps)
+        warmup = at_most_a_quarter(warmup_steps, steps)
+        if step < warmup:
+            return warmed(step, warmup, warmup_start)
+        done = (step - warmup) / max(1, steps - warmup)
         return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
 
     return factor

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from detkit import checkpoint
@@ -26,7 +25,7 @@ def write(file: Path, step: int, batch: Batch, losses: Mapping[str, float]) -> D
     files = [frame.file for frame in batch.frames]
     told = {name: value if math.isfinite(value) else str(value) for name, value in losses.items()}
     with replacing(file) as new:
-        save_file({k: v.detach().cpu().contiguous() for k, v in saved.items()}, new)
+        checkpoint.write_tensors(new, saved)
     write_json(
         file.with_suffix(".json"),
         {"step": step, "losses": told, "frames": [vars(frame) for frame in batch.frames]},

@@ -7,7 +7,6 @@ import shlex
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch import Tensor
 
 import detkit
 from detkit import checkpoint
-from detkit.atomic import make_folder
+from detkit.atomic import dated, make_folder
 from detkit.errors import DetkitError
 
 # what may change when a run goes on: where things are, how long (which moves what is left of the
@@ -39,8 +38,7 @@ def create(run_dir: str | None, model: str, dataset: str) -> Path:
     Raises:
         DetkitError: there is something in it.
     """
-    named = f"runs/{datetime.now():%Y-%m-%d_%H-%M-%S}_{model}_{dataset}"
-    folder = Path(run_dir or named).expanduser()
+    folder = Path(run_dir or dated("runs", f"_{model}_{dataset}")).expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         saved = any((folder / name).exists() for name in ("last", ".last.old"))
         go_on = f"go on with that run by resume={shlex.quote(str(folder))}, or "

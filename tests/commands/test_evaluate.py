@@ -147,7 +147,8 @@ def test_a_coco_annotation_file_alone_by_the_command_line(shared, tmp_path, form
     assert result["coco/AR100"] == pytest.approx(stated["AR100"], abs=1e-6)
 
 
-def test_next_to_nothing_is_explained(shared, tmp_path, capsys):
+def test_next_to_nothing_is_explained(shared, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     rows = [
         {"image_id": f"x{i}", "category_id": 1, "bbox": [0, 0, 9, 9], "score": 1} for i in (1, 2)
     ]
@@ -157,8 +158,26 @@ def test_next_to_nothing_is_explained(shared, tmp_path, capsys):
     given.split = "toy"
     result = evaluate(given)
     assert "image ids do not meet: 0 of 2" in result["diagnosis"]
-    assert "(theirs: x1, x2; ours: 2007_" in capsys.readouterr().out
-    assert (tmp_path / "evaluation" / "results.json").exists()
+    told = capsys.readouterr().out
+    assert "(theirs: x1, x2; ours: 2007_" in told
+    assert len(list(tmp_path.glob("evaluation/*/results.json"))) == 1  # not beside what is theirs
+
+
+@pytest.mark.parametrize(("least", "told"), [(0.5, True), (0.05, False)])
+def test_predictions_without_the_unsure_ones_are_told(tmp_path, capsys, least, told):
+    box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
+    truth = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 20, "width": 20}],
+        "annotations": [{"id": 1, "area": 81, **box}],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "instances_val.json").write_text(json.dumps(truth))
+    rows = [{**box, "score": score} for score in (0.9, least)]
+    (tmp_path / "r.json").write_text(json.dumps(rows))
+    given = settings(predictions=tmp_path / "r.json", dataset={"name": "coco", "root": tmp_path})
+    given.split, given.output = "val", str(tmp_path / "out")
+    evaluate(given)
+    assert ("no score is below 0.5, and AP" in capsys.readouterr().out) == told
 
 
 def test_predictions_are_never_written_over(shared, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from detkit.config import CONF, compose
+from detkit.config.help import page
 from detkit.config.settings import VERBS, typed
 from detkit.errors import DetkitError
 from detkit.training.optimization import schedules
@@ -83,7 +84,8 @@ def test_every_backbone_is_a_choice_with_and_without_a_neck():
         ("train", "model.anchor_ratios=[1,x]", "model.anchor_ratios[1]"),
         ("train", "optimizer.lr=high", 'optimizer.lr cannot be "high"'),
         ("train", "plugins=[no_such_module]", "no module 'no_such_module'"),
-        ("train", "plugins=os", 'plugins cannot be "os"'),
+        ("train", "plugins=os", "write plugins=[os]"),
+        ("train", "plugins=[no_such.py]", "not its file: plugins=[no_such]"),
         ("train", "model.name=unet", "No setting 'model."),
         ("predict", "photo.jpg", "'photo.jpg' is not an argument of the form key=value"),
         ("predict", "score_thresh=(", "'score_thresh=(' is not an argument"),
@@ -155,10 +157,24 @@ def test_resuming_a_strangers_run_imports_nothing_that_was_not_named(run, monkey
         compose("train", [f"resume={folder}", "plugins=[plugin_of_a_stranger]"])
 
 
+def test_an_own_experiment_without_its_first_line_is_told_the_line(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    file = tmp_path / "experiment/mine.yaml"
+    file.write_text("defaults:\n  - override /model: unet\n")
+    said = [f"hydra.searchpath=['file://{tmp_path}']", "experiment=mine", "dataset.root=/x"]
+    with pytest.raises(DetkitError, match="lacks the line") as caught:
+        compose("train", said)
+    assert caught.value.file == file
+    file.write_text(f"# @package _global_\n{file.read_text()}")
+    assert compose("train", said).model["name"] == "unet"
+    assert "mine" in page("train", said).partition("experiment=")[2].partition("\n\n")[0]
+
+
 @pytest.fixture
 def run(tmp_path):
     """A run folder with a checkpoint of a U-Net, as far as the config goes."""
     said = ["model=unet", "dataset=shapes", "dataset.size=64", "training.epochs=7", "seed=3"]
+    said += ["optimizer=adamw", "schedule=cosine", "schedule.warmup_steps=7"]
     settings = compose("train", [*said, f"run_dir={tmp_path}/${{x}}"])
     for which in ("best", "last"):
         folder = tmp_path / "run" / which
@@ -186,6 +202,7 @@ def test_weights_bring_the_network_that_they_fit(run):
     settings = compose("train", [f"weights={run[1]}", "dataset.root=/x", "training.epochs=2"])
     assert settings.model["name"] == "unet"
     assert settings.backbone == run[0].backbone
+    assert (settings.optimizer, settings.schedule) == (run[0].optimizer, run[0].schedule)
     assert settings.dataset["name"] == "auto"
     chosen = compose("train", [f"weights={run[1]}", "dataset.root=/x", "model=yolo_v3"])
     assert (chosen.model["name"], chosen.backbone["name"]) == ("yolo_v3", "darknet53")

@@ -59,6 +59,8 @@ LAYOUTS = {
     "split folders below": ("images/train", "masks/train", ""),
     "split folders above": ("train/images", "train/masks", "_gt"),
     "annot": ("train", "trainannot", ""),
+    "any name beside masks": ("meine Bilder", "masks", "_mask"),
+    "any name with splits": ("photos/train", "gt/train", ""),
 }
 
 
@@ -70,6 +72,13 @@ def test_layouts_are_recognised(tmp_path, layout):
     assert len(records) == (5 if "train" in images else 4)
     assert records.names == ("0", "1", "2")
     assert np.unique(records.pixels(0)).tolist() == [0, 2]
+
+
+def test_a_folder_without_masks_is_told_what_is_looked_for(tmp_path):
+    write(tmp_path, "a", "b")
+    with pytest.raises(DetkitError, match="No pictures with masks") as caught:
+        mask_folder.read(tmp_path, "train")
+    assert "masks/" in caught.value.remedy
 
 
 def test_ignore_moves_the_labels_behind_it_down(tmp_path):

@@ -48,6 +48,12 @@ def test_constant_stays_at_one_after_its_warm_up():
     assert [factor(s, 9) for s in range(4)] == [0.5, 0.75, 1.0, 1.0]
 
 
+def test_the_warm_up_of_a_short_run_is_a_quarter_of_it():
+    for name in schedules.names():
+        factor = build_schedule({"name": name, "warmup_steps": 500, "warmup_start": 0.0})
+        assert [factor(s, 40) for s in (0, 5, 10)] == [0.0, 0.5, 1.0]
+
+
 def test_milestones_in_steps_are_refused():
     with pytest.raises(DetkitError, match="fractions"):
         build_schedule({"name": "multistep", "milestones": [8, 11]})

@@ -1,8 +1,9 @@
 """Pictures and index masks: the value of a mask's pixel is its class, 255 does not count.
 
-Layouts: a list of `picture mask` pairs per split (CamVid); `images/` + `masks/` or `image/` +
-`label/`, with or without split folders or lists of names; `train/` + `trainannot/`. Masks are PNGs
-with the picture's stem, or the stem and `_mask`, `_label`, `_gt` or `_seg`.
+Layouts: a list of `picture mask` pairs per split (CamVid); `images/` + `masks/` (or `labels/`,
+`gt/` …; where stems agree the pictures' folder may have any name), with or without split folders or
+lists of names; `train/` + `trainannot/`. Masks are PNGs with the picture's stem, or the stem and
+`_mask`, `_label`, `_gt` or `_seg`.
 """
 
 from __future__ import annotations
@@ -105,6 +106,12 @@ def _pairs(root: Path, split: str, groups: Mapping[str, Found]) -> tuple[Pairs, 
         if any(groups):
             raise splits.missing(split, existing_splits(root), root)
         pairs = _complete(root, groups.get("", []))
+        if not pairs:
+            raise DetkitError(
+                "No pictures with masks were found.",
+                file=root,
+                remedy=f"lay them out as {LOOKS_FOR} in train.txt.",
+            )
         chosen, how = splits.by_hash([picture.stem for picture, _ in pairs], split, root)
         return [pairs[i] for i in chosen], how
     path = listed or lists[str(word)]
@@ -173,15 +180,23 @@ def _place(root: Path, name: str) -> Path:
 
 
 def _mask_folder(root: Path, folder: Path) -> Path | None:
-    """The folder of the masks of a folder of pictures."""
+    """The folder of the masks of a folder of pictures, which may have any name if theirs fit."""
     beside = [folder.with_name(folder.name + end) for end in ("annot", "_masks", "_labels")]
+    likely: list[Path] = []
     parts = folder.relative_to(root).parts
     for i, part in enumerate(parts):
-        if part.lower() in IMAGES:
-            siblings = {f.name.lower(): f.name for f in root.joinpath(*parts[:i]).iterdir()}
-            names = [siblings[mask] for mask in MASKS if mask in siblings]
-            beside += [root.joinpath(*parts[:i], name, *parts[i + 1 :]) for name in names]
-    return next((path for path in beside if path.is_dir() and splits.images_in(path)), None)
+        if part.lower() in MASKS:
+            return None
+        siblings = {f.name.lower(): f.name for f in root.joinpath(*parts[:i]).iterdir()}
+        names = [siblings[mask] for mask in MASKS if mask in siblings]
+        found = [root.joinpath(*parts[:i], name, *parts[i + 1 :]) for name in names]
+        (beside if part.lower() in IMAGES else likely).extend(found)
+    for path in filter(Path.is_dir, beside + likely):
+        masks = splits.images_in(path)
+        stems = {stem + end for stem in splits.images_in(folder) for end in SUFFIXES}
+        if masks and (path in beside or not stems.isdisjoint(masks)):
+            return path
+    return None
 
 
 def _matched(folder: Path, pictures: Mapping[str, str], partner: Path) -> Found:
