@@ -49,6 +49,11 @@ def mistake(verb: str, name: str, arguments: Sequence[str], error: Exception) ->
         error: what it said.
     """
     overrides = parsed(verb, arguments)
+    if "Ambiguous value" in str(error):
+        several = next(o.input_line for o in overrides if o.is_sweep_override())
+        return DetkitError(
+            f"{several} names several values.", remedy="add -m for a run with each of them."
+        )
     hydras = [o for o in overrides if o.key_or_group.partition(".")[0] == "hydra"]
     choosing = [o for o in overrides if _options(o.key_or_group, hydras)]
     for override in choosing:

@@ -84,6 +84,7 @@ def test_every_backbone_is_a_choice_with_and_without_a_neck():
         ("train", "model.anchor_ratios=[1,x]", "model.anchor_ratios[1]"),
         ("train", "optimizer.lr=high", 'optimizer.lr cannot be "high"'),
         ("train", "plugins=[no_such_module]", "no module 'no_such_module'"),
+        ("train", "experiment=small,blood_cells", "add -m for a run with each"),
         ("train", "plugins=os", "write plugins=[os]"),
         ("train", "plugins=[no_such.py]", "not its file: plugins=[no_such]"),
         ("train", "model.name=unet", "No setting 'model."),
