@@ -1,4 +1,4 @@
-"""Boxes, masks, class maps and contact sheets on (H, W, 3) uint8 RGB pictures.
+"""Boxes, masks, class maps and letters on (H, W, 3) uint8 RGB pictures.
 
 Nothing here changes its input. Sizes follow the picture's, so that a thumbnail and a 4K frame look
 alike; a class has the same colour in every picture.
@@ -22,9 +22,6 @@ from detkit.errors import DetkitError
 IGNORE = 255  # as in structures, which is above this room
 MASK_OPACITY = 0.4
 CLASS_OPACITY = 0.5
-GAP = 4  # pixels between the pictures of a contact sheet
-TALLEST = 2.5  # times its width: a cell's height, or a thin strip would make a sheet of gigabytes
-CAPTION = 14  # pixels, of the letters below them
 
 
 class Objects(Protocol):
@@ -180,36 +177,12 @@ def draw_pixels(image: Any, labels: np.ndarray, names: Sequence[str] = ()) -> np
     return picture
 
 
-def contact_sheet(
-    pictures: Sequence[np.ndarray],
-    captions: Sequence[str] | None = None,
-    columns: int = 4,
-    width: int = 1600,
-) -> np.ndarray:
-    """Pictures of any size side by side, row by row, each as wide as its column.
-
-    A cell is at most `TALLEST` times as high as wide; a longer picture is narrower in it.
-
-    Args:
-        pictures: at least one (H, W, 3) uint8 RGB.
-        captions: a line below each.
-        width: pixels of the sheet.
-    """
-    columns = max(1, min(columns, len(pictures)))
-    cell = (width - GAP * (columns + 1)) // columns
-    rows = []
-    for first in range(0, len(pictures), columns):
-        row = [_fit(picture, cell) for picture in pictures[first : first + columns]]
-        if captions is not None:
-            said = captions[first : first + columns]
-            row = [_captioned(picture, text) for picture, text in zip(row, said, strict=True)]
-        height = max(picture.shape[0] for picture in row)
-        strip = np.full((height + GAP, width, 3), 255, np.uint8)
-        for place, picture in enumerate(row):
-            left = GAP + place * (cell + GAP)
-            strip[GAP : GAP + picture.shape[0], left : left + cell] = picture
-        rows.append(strip)
-    return np.concatenate([*rows, np.full((GAP, width, 3), 255, np.uint8)])
+def captioned(picture: np.ndarray, text: str, size: int) -> np.ndarray:
+    """The picture with a line below it, in letters of so many pixels."""
+    height = _extent(text, size)[1]
+    strip = np.full((height, picture.shape[1], 3), 255, np.uint8)
+    _write(strip, text, (0, height - _extent(text, size)[2]), (0, 0, 0), size)
+    return np.concatenate([picture, strip])
 
 
 def save_image(path: str | Path, picture: np.ndarray) -> Path:
@@ -302,21 +275,3 @@ def _write(
         cv2.putText(
             canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, size / 26, ink, 1, lineType=cv2.LINE_AA
         )
-
-
-def _captioned(picture: np.ndarray, text: str) -> np.ndarray:
-    size = CAPTION
-    height = _extent(text, size)[1]
-    strip = np.full((height, picture.shape[1], 3), 255, np.uint8)
-    _write(strip, text, (0, height - _extent(text, size)[2]), (0, 0, 0), size)
-    return np.concatenate([picture, strip])
-
-
-def _fit(picture: np.ndarray, width: int) -> np.ndarray:
-    """Resized to a width, or to the height that a cell may have, with white at its right."""
-    height, across = picture.shape[:2]
-    scale = min(width / across, TALLEST * width / height)
-    size = max(1, round(across * scale)), max(1, round(height * scale))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    fitted = cv2.resize(picture, size, interpolation=how)
-    return np.pad(fitted, ((0, 0), (0, width - size[0]), (0, 0)), constant_values=255)

@@ -7,7 +7,8 @@ import torch
 from detkit.data import images
 from detkit.data.open import open_dataset
 from detkit.draw import colour
-from detkit.inference.sheet import annotated, draw_sheet, enlarged
+from detkit.inference import sheet
+from detkit.inference.sheet import annotated, contact_sheet, draw_sheet, enlarged
 from detkit.structures import Detections, Frame, Segmentation
 
 
@@ -70,3 +71,34 @@ def test_a_sheet_that_cannot_be_written_is_a_note(
     (tmp_path / "file").write_text("no folder")
     draw_sheet(predictor_of(detector), records, tmp_path / "file" / "sheet.jpg")
     assert "note: sheet.jpg was not drawn" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", [(1600, 8), (5000, 1), (1, 5000)])
+def test_a_long_thin_picture_takes_no_more_than_its_cell(size):
+    thin = np.full((*size, 3), 20, np.uint8)
+    drawn = contact_sheet(
+        [thin, np.full((100, 100, 3), 128, np.uint8)], ["a", "b"], columns=2, width=212
+    )
+    assert drawn.shape[0] <= sheet.TALLEST * 100 + 40
+    assert (drawn == 20).all(-1).any()
+
+
+def test_a_contact_sheet_holds_every_picture_in_its_cell():
+    pictures = [np.full((h, w, 3), 20 * i, np.uint8) for i, (h, w) in
+                enumerate([(30, 60), (90, 40), (50, 50), (10, 80), (40, 40)])]  # fmt: skip
+    drawn = contact_sheet(pictures, columns=2, width=212)
+    assert drawn.shape[1] == 212
+    for i in range(5):
+        cell = 100
+        area = (drawn == 20 * i).all(-1).sum()
+        h, w = pictures[i].shape[:2]
+        assert area == cell * round(h * cell / w)
+    assert contact_sheet(pictures[:1], columns=4, width=108).shape == (58, 108, 3)
+
+
+def test_a_caption_stands_below_its_picture():
+    white = np.full((40, 60, 3), 255, np.uint8)
+    plain, said = contact_sheet([white], width=308), contact_sheet([white], ["a"], 4, 308)
+    below = said[plain.shape[0] - sheet.GAP : -sheet.GAP]
+    assert 10 < len(below) < 40
+    assert (below < 100).any()
