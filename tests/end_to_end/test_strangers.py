@@ -20,7 +20,7 @@ CELLS = ["Platelets", "RBC", "WBC"]
 FEW_STEPS = "training.max_steps=3 training.workers=0 device=cpu"
 SMALL = {
     "faster_rcnn": "backbone=resnet18_fpn backbone.width=0.25 backbone.fpn_channels=32"
-    " transforms.short_side=96 transforms.long_side=160",
+    " transforms.short_side=96 transforms.long_side=160 model.score_thresh=0",
     "yolo_v3": "model=yolo_v3 backbone=resnet18 backbone.width=0.25 model.neck_width=0.125"
     " model.score_thresh=0 transforms.long_side=160",
     "unet": "model=unet backbone=resnet18 backbone.width=0.25 transforms.short_side=96",
