@@ -202,7 +202,7 @@ def test_clipping_bounds_the_step(tmp_path):
     start = tiny(seed=0).state_dict()
     state = run(tmp_path / "run", steps=1, clip_norm=1e-6, ema=None)
     moved = [(p - start[n]).abs().max() for n, p in state.model.named_parameters()]
-    assert 0 < max(moved) < 1e-6
+    assert 0 < max(moved) < 1e-5  # of the decay; without clipping 0.017
 
 
 def test_the_loop_learns(tmp_path):
