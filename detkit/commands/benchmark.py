@@ -29,7 +29,7 @@ from detkit.interop.torchvision import load_faster_rcnn
 from detkit.models.build import build
 from detkit.models.model import Model
 from detkit.ops.device import pick_device
-from detkit.ops.precision import PRECISIONS, autocast
+from detkit.ops.precision import autocast, describe, resolve
 from detkit.structures import Targets
 
 CLASSES = 20
@@ -60,8 +60,10 @@ def benchmark(settings: Any) -> dict[str, Any]:
     print(f"{'':20}{'ours s':>9}{'peer s':>9}{'ratio':>8}{'spread':>16}{'MiB ours/peer':>16}")
     for row in [row for row in settings.rows if row in LOADING]:
         results[row] = LOADING[row](settings)
-    for precision in settings.precisions:
-        for row in [row for row in settings.rows if row not in LOADING]:
+    timed_rows = [row for row in settings.rows if row not in LOADING]
+    for precision in settings.precisions if timed_rows else []:
+        print(f"in {describe(resolve(precision, device), device)}", flush=True)
+        for row in timed_rows:
             case = (settings.model, row, precision, device, settings.batch_size)
             size = (settings.height, settings.width)
             results[f"{row}/{precision}"] = timed = compare(case, size, settings.repeats)
@@ -152,7 +154,7 @@ def steps(
     ours, peer = PAIRS[model](height, width)
     ours, peer = ours.to(device), peer.to(device)
     images = torch.randint(0, 256, (batch_size, 3, height, width), dtype=torch.uint8, device=device)
-    dtype = PRECISIONS[precision]
+    dtype = resolve(precision, device)
     if row == "train":
         targets = [random_targets(height, width, device) for _ in range(batch_size)]
         theirs = [{"boxes": t.boxes, "labels": t.labels + 1} for t in targets]

@@ -29,7 +29,7 @@ from detkit.evaluation.evaluate import (
 )
 from detkit.inference.run import predictions, prepare
 from detkit.models.model import Model
-from detkit.ops.precision import resolve
+from detkit.ops.precision import describe, resolve
 from detkit.structures import Detections, Prediction
 from detkit.training import distributed
 from detkit.training.distributed import World
@@ -97,12 +97,12 @@ def _checkpoint(settings: Any, world: World) -> Figures:
     split = settings.split or split_name(dataset, "val", model.task)
     records = open_dataset(dataset, split, task=model.task)
     output = _output(settings, split)
-    precision = str(resolve(settings.precision, world.device)).removeprefix("torch.")
+    dtype = resolve(settings.precision, world.device)
     _say(
         world,
         f"evaluating {config['model']['name']} ({config['backbone']['name']}, "
         f"{settings.checkpoint}) on {_data(records, split)}, "
-        f"{world.device} in {precision} → {output}",
+        f"{world.device} in {describe(dtype, world.device)} → {output}",
     )
     evaluator = measure(
         prepare(model, world.device, settings.precision),

@@ -13,7 +13,7 @@ from detkit.errors import DetkitError
 from detkit.inference.predictor import Predictor, load
 from detkit.inference.sources import Source
 from detkit.inference.write import DetectionWriter, PixelWriter, check_free, merge, writers
-from detkit.ops.precision import resolve
+from detkit.ops.precision import describe, resolve
 from detkit.training import distributed
 from detkit.training.distributed import World
 from detkit.training.signals import stop_signals
@@ -122,11 +122,11 @@ def _first_line(predictor: Predictor, source: Source, output: Path) -> str:
     images = sum(not item.video for item in items)
     kinds = [_number(images, "image")] if images else []
     kinds += [_number(len(items) - images, "video")] if images < len(items) else []
-    precision = str(resolve(predictor.precision, predictor.device)).removeprefix("torch.")
+    dtype = resolve(predictor.precision, predictor.device)
     return (
         f"predicting with {config['model']['name']} ({config['backbone']['name']}, "
         f"{_number(len(predictor.names), 'class')}) on {' and '.join(kinds)}, "
-        f"{predictor.device} in {precision} → {output}"
+        f"{predictor.device} in {describe(dtype, predictor.device)} → {output}"
     )
 
 

@@ -17,6 +17,7 @@ import yaml
 from detkit import checkpoint
 from detkit.atomic import write_json, write_text
 from detkit.data.records import Records
+from detkit.ops.precision import describe
 from detkit.training.distributed import World
 from detkit.training.loop import Plan
 from detkit.training.state import State
@@ -46,7 +47,7 @@ def first_line(state: State, settings: Any, records: Records, plan: Plan, world:
     return (
         f"training {settings.model['name']} ({settings.backbone['name']}, {parameters:.1f} M "
         f"parameters, {trunk}) on {len(records):,} images, {len(records.names)} classes; "
-        f"{plan.steps:,} steps on {place} in {str(plan.dtype).removeprefix('torch.')}"
+        f"{plan.steps:,} steps on {place} in {describe(plan.dtype, world.device)}"
         f" → {settings.run_dir}" + (TOO_LARGE if slow else "")
     )
 

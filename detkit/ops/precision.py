@@ -14,7 +14,6 @@ def resolve(precision: str, device: torch.device | str) -> torch.dtype:
 
     Args:
         precision: `fp32`, `bf16`, `fp16`, or `auto`: bf16 where the hardware has it, else fp32.
-            A CPU without AVX-512 BF16 or AMX emulates bf16, which is several times slower.
         device: where the model runs.
     Raises:
         DetkitError: no such precision.
@@ -23,12 +22,36 @@ def resolve(precision: str, device: torch.device | str) -> torch.dtype:
         if precision not in PRECISIONS:
             raise unknown("precision", precision, [*PRECISIONS, "auto"])
         return PRECISIONS[precision]
+    if torch.device(device).type == "mps" or emulated(torch.bfloat16, device):
+        return torch.float32
+    return torch.bfloat16
+
+
+def emulated(dtype: torch.dtype, device: torch.device | str) -> bool:
+    """Whether the device has no arithmetic of that type, and PyTorch takes its slow way around.
+
+    On a CPU without AVX-512 BF16 or AMX a convolution in bf16 takes a hundred times fp32's time.
+    """
     kind = torch.device(device).type
     if kind == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = kind == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.bfloat16 if fast else torch.float32
+        return dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported(
+            including_emulation=False
+        )
+    if kind != "cpu" or dtype == torch.float32:
+        return False
+    if not torch.backends.mkldnn.is_available():  # its operators are not even there then
+        return True
+    half = dtype == torch.float16
+    kernels = torch.ops.mkldnn
+    return not (kernels._is_mkldnn_fp16_supported if half else kernels._is_mkldnn_bf16_supported)()
+
+
+def describe(dtype: torch.dtype, device: torch.device | str) -> str:
+    """The type's name, and a word where `auto` would have been the better choice."""
+    name = str(dtype).removeprefix("torch.")
+    if emulated(dtype, device):
+        return f"{name} (emulated here, many times slower; precision=auto would be fp32)"
+    return name
 
 
 def autocast(device: torch.device | str, dtype: torch.dtype) -> torch.autocast:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from detkit.errors import DetkitError
-from detkit.ops.precision import autocast, resolve
+from detkit.ops.precision import autocast, describe, emulated, resolve
 
 
 def test_a_named_precision_is_taken_on_any_device():
@@ -15,10 +15,21 @@ def test_a_named_precision_is_taken_on_any_device():
 @pytest.mark.parametrize("has", [True, False])
 def test_auto_is_bf16_only_where_the_hardware_has_it(monkeypatch, has):
     wanted = torch.bfloat16 if has else torch.float32
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has)
     assert resolve("auto", "cpu") == resolve("auto", "cuda:0") == wanted
     assert resolve("auto", "mps") == torch.float32
+
+
+def test_emulation_is_told(monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)  # Macs' own build
+    assert resolve("auto", "cpu") == torch.float32
+    assert emulated(torch.bfloat16, "cpu")
+    assert emulated(torch.float16, "cpu")
+    assert "emulated here" in describe(torch.bfloat16, "cpu")
+    assert describe(torch.float32, "cpu") == "float32"
+    assert describe(torch.bfloat16, "mps") == "bfloat16"
 
 
 def test_an_unknown_precision_is_told():
