@@ -167,15 +167,6 @@ class Detections(_Tensors):
     names: tuple[str, ...] = ()
     masks: Tensor | None = None
 
-    @staticmethod
-    def empty(names: Sequence[str] = (), device: torch.device | str = "cpu") -> Detections:
-        return Detections(
-            boxes=torch.zeros(0, 4, device=device),
-            scores=torch.zeros(0, device=device),
-            labels=torch.zeros(0, dtype=torch.int64, device=device),
-            names=tuple(names),
-        )
-
     def __len__(self) -> int:
         return len(self.scores)
 

@@ -192,15 +192,18 @@ def _check_boxes(
         cut = ", or cut them at the edge with dataset.bad_boxes=clip" if outside[bad].any() else ""
         advice = f"leave such boxes out with dataset.bad_boxes=drop ({share}){cut}"
         raise DetkitError(what, file=file, record=record, remedy=f"correct the box, or {advice}.")
-    keep = ~bad
+    keep, areas = ~bad, records.areas
     if bad_boxes == "clip":
         boxes = np.where(outside[:, None], np.clip(boxes, 0, limit), boxes)
         keep |= outside & (boxes[:, 2:] > boxes[:, :2]).all(1)
+        left = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+        areas = np.where(outside, np.minimum(areas, left), areas)
     note = (
         f"{share} boxes are bad: {(~keep).sum():,} left out, {(bad & keep).sum():,} cut "
         f"(bad_boxes={bad_boxes}). First: {file}, {record}: {what}"
     )
-    return replace(records, boxes=boxes, notes=(*records.notes, note)).keep_objects(keep)
+    cut = replace(records, boxes=boxes, areas=areas, notes=(*records.notes, note))
+    return cut.keep_objects(keep)
 
 
 def _where(draft: Draft, n: int, owner: NDArray[np.int64]) -> tuple[str, str]:

@@ -83,9 +83,13 @@ def segmentation(
     )
 
     def steps(A: Any, fill: tuple[float, ...]) -> list:
-        # white noise from −1 … 1 smoothed by sigma has a deviation of 1 / (sigma sqrt(12 pi))
+        # uniform noise from −1 … 1 smoothed by sigma has a deviation of 1 / (sigma sqrt(12 pi))
         alpha = elastic * SMOOTH * math.sqrt(12 * math.pi)
-        bend = [A.ElasticTransform(alpha, SMOOTH, fill=fill, p=1)] if elastic else []
+        bend = (
+            [A.ElasticTransform(alpha, SMOOTH, fill=fill, noise_distribution="uniform", p=1)]
+            if elastic
+            else []
+        )
         turn = [A.RandomRotate90(p=quarter_turns)] if quarter_turns else []
         flips = _flips(A, flip, vertical_flip)
         return [*bend, *_crops(A, crop, fill), *turn, *flips, *_colours(A, colour)]

@@ -91,7 +91,7 @@ class YOLOv3(Model):
         self.ignore_iou = ignore_iou
         self.selection = (score_thresh, nms_iou, detections)
 
-        shared = share(anchors, len(self.levels)) * anchor_scale
+        shared = anchors_of_levels(anchors, len(self.levels)) * anchor_scale
         self.register_buffer("anchors", shared, persistent=False)
         self.register_buffer(
             "class_weights", weights_of_classes(class_weights, num_classes), persistent=False
@@ -251,7 +251,7 @@ def head(width: int, outputs: int, anchors: int) -> nn.Sequential:
     return nn.Sequential(convolution(width, 2 * width, 3), last)
 
 
-def share(anchors: Sequence[Sequence[float]], levels: int) -> Tensor:
+def anchors_of_levels(anchors: Sequence[Sequence[float]], levels: int) -> Tensor:
     """Anchors → (L, A, 2) float32, the smallest ones for the finest level."""
     sizes = [tuple(map(float, anchor)) for anchor in anchors]
     if not levels or not sizes or len(sizes) % levels:

@@ -132,6 +132,8 @@ def random_states(device: torch.device) -> tuple[dict[str, Tensor], dict[str, An
     saved = {"torch": torch.get_rng_state(), "numpy": torch.from_numpy(keys.astype(np.int64))}
     if device.type == "cuda":
         saved["cuda"] = torch.cuda.get_rng_state(device)
+    if device.type == "mps":
+        saved["mps"] = torch.mps.get_rng_state()
     plain = {
         "numpy": [int(position), int(has_gauss), float(gauss)],
         "python": [version, list(numbers), gauss_next],
@@ -146,6 +148,8 @@ def set_random_states(
     torch.set_rng_state(saved["torch"])
     if device.type == "cuda" and "cuda" in saved:
         torch.cuda.set_rng_state(saved["cuda"], device)
+    if device.type == "mps" and "mps" in saved:
+        torch.mps.set_rng_state(saved["mps"])
     keys = saved["numpy"].numpy().astype(np.uint32)
     np.random.set_state(("MT19937", keys, *plain["numpy"]))  # noqa: NPY002
     version, numbers, gauss_next = plain["python"]

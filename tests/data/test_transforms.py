@@ -157,6 +157,41 @@ def test_random_changes_move_boxes_masks_and_pixels_together(records, name):
     assert compared > 50
 
 
+def test_random_changes_reach_over_the_range_that_is_asked_for():
+    image = np.full((100, 100, 3), (200, 100, 50), np.uint8)
+    box = annotation([[40, 40, 60, 60]])
+    plain = {"short_side": None, "long_side": None, "flip": 0.0}
+    scaled = build({"name": "detection", **plain, "scale": [0.5, 2.0]}, True)
+    sides = [scaled(image, seed=(0, 0, i)).resized[0] for i in range(200)]
+    assert 50 <= min(sides) <= 53
+    assert 190 <= max(sides) <= 200
+    assert 90 <= np.median(sides) <= 110  # as often smaller as larger
+
+    jitter = build({"name": "square", **plain, "jitter": 0.2, "colour": 0.0}, True)
+    moved = [jitter(image, box, seed=(0, 0, i)).targets.boxes[0].numpy() for i in range(200)]
+    low, high = np.array(moved)[:, :2], np.array(moved)[:, 2:]
+    zoom, shift = (high - low) / 20, (low + high) / 2 - 50
+    for each, middle in ((zoom, 1.0), (shift / 100, 0.0)):
+        assert (abs(each - middle) <= 0.201).all()
+        assert (abs(each - middle).max(0) >= 0.19).all()
+        assert abs(np.corrcoef(each.T)[0, 1]) < 0.25  # across and down apart
+
+    coloured = build({"name": "square", **plain, "jitter": 0.0, "colour": 0.5}, True)
+    means = np.array([coloured(image, seed=(0, 0, i)).image.mean((0, 1)) for i in range(100)])
+    assert (means.std(0) > 0.1 * image[0, 0]).all()
+
+
+def test_elastic_shifts_deviate_by_what_is_asked_for():
+    """A ramp tells where each pixel came from."""
+    ramp = np.arange(256, dtype=np.float32) / 256
+    image = np.stack([*np.meshgrid(ramp, ramp), np.zeros((256, 256), np.float32)], axis=2)
+    settings = {"name": "segmentation", "short_side": None, "elastic": 5.0, "flip": 0.0}
+    transform = build(settings, True)
+    inner = slice(40, -40)
+    shifts = [(transform(image, seed=(0, 0, i)).image - image)[inner, inner, :2] for i in range(8)]
+    assert np.sqrt(np.mean(np.square(shifts))) * 256 == pytest.approx(5, rel=0.15)
+
+
 def test_a_flip_is_the_mirror_image(records):
     transform = build({"name": "detection", "short_side": None, "flip": 1.0}, train=True)
     image, masks, pixels = records.image(0), records.masks(0), records.pixels(0)

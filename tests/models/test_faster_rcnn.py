@@ -8,6 +8,7 @@ from detkit.backbones.backbone import Backbone
 from detkit.errors import DetkitError
 from detkit.models.build import build
 from detkit.models.faster_rcnn import FasterRCNN, sizes_per_level
+from detkit.models.heads import rpn
 from detkit.models.heads.matching import gather_targets, match_image
 from detkit.ops.matcher import BACKGROUND, IGNORED
 from detkit.structures import Targets
@@ -65,6 +66,8 @@ def test_nothing_inside_a_crowd_is_background():
     boxes = torch.tensor([[10.0, 10, 20, 20], [60, 60, 70, 70]])
     crowd = targets([[0, 0, 50, 50]], [0], [True])
     assert match_image(boxes, crowd, 0.5, 0.5).tolist() == [IGNORED, BACKGROUND]
+    across = torch.tensor([[45.0, 0, 55, 10], [44, 0, 54, 10], [46, 0, 56, 10]])  # a half, 0.6, 0.4
+    assert match_image(across, crowd, 0.5, 0.5).tolist() == [BACKGROUND, IGNORED, BACKGROUND]
 
 
 def test_a_crowd_is_never_a_target(model):
@@ -86,6 +89,16 @@ def test_nothing_is_found_in_the_padding(model):
     assert len(found) > 0
     assert (found.boxes[:, 2] <= 96).all()
     assert (found.boxes[:, 3] <= 64).all()
+
+
+def test_what_lies_beyond_the_border_leaves_no_sliver_on_it(model):
+    size = torch.tensor([[64, 96]])
+    (proposals,), _ = model.rpn([torch.zeros(1, 8, 128 // s, 160 // s) for s in (8, 16, 32)], size)
+    assert len(proposals) > 0
+    assert (proposals[:, 2:] - proposals[:, :2] >= rpn.MIN_SIDE).all()
+    rois = torch.tensor([[100.0, 10, 120, 30], [10, 70, 30, 90], [10, 10, 30, 30]])
+    (found,) = model.head.detect(torch.zeros(3, 4), torch.zeros(3, 3, 4), [rois], size)
+    torch.testing.assert_close(found.boxes, rois[2:].expand(3, 4))  # once a class
 
 
 def test_padding_is_no_background(model):

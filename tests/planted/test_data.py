@@ -351,6 +351,8 @@ def test_a_bad_box_can_be_left_out_or_cut_and_is_counted(tmp_path, fault, choice
     assert (boxes >= 0).all()
     assert (boxes <= [width, height, width, height]).all()
     assert (boxes[:, 2:] > boxes[:, :2]).all()
+    area = (boxes[0, 2:] - boxes[0, :2]).prod() if len(boxes) else 0.0
+    assert (records.annotation(0).areas <= area).all()  # what was cut off counts no longer
 
 
 @pytest.mark.parametrize("build", [voc, coco])
