@@ -17,9 +17,11 @@ VERBS = {
 # What the system refuses is no fault of detkit's, so it gets a remedy and no traceback.
 ROOM = "make room, or choose a folder that you may read and write."
 SHORTER = "choose a shorter name, and one that leads to a file."
+OTHER = "a file and a folder cannot have one name: move what lies there away."
 REFUSED = dict.fromkeys(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM), ROOM
 ) | dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP), SHORTER)
+REFUSED |= dict.fromkeys((errno.EISDIR, errno.ENOTDIR), OTHER)
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # as PyTorch says it on CPU and GPU
 ONE_VALUE = "Expected more than 1 value per channel"
 USAGE = """usage: detkit VERB key=value …

@@ -6,7 +6,6 @@ import contextlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,26 +36,6 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
-
-
-def dated(parent: str, ending: str = "") -> str:
-    """The folder for what is written now, where nobody named one: `parent/DATE_TIMEending`."""
-    return f"{parent}/{datetime.now():%Y-%m-%d_%H-%M-%S}{ending}"
-
-
-def make_folder(path: Path, setting: str) -> None:
-    """
-    Raises:
-        DetkitError: the system refuses it; `setting` is where the user named the folder.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DetkitError(
-            f"The folder cannot be made ({error.strerror}).",
-            file=path,
-            remedy=f"choose one that you may write to with {setting}=DIR.",
-        ) from error
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from detkit.atomic import write_json
 from detkit.backbones.norms import freeze_norms, held_frozen, match_norms
 from detkit.errors import DetkitError
+from detkit.folders import in_home
 from detkit.models.build import build
 from detkit.models.model import Model
 
@@ -117,7 +118,7 @@ def find(path: str | Path, prefer: str = "best") -> Path:
         path: a run folder, a checkpoint folder or the file itself.
         prefer: `best` or `last`: which one of a run folder; the other if there is no such.
     """
-    path = Path(path).expanduser()
+    path = in_home(path)
     if path.is_file():
         return path
     if not path.is_dir():
@@ -153,7 +154,7 @@ def read_json(file: Path, required: Sequence[str] = ()) -> dict[str, Any]:
     """A JSON object that has at least the required keys."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DetkitError(
             f"Not a readable JSON file ({error}).",
             file=file,
@@ -179,10 +180,21 @@ def read_meta(file: Path) -> dict[str, Any]:
             file=file.parent / "meta.json",
             remedy="install a newer detkit.",
         )
-    if len(meta["names"]) != len(meta["category_ids"]):
+    names, ids = meta["names"], meta["category_ids"]
+    if not _is_list_of(str, names) or len(set(names)) < len(names):
+        raise _damaged(file, "Its names are not a list of different class names.")
+    if not _is_list_of(int, ids) or len(set(ids)) < len(ids):
+        raise _damaged(file, "Its category_ids are not a list of different numbers.")
+    if not isinstance(meta["config"], dict):
+        raise _damaged(file, "Its config holds no settings.")
+    if len(names) != len(ids):
         counts = len(meta["names"]), len(meta["category_ids"])
         raise _damaged(file, f"{counts[0]} class names, but {counts[1]} category ids.")
     return meta
+
+
+def _is_list_of(kind: type, value: Any) -> bool:
+    return isinstance(value, list) and all(type(item) is kind for item in value)
 
 
 def _damaged(file: Path, problem: str) -> DetkitError:
@@ -212,11 +224,16 @@ def load_model(
     """
     file = find(path, prefer)
     meta, tensors = read_meta(file), read_tensors(file)
-    config = meta["config"] if isinstance(meta["config"], dict) else {}
+    config = meta["config"]
     parts = [config.get(part) for part in PARTS]
-    if not all(isinstance(part, dict) and "name" in part for part in parts):
-        raise _damaged(file, "Its config does not name the model and the backbone.")
-    model = _rebuild(config, len(meta["names"]))
+    if not all(isinstance(part, dict) and isinstance(part.get("name"), str) for part in parts):
+        raise _damaged(file, f"Its config does not name {' and '.join(PARTS)}.")
+    try:
+        model = _rebuild(config, len(meta["names"]))
+    except DetkitError as error:
+        raise _of_plugin(error, config, file) from error
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise _damaged(file, f"Its config builds no model ({error}).") from error
     match_norms(model, tensors)
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     have = {key: tuple(value.shape) for key, value in tensors.items()}
@@ -229,6 +246,20 @@ def load_model(
         )
     model.load_state_dict(tensors)
     return model.to(device).eval(), meta
+
+
+def _of_plugin(error: DetkitError, config: Mapping[str, Any], file: Path) -> DetkitError:
+    """The error of a part that is not known, where the run had it from somebody's own module."""
+    modules = config.get("plugins")
+    if not error.problem.startswith("No ") or not modules or not _is_list_of(str, modules):
+        return error
+    return DetkitError(
+        f"{error.problem.split('. ')[0]}. The run was trained with plugins, whose code would be"
+        " executed.",
+        file=file,
+        remedy=f"if you trust them, add plugins=[{','.join(modules)}] (in Python, import them"
+        " first).",
+    )
 
 
 def _rebuild(config: Mapping[str, Any], num_classes: int) -> Model:

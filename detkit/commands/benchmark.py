@@ -24,6 +24,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from detkit.atomic import write_json
 from detkit.commands.benchmark_loader import LOADING
 from detkit.errors import unknown
+from detkit.folders import in_home
 from detkit.inference.run import prepare
 from detkit.interop.torchvision import load_faster_rcnn
 from detkit.models.build import build
@@ -74,7 +75,7 @@ def benchmark(settings: Any) -> dict[str, Any]:
                 flush=True,
             )
     if settings.output:
-        write_json(Path(settings.output).expanduser(), results)
+        write_json(in_home(settings.output), results)
     return results
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from detkit import checkpoint
-from detkit.atomic import dated, write_json
+from detkit.atomic import write_json
 from detkit.data.loading import Dataset, evaluation_batches
 from detkit.data.open import open_dataset, split_name
 from detkit.data.records import Records
@@ -27,6 +28,7 @@ from detkit.evaluation.evaluate import (
     Figures,
     evaluators,
 )
+from detkit.folders import dated, in_home, make_folder
 from detkit.inference.run import predictions, prepare
 from detkit.models.model import Model
 from detkit.ops.precision import describe, resolve
@@ -63,19 +65,17 @@ def evaluate(settings: Any) -> Figures:
 
 def _predictions(settings: Any, world: World) -> Figures:
     """Scores a file of predictions; nothing is known of the model."""
-    path = Path(settings.predictions).expanduser()
+    path = in_home(settings.predictions)
     if settings.dataset is None:
         raise DetkitError("There is no ground truth.", remedy="set dataset.root to the data set.")
     split = settings.split or split_name(settings.dataset, "val", "detect")
     records = open_dataset(settings.dataset, split, images=False)
-    output = Path(settings.output or dated("evaluation")).expanduser()
-    if path.resolve() == (output / "results.json").resolve():
-        raise DetkitError(
-            "The results would be written over the predictions.",
-            file=path,
-            remedy="choose another folder with output=DIR.",
-        )
     results = files.read(path, records)
+    output = None
+    if world.main:
+        output = in_home(settings.output) if settings.output else dated("evaluation", "output")
+        _check_free(output, "results.json")
+    output = distributed.share(output, world)
     _say(
         world,
         f"evaluating {len(results):,} detections of {path} on {_data(records, split)} → {output}",
@@ -97,6 +97,8 @@ def _checkpoint(settings: Any, world: World) -> Figures:
     split = settings.split or split_name(dataset, "val", model.task)
     records = open_dataset(dataset, split, task=model.task)
     output = _output(settings, split)
+    if world.main:
+        _check_free(output, "results.json", "predictions.json")
     dtype = resolve(settings.precision, world.device)
     _say(
         world,
@@ -210,10 +212,34 @@ def _data(records: Records, split: str) -> str:
 def _output(settings: Any, split: str) -> Path:
     """Where the results go: `output`, else `evaluation/SPLIT` in the run folder."""
     if settings.output:
-        return Path(settings.output).expanduser()
+        return in_home(settings.output)
     folder = checkpoint.find(settings.checkpoint).parent
     run = folder.parent if folder.name in ("best", "last") else folder
     return run / "evaluation" / re.sub(r"[^\w.+-]+", "_", split).strip("_")
+
+
+def _check_free(output: Path, *names: str) -> None:
+    """Makes the folder.
+
+    Raises:
+        DetkitError: it cannot be made, or a file in it that `evaluate` has not written would be
+            replaced.
+    """
+    make_folder(output, "output")
+    ours = _is_ours(output / "results.json") and not (output / "predictions.csv").exists()
+    if there := [output / name for name in names if (output / name).exists() and not ours]:
+        raise DetkitError(
+            "The results would replace this file, which is not evaluate's.",
+            file=there[0],
+            remedy="choose another folder with output=DIR.",
+        )
+
+
+def _is_ours(results: Path) -> bool:
+    try:
+        return {"split", "data", "diagnosis"} <= json.loads(results.read_bytes()).keys()
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
 
 
 def _say(world: World, text: str) -> None:
@@ -243,8 +269,8 @@ def report(
         if isinstance(evaluator, DetectionEvaluator):
             why = diagnose(records, evaluator.results(), figures["coco/AP50"], foreign)
         figures |= {"split": split, "data": records.source, "diagnosis": why}
-        write_json(output / "results.json", figures)
         print(f"\n{evaluator.table(figures)}\n")
+        write_json(output / "results.json", figures)
         if why:
             print(why)
     return distributed.share(figures, world)

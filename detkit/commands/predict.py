@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from detkit.atomic import dated, make_folder
 from detkit.errors import DetkitError
+from detkit.folders import dated, held, in_home, make_folder
 from detkit.inference.predictor import Predictor, load
 from detkit.inference.sources import Source
 from detkit.inference.write import DetectionWriter, PixelWriter, check_free, merge, writers
@@ -33,18 +34,20 @@ def predict(settings: Any) -> dict[str, Any]:
     """
     world = distributed.start(settings.device)
     try:
-        return _predict(settings, world)
+        with ExitStack() as stack:
+            return _predict(settings, world, stack)
     finally:
         distributed.stop()
 
 
-def _predict(settings: Any, world: World) -> dict[str, Any]:
+def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
     source = Source(settings.source)
-    output = Path(distributed.share(settings.output or dated("predictions"), world)).expanduser()
-    check_free(output, source.items)
+    if settings.output:
+        check_free(in_home(settings.output), source.items)
     predictor = load(
         settings.checkpoint, str(world.device), settings.precision, settings.score_thresh
     )
+    output = _folder(settings, world, stack)
     if world.main:
         print(_first_line(predictor, source, output), flush=True)
     writer, pictures, stopped = _run(predictor, source, output, settings, world)
@@ -53,7 +56,17 @@ def _predict(settings: Any, world: World) -> dict[str, Any]:
     pictures, found = (sum(column) for column in zip(*counts, strict=True))
     stopped = any(distributed.gather(stopped, world))
     if not pictures and not stopped:
-        raise faults[0] if faults else DetkitError("No picture came.", file=settings.source)
+        with suppress(OSError):
+            output.rmdir()  # if nothing else is there
+        raise (
+            faults[0]
+            if faults
+            else DetkitError(
+                "No picture came.",
+                file=settings.source,
+                remedy="look whether another program can play it.",
+            )
+        )
     _join(writer or _writer(predictor, output, settings, world), source, output, world)
     if world.main:
         if predictor.model.task == "detect" and pictures and not found:
@@ -94,10 +107,21 @@ def _run(
     return writer, pictures, stop.asked
 
 
+def _folder(settings: Any, world: World, stack: ExitStack) -> Path:
+    """Where the results go, which no other process writes to meanwhile."""
+    output = None
+    if world.main:
+        output = in_home(settings.output) if settings.output else dated("predictions", "output")
+        make_folder(output, "output")
+        stack.enter_context(held(output))
+        if (output / "predictions.csv").exists():
+            print("note: the tables of an earlier run in that folder are replaced", flush=True)
+    return distributed.share(output, world)
+
+
 def _writer(
     predictor: Predictor, output: Path, settings: Any, world: World
 ) -> DetectionWriter | PixelWriter:
-    make_folder(output, "output")
     kind = writers[predictor.model.task]
     part = _part(world.rank) if world.size > 1 else ""
     return kind(output, predictor.names, predictor.category_ids, part=part, videos=settings.video)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shlex
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from detkit.data import loading
 from detkit.data.balance import class_weights
 from detkit.data.loading import Dataset
 from detkit.errors import DetkitError
+from detkit.folders import held
 from detkit.inference.predictor import load
 from detkit.inference.run import prepare
 from detkit.inference.sheet import draw_sheet
@@ -52,7 +54,8 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     """
     world = distributed.start(settings.device)
     try:
-        return Run(settings, world).train()
+        with ExitStack() as stack:
+            return Run(settings, world, stack).train()
     finally:
         distributed.stop()
 
@@ -64,13 +67,19 @@ def seed_everything(seed: int) -> None:
 
 
 class Run:
-    """What one run is made of: data → plan → state → folder → journal."""
+    """What one run is made of: data → plan → state → folder → journal.
 
-    def __init__(self, settings: TrainSettings, world: World) -> None:
+    Args:
+        stack: what is held until the run has ended.
+    """
+
+    def __init__(self, settings: TrainSettings, world: World, stack: ExitStack) -> None:
         self.world, self.options = world, settings.training
         self.batch = self.options.batch_size * self.options.accumulate * world.size
         saved = None
         if settings.resume:
+            if world.main:
+                stack.enter_context(held(run_folder.home(settings.resume)))
             saved = run_folder.read(settings.resume, asdict(settings), self.batch)
         self.data = open_data(settings, saved)
         epoch = loading.epoch_length(self.data.records, self.options.repeat_thresh)
@@ -87,7 +96,10 @@ class Run:
         self.transferred: dict[str, Any] | None = None
         self.state = self._state(settings, saved)
         self.folder = saved.folder if saved else self._new_folder(settings)  # no mistake before it
+        if world.main and not saved:
+            stack.enter_context(held(self.folder))
         self.settings = replace(settings, run_dir=str(self.folder), resume=None)
+        self.changes = run_folder.changes(asdict(settings), saved.meta["config"]) if saved else []
         self.versions = run_folder.versions()
         self.journal = Journal(
             self.folder if world.main else None,
@@ -170,6 +182,8 @@ class Run:
         )
         say = self.journal.say
         say(telling.first_line(self.state, self.settings, data.records, self.plan, self.world))
+        for change in self.changes:
+            say(f"changed: {change}")
         for split, part in (("train", data.records), ("val", data.val)):
             say(f"{split}: {part.source}")
             for note in part.notes:
@@ -280,14 +294,18 @@ class Run:
         distributed.barrier(self.world)
         device, precision = self.world.device, self.options.precision
         predictor = load(self.folder, str(device), precision)
+        epoch = f"{round(predictor.meta['epoch'], 2):g}"
+        self.journal.say(f"the best checkpoint, of epoch {epoch}, on {self.data.val_split}:")
         evaluator = self._measure(prepare(predictor.model, device, precision))
         figures = report(evaluator, self.world, self.folder, self.data.val_split)
         if self.world.main:
             draw_sheet(predictor, self.data.val, self.folder / "predictions.jpg")
+            modules = self.settings.plugins
+            plugins = f" plugins=[{','.join(modules)}]" if modules else ""
             self.journal.say(
                 f"done: {headline(figures, evaluator.headline)} on {self.data.val_split}, best "
-                f"after epoch {round(predictor.meta['epoch'], 2):g}.  See predictions.jpg there;"
+                f"after epoch {epoch}.  See predictions.jpg there;"
                 f"  next: {telling.script('predict')} checkpoint={shlex.quote(str(self.folder))} "
-                "source=my.jpg"
+                f"source=my.jpg{plugins}"
             )
         return {**figures, "run_dir": str(self.folder)}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detkit.errors import DetkitError
+from detkit.folders import in_home
 
 # Settings whose value is a file's or a list's name, by the last part of their key.
 PATHS = {
@@ -42,7 +43,7 @@ def searched(argv: Sequence[str]) -> list[str]:
         if flag not in ("--config-dir", "-cd"):
             rest.append(argument)
             continue
-        path = Path(folder or (left.pop(0) if left else "")).expanduser().resolve()
+        path = in_home(folder or (left.pop(0) if left else "")).resolve()
         if not path.is_dir():
             raise DetkitError("There is no such folder.", file=path, remedy=f"correct {flag}.")
         rest.append(f"hydra.searchpath=[{quote(f'file://{path}')}]")

@@ -23,11 +23,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import detkit
-from detkit.atomic import dated
 from detkit.config import arguments, groups
 from detkit.config.mistakes import mistake, parsed
 from detkit.config.settings import TrainSettings, typed
 from detkit.errors import DetkitError
+from detkit.folders import dated
 
 _PACKAGE = Path(detkit.__file__).resolve().parent
 CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())
@@ -93,6 +93,7 @@ def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
 def _check_plugins(config: Mapping[str, Any], named: Sequence[str], run: str) -> None:
     """A run may be a stranger's: what it would import, and so execute, is named by the user."""
     stored = config.get("plugins") or []
+    stored = stored if isinstance(stored, list) else [stored]
     if missing := [name for name in stored if name not in named]:
         raise DetkitError(
             f"The run was trained with the plugin {missing[0]!r}, whose code would be executed.",
@@ -162,7 +163,13 @@ def _store_choices(names: Sequence[str]) -> None:
 
 
 def _settings(verb: str, config: DictConfig, argv: Sequence[str]) -> Any:
-    values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    try:
+        values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    except OmegaConfBaseException as error:
+        raise DetkitError(
+            str(error).splitlines()[0],
+            remedy="${…} stands for another setting's value; write one that there is.",
+        ) from error
     if isinstance(modules := values.get("plugins"), list):
         groups.import_plugins(modules)
     given = arguments.given(argv)
@@ -181,7 +188,9 @@ def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> Non
     overrides = [a for a in argv if not a.startswith("-") and ("=" in a or a.startswith("~"))]
     flags = [a for a in argv if a not in overrides]
     if not any(a.startswith("-") for a in flags) and not any(map(_is_hydras, overrides)):
-        command(compose(verb, argv))
+        result = command(compose(verb, argv))
+        if isinstance(result, Mapping) and result.get("stopped"):
+            raise SystemExit(130)  # what comes after it in a shell should not take it for whole
         return
     for flag in flags:
         if flag.startswith("-") and flag.partition("=")[0] not in HYDRAS_FLAGS:
@@ -190,7 +199,7 @@ def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> Non
     if {"-m", "--multirun"} & set(flags):
         folder = arguments.given(overrides).get(FOLDER.get(verb, ""), "null")
         if folder == "null":
-            folder = dated("runs", "_sweep")
+            folder = str(dated("runs", FOLDER.get(verb, "run_dir"), "_sweep"))
         prepared = [f"hydra.sweep.dir={arguments.quote(folder)}", *prepared]
     quiet = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.sweep.subdir=${hydra.job.num}"]
     quiet += ["hydra/job_logging=none", f"hydra.job.name={verb}"]

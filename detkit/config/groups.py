@@ -86,6 +86,11 @@ def import_plugins(names: list[str]) -> None:
     if names and "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     for name in names:
+        if not name or name.startswith(".") or "/" in name:
+            raise DetkitError(
+                f"plugins: {name!r} is no module's name.",
+                remedy="name modules as an import would: plugins=[my_parts].",
+            )
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:

@@ -202,8 +202,8 @@ def _check_boxes(
         f"{share} boxes are bad: {(~keep).sum():,} left out, {(bad & keep).sum():,} cut "
         f"(bad_boxes={bad_boxes}). First: {file}, {record}: {what}"
     )
-    cut = replace(records, boxes=boxes, areas=areas, notes=(*records.notes, note))
-    return cut.keep_objects(keep)
+    mended = replace(records, boxes=boxes, areas=areas, notes=(*records.notes, note))
+    return mended.keep_objects(keep)
 
 
 def _where(draft: Draft, n: int, owner: NDArray[np.int64]) -> tuple[str, str]:

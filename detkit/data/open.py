@@ -12,6 +12,7 @@ from detkit.data import splits
 from detkit.data.formats import beside, formats
 from detkit.data.records import Records
 from detkit.errors import DetkitError, unknown
+from detkit.folders import in_home
 
 OTHER = (  # what the folder may be for: looked for boxes; looked for the class of each pixel
     ("segment_pixels", "a model of pixels (model=unet)"),
@@ -87,7 +88,7 @@ def _root(arguments: Mapping[str, Any]) -> Path:
     given = arguments.get("root") or arguments.get("annotations")
     if not given:
         raise DetkitError("The data set has no root.", remedy="set dataset.root to its folder.")
-    root = Path(given).expanduser()
+    root = in_home(given)
     if not root.exists():
         raise DetkitError("There is no such folder.", file=root, remedy="correct dataset.root.")
     if root.is_dir() and not any(root.iterdir()):

@@ -21,6 +21,7 @@ import numpy as np
 from detkit.atomic import write_text
 from detkit.errors import DetkitError
 from detkit.evaluation.results import Results, find_image, find_label, image_index
+from detkit.folders import in_home
 
 if TYPE_CHECKING:
     from detkit.data.records import Records
@@ -36,7 +37,7 @@ def read(path: str | Path, records: Records) -> Results:
     Raises:
         DetkitError: no such file, or a row that is not a detection (with its place).
     """
-    path = Path(path).expanduser()
+    path = in_home(path)
     if path.is_dir():
         return _read_comp4(path, records)
     if not path.exists():
@@ -69,16 +70,42 @@ def _read_coco(path: Path, records: Records) -> Results:
     values[:, 3:] += values[:, 1:3]
     ids = [row["image_id"] for row in rows]
     categories = [row["category_id"] for row in rows]
-    index = image_index(records)
-    label_of = {category: k for k, category in enumerate(records.category_ids.tolist())}
     masks = [row.get("segmentation") for row in rows]
     return Results(
-        images=np.array([find_image(index, image) for image in ids], np.int64),
+        images=_images(rows, records),
         boxes=values[:, 1:],
         scores=values[:, 0],
-        labels=np.array([find_label(label_of, category) for category in categories], np.int64),
+        labels=_labels(rows, records),
         masks=masks if masks and all(masks) else None,
     ).known(ids, categories)
+
+
+def _images(rows: Sequence[dict[str, Any]], records: Records) -> np.ndarray:
+    """Index of each row's image: by the file's name if it is given and only one has it, else by id.
+
+    `predict` knows no ids but the files' stems; its rows name the files as well.
+    """
+    index, by_file = image_index(records), dict[str, int]()
+    for i, file in enumerate(records.files):
+        name = Path(file).name
+        by_file[name] = -1 if name in by_file else i
+    found = []
+    for row in rows:
+        name = Path(str(row.get("file_name") or "")).name
+        place = by_file.get(name, -1) if name else -1
+        found.append(place if place >= 0 else find_image(index, row["image_id"]))
+    return np.array(found, np.int64)
+
+
+def _labels(rows: Sequence[dict[str, Any]], records: Records) -> np.ndarray:
+    """Label of each row: by the class's name where `predict` gave it, else by the category's id."""
+    by_id = {category: k for k, category in enumerate(records.category_ids.tolist())}
+    by_name = {name: k for k, name in enumerate(records.names)}
+    found = []
+    for row in rows:
+        label = by_name.get(str(row.get("category")), -1)
+        found.append(label if label >= 0 else find_label(by_id, row["category_id"]))
+    return np.array(found, np.int64)
 
 
 def _coco_row(row: Any, i: int, path: Path) -> tuple[float, ...]:
@@ -87,10 +114,11 @@ def _coco_row(row: Any, i: int, path: Path) -> tuple[float, ...]:
         problem = f"This is no object but {str(row)[:80]!r}."
     elif missing := [key for key in ("image_id", "category_id", "score") if key not in row]:
         problem = f"It has no {' and no '.join(missing)}."
-    elif "bbox" not in row and "segmentation" not in row:
+    elif not row.get("bbox") and not row.get("segmentation"):
         problem = "It has neither bbox nor segmentation."
+    elif (box := row.get("bbox") or _box_of(row.get("segmentation"))) is None:
+        problem = "It has no bbox, and its segmentation is no run-length mask to take one from."
     else:
-        box: Any = row.get("bbox") or _box_of(row.get("segmentation"))
         try:
             x, y, width, height = map(_number, box)
             score = _number(row["score"])

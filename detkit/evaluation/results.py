@@ -72,7 +72,7 @@ def image_index(records: Records) -> dict[str, int]:
     numbers: dict[str, int] = {}
     for image, i in exact.items():
         if image.isdecimal():
-            short = str(int(image))
+            short = image.lstrip("0") or "0"
             numbers[short] = -1 if short in numbers else i  # −1: two ids are the same number
     return {**{short: i for short, i in numbers.items() if i >= 0}, **exact}
 
@@ -81,7 +81,7 @@ def find_image(index: dict[str, int], image: Any) -> int:
     """Index of an image id as a file gives it, −1 if there is none."""
     text = str(int(image)) if isinstance(image, float) and image.is_integer() else str(image)
     if text not in index and text.isdecimal():
-        text = str(int(text))
+        text = text.lstrip("0") or "0"
     return index.get(text, -1)
 
 

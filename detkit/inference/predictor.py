@@ -19,8 +19,9 @@ from detkit.data.transforms import Transform
 from detkit.data.transforms import build as build_transform
 from detkit.draw import as_rgb, eight_bit
 from detkit.errors import DetkitError
+from detkit.folders import in_home
 from detkit.inference.run import predictions, prepare
-from detkit.inference.sources import Item, Picture, in_home
+from detkit.inference.sources import Item, Picture
 from detkit.models.model import Model
 from detkit.ops.device import pick_device
 from detkit.structures import Batch, Detections, Prediction

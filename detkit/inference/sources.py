@@ -14,6 +14,7 @@ import numpy as np
 
 from detkit.data import images
 from detkit.errors import DetkitError
+from detkit.folders import in_home
 from detkit.inference import video
 
 VIDEO_SUFFIXES = frozenset(
@@ -135,22 +136,6 @@ class Source:
                     remedy="what could be read is in the results; copy it again for the rest.",
                 )
             )
-
-
-def in_home(path: str | Path) -> Path:
-    """The path with a leading `~` or `~user` as their home folder.
-
-    Raises:
-        DetkitError: there is no such user.
-    """
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as fault:
-        raise DetkitError(
-            f"The home folder of {Path(path).parts[0]} is not known.",
-            file=path,
-            remedy="write the folder in full; for a name that begins with ~, put ./ before it.",
-        ) from fault
 
 
 def _paths(source: str) -> list[str | int]:

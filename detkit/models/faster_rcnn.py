@@ -105,6 +105,10 @@ class FasterRCNN(Model):
                 f"The upper stages that are the head follow level 4, not {asked}.",
                 remedy="leave backbone.levels out, or choose a backbone with _fpn behind its name.",
             )
+        if not anchor_ratios:
+            raise DetkitError(
+                "model.anchor_ratios is empty.", remedy="give height / width of at least one shape."
+            )
         channels = next(iter(backbone.channels.values()))
         self.rpn = RPN(
             channels,

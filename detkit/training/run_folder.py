@@ -17,8 +17,8 @@ from torch import Tensor
 
 import detkit
 from detkit import checkpoint
-from detkit.atomic import dated, make_folder
 from detkit.errors import DetkitError
+from detkit.folders import dated, in_home, make_folder
 
 # what may change when a run goes on: where things are, how long (which moves what is left of the
 # schedule) and how often, never what is learnt from
@@ -29,17 +29,33 @@ CHANGEABLE = (
     "training.val_losses",
 )
 
-KEPT = ("batch", "journal", "random", "optimizer", "sums")  # of a run, in resume.json
+# of a run, in resume.json
+KEPT: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("step", "batch", "journal", "count"), (int,)),
+    **dict.fromkeys(("optimizer", "sums", "scaler"), (dict,)),
+    "random": (list,),
+    "due": (bool,),
+    "best": (float, int, type(None)),
+}
+# what lies in the folder of a run that came to nothing
+RECORDS = ("config.yaml", "classes.json", "run.json", "log.txt", "metrics.jsonl", "tensorboard")
+
+
+RESTORE = "restore the run's last/, or start a new run from the weights with weights=."
 
 
 def create(run_dir: str | None, model: str, dataset: str) -> Path:
-    """An empty folder: `run_dir`, else `runs/DATE_TIME_MODEL_DATASET`.
+    """A folder without a run: `run_dir`, else `runs/DATE_TIME_MODEL_DATASET`.
+
+    A run that ended before its first step has left nothing to keep; its records make way.
 
     Raises:
         DetkitError: there is something in it.
     """
-    folder = Path(run_dir or dated("runs", f"_{model}_{dataset}")).expanduser()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not run_dir:
+        return dated("runs", "run_dir", f"_{model}_{dataset}")
+    folder = in_home(run_dir)
+    if folder.exists() and not _came_to_nothing(folder):
         saved = any((folder / name).exists() for name in ("last", ".last.old"))
         go_on = f"go on with that run by resume={shlex.quote(str(folder))}, or "
         raise DetkitError(
@@ -48,7 +64,18 @@ def create(run_dir: str | None, model: str, dataset: str) -> Path:
             remedy=f"{go_on if saved else ''}choose another run_dir.",
         )
     make_folder(folder, "run_dir")
+    for name in RECORDS[:-1]:
+        (folder / name).unlink(missing_ok=True)
     return folder
+
+
+def _came_to_nothing(folder: Path) -> bool:
+    """Whether there is at most what a run writes before its first step."""
+    if not folder.is_dir():
+        return False
+    there, metrics = {path.name for path in folder.iterdir()}, folder / "metrics.jsonl"
+    ours = "run.json" in there and there <= set(RECORDS)
+    return not there or (ours and (not metrics.exists() or metrics.stat().st_size == 0))
 
 
 @dataclass(frozen=True)
@@ -79,7 +106,7 @@ def read(resume: str, settings: Mapping[str, Any], batch: int) -> Saved:
     Raises:
         DetkitError: nothing to resume from there, or a run that would become another one.
     """
-    file = checkpoint.find(resume, "last")
+    folder, file = home(resume), checkpoint.find(resume, "last")
     meta = checkpoint.read_meta(file)
     if settings["weights"] not in (None, meta["config"]["weights"]):
         raise DetkitError(
@@ -92,7 +119,17 @@ def read(resume: str, settings: Mapping[str, Any], batch: int) -> Saved:
         raise DetkitError(
             f"It lacks {', '.join(missing)}.",
             file=file.with_name("resume.json"),
-            remedy="restore the run's last/, or start a new run from the weights with weights=.",
+            remedy=RESTORE,
+        )
+    odd = [key for key, types in KEPT.items() if type(plain[key]) not in types]
+    odd += [key for key in ("step", "journal") if not odd and plain[key] < 0]
+    if odd or plain.get("tensors", len(packed)) != len(packed):
+        raise DetkitError(
+            f"Its {odd[0]} cannot be {plain[odd[0]]!r}."
+            if odd
+            else f"resume.safetensors holds {len(packed)} of {plain['tensors']} tensors.",
+            file=file.with_name("resume.json"),
+            remedy=RESTORE,
         )
     if plain["batch"] != batch:
         raise DetkitError(
@@ -101,7 +138,7 @@ def read(resume: str, settings: Mapping[str, Any], batch: int) -> Saved:
             file=file.parent,
             remedy="choose training.batch_size and training.accumulate for the same product.",
         )
-    folder, asked = file.parent.parent, settings["run_dir"]
+    asked = settings["run_dir"]
     if asked not in (None, meta["config"]["run_dir"]) and Path(asked).resolve() != folder.resolve():
         raise DetkitError(
             f"A run goes on in its own folder, not in {asked}.",
@@ -109,6 +146,35 @@ def read(resume: str, settings: Mapping[str, Any], batch: int) -> Saved:
             remedy="leave run_dir out, or copy the folder and resume the copy.",
         )
     return Saved(folder, meta, checkpoint.read_tensors(file), packed, plain)
+
+
+def home(resume: str) -> Path:
+    """The folder around the `last` that a path means: there the run goes on.
+
+    Raises:
+        DetkitError: it is no run's.
+    """
+    given = checkpoint.find(resume, "last").parent
+    last = given.absolute()
+    known = last.name in ("best", "last", ".best.old", ".last.old")
+    if known and (last.parent / "run.json").is_file():
+        return given.parent if given.name else last.parent
+    raise DetkitError(
+        "This is a checkpoint outside of its run's folder.",
+        file=last,
+        remedy="resume= goes on in a run's folder (with run.json and last/ in it); weights= starts"
+        " a new run from a checkpoint.",
+    )
+
+
+def changes(now: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
+    """What of the training is set otherwise than in the part of the run before, as texts."""
+    ours, theirs = flat(now["training"]), flat(stored["training"])
+    return [
+        f"training.{key}: {theirs[key]} → {value}"
+        for key, value in ours.items()
+        if key in theirs and value != theirs[key]
+    ]
 
 
 def check_unchanged(now: Mapping[str, Any], stored: Mapping[str, Any]) -> None:

@@ -74,6 +74,7 @@ class State:
         ):
             packed |= {f"random/{rank}/{key}": value for key, value in tensor_part.items()}
             plain["random"].append(plain_part)
+        plain["tensors"] = len(packed)
         return packed, plain
 
     def restore(
@@ -86,7 +87,25 @@ class State:
         """Takes over what `pack` gave, and the shown weights (the averaged ones with an EMA).
 
         With another number of processes than before their random states start afresh.
+
+        Raises:
+            DetkitError: they are not those of this model and optimizer.
         """
+        try:
+            self._restore(shown, packed, plain, world)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise DetkitError(
+                f"The state to resume from does not fit the run ({type(error).__name__}: {error}).",
+                remedy="restore the run's last/, or start a new run from it with weights=.",
+            ) from error
+
+    def _restore(
+        self,
+        shown: Mapping[str, Tensor],
+        packed: Mapping[str, Tensor],
+        plain: Mapping[str, Any],
+        world: World,
+    ) -> None:
         raw = {k.removeprefix("model/"): v for k, v in packed.items() if k.startswith("model/")}
         try:
             self.model.load_state_dict(raw)

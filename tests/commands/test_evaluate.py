@@ -185,9 +185,43 @@ def test_predictions_are_never_written_over(shared, tmp_path):
     root = str(shared / "eval" / "padilla-voc-toy")
     given = settings(predictions=tmp_path / "results.json", dataset={"name": "voc", "root": root})
     given.split, given.output = "toy", str(tmp_path)
-    with pytest.raises(DetkitError, match="over the predictions"):
+    with pytest.raises(DetkitError, match="not evaluate's"):
         evaluate(given)
     assert (tmp_path / "results.json").read_text() == "[]"
+
+
+@pytest.mark.parametrize("name", ["results.json", "predictions.json"])
+def test_nobody_elses_file_is_replaced_but_its_own_are(runs, tmp_path, name, capsys):
+    given = settings(checkpoint=runs["detect"], output=tmp_path)
+    (tmp_path / name).write_text('{"images": []}')
+    with pytest.raises(DetkitError, match="not evaluate's") as error:
+        evaluate(given)
+    assert error.value.file == tmp_path / name
+    assert "evaluating" not in capsys.readouterr().out  # before the work
+    (tmp_path / name).unlink()
+    evaluate(given)
+    evaluate(given)
+    (tmp_path / "predictions.csv").touch()  # now the other table may be predict's
+    with pytest.raises(DetkitError, match="not evaluate's"):
+        evaluate(given)
+
+
+def test_a_folder_that_cannot_be_is_told_before_the_work(runs, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(DetkitError, match=r"output=DIR"):
+        evaluate(settings(checkpoint=runs["detect"], output=tmp_path / "file"))
+    assert "evaluating" not in capsys.readouterr().out
+
+
+def test_a_part_from_a_plugin_is_told_with_the_plugin(runs, tmp_path):
+    shutil.copytree(runs["detect"], tmp_path / "run")
+    meta = json.loads((tmp_path / "run/best/meta.json").read_text())
+    meta["config"]["backbone"]["name"] = "mine"
+    meta["config"]["plugins"] = ["my_parts"]
+    (tmp_path / "run/best/meta.json").write_text(json.dumps(meta))
+    with pytest.raises(DetkitError, match="'mine'") as error:
+        checkpoint.load_model(tmp_path / "run")
+    assert "plugins=[my_parts]" in error.value.remedy
 
 
 def test_there_is_one_thing_to_evaluate(runs, tmp_path):

@@ -309,6 +309,40 @@ def test_a_best_checkpoint_is_nothing_to_resume(whole):
         train(resumed(whole / "best"))
 
 
+def test_a_checkpoint_outside_of_a_run_is_not_gone_on_with(whole, tmp_path):
+    shutil.copytree(whole / "last", tmp_path / "last")
+    (tmp_path / "config.yaml").write_text("mine")
+    with pytest.raises(DetkitError, match="outside of its run's folder"):
+        train(resumed(tmp_path / "last"))
+    shutil.copytree(whole / "last", whole.parent / "copied" / "kept")
+    (whole.parent / "copied" / "run.json").touch()
+    with pytest.raises(DetkitError, match="outside of its run's folder"):
+        train(resumed(whole.parent / "copied" / "kept"))
+    assert (tmp_path / "config.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        *({"step": "4"}, {"step": -1}, {"best": "x"}, {"sums": 5}, {"random": 5}, {"journal": -5}),
+        *({"optimizer": {"a/b": 1}}, {"random": [{}]}, {"tensors": 1}),
+    ],
+)
+def test_a_state_of_other_things_is_told(whole, tmp_path, spoil):
+    shutil.copytree(whole, tmp_path / "run")
+    file = tmp_path / "run/last/resume.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | spoil))
+    with pytest.raises(DetkitError) as error:
+        train(resumed(tmp_path / "run"))
+    assert "weights=" in error.value.remedy
+
+
+def test_what_is_changed_is_said(whole, tmp_path, capsys):
+    shutil.copytree(whole, tmp_path / "run")
+    train(resumed(tmp_path / "run", "training.epochs=3"))
+    assert "changed: training.epochs: " in capsys.readouterr().out
+
+
 def test_a_run_never_writes_into_another_ones_folder(whole):
     with pytest.raises(DetkitError, match="not empty") as error:
         train(settings(whole))

@@ -69,6 +69,13 @@ def test_cfg_job_prints_every_setting_and_runs_nothing(told, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_command_that_was_stopped_ends_so():
+    given = ["checkpoint=x", "source=y"]
+    launch("predict", given, lambda settings: {"stopped": False})
+    with pytest.raises(SystemExit, match="130"):
+        launch("predict", given, lambda settings: {"stopped": True})
+
+
 def test_a_sweeper_is_told_the_figure_that_chooses_checkpoints(told, tmp_path, monkeypatch, capsys):
     (tmp_path / "watcher_of_test.py").write_text(
         "from hydra.experimental.callback import Callback\n"

@@ -53,6 +53,20 @@ def write(root, images, masks, ending="", value=2):
         Image.fromarray(mask).save(root / masks / f"p{n}{ending}.png")
 
 
+def test_a_list_means_the_picture_of_the_folder_that_it_names(tmp_path):
+    for folder, value in (("a", 1), ("b", 2)):
+        write(tmp_path, f"images/{folder}", f"masks/{folder}", value=value)
+    (tmp_path / "train.txt").write_text("a/p0.jpg\nimages/b/p1.jpg\n/else/where/images/a/p2.jpg\n")
+    given = {"name": "mask_folder", "root": tmp_path}
+    records = open_dataset(given, "train", task="segment_pixels")
+    assert list(records.files) == ["images/a/p0.jpg", "images/b/p1.jpg", "images/a/p2.jpg"]
+    assert [records.pixels(i).max() for i in range(3)] == [1, 2, 1]
+    for line, told in (("p0.jpg", "could be"), ("c/p0.jpg", "is not there"), ("x", "no picture")):
+        (tmp_path / "train.txt").write_text(line)
+        with pytest.raises(DetkitError, match=told):
+            open_dataset(given, "train", task="segment_pixels")
+
+
 LAYOUTS = {
     "images and masks": ("images", "masks", ""),
     "image and label": ("image", "label", "_mask"),

@@ -88,6 +88,25 @@ def test_data_yaml_names_classes_and_splits(tmp_path, names, where):
     assert len(records.boxes) == 3
 
 
+@pytest.mark.parametrize("names", ["[cat, no, owl]", "[cat, null, owl]", "[[cat], [dog], owl]"])
+def test_names_that_yaml_takes_for_something_else_are_refused(tmp_path, names):
+    write_yolo(tmp_path, three(), names_file=None)
+    (tmp_path / "data.yaml").write_text(f"train: images/train\nnames: {names}\n")
+    with pytest.raises(DetkitError, match="not one name each") as error:
+        open_dataset({"root": tmp_path}, "train")
+    assert "quotes" in error.value.remedy
+
+
+def test_two_lists_of_names_that_differ_are_told(tmp_path):
+    write_yolo(tmp_path, three(), names_file=None)
+    (tmp_path / "data.yaml").write_text("train: images/train\nnames: [cat, dog, owl]\n")
+    for lines, notes in (("cat\ndog\nowl", 0), ("dog\ncat\nowl", 1)):
+        (tmp_path / "classes.txt").write_text(lines)
+        records = open_dataset({"root": tmp_path}, "train")
+        assert records.names == NAMES
+        assert len([note for note in records.notes if "other class names" in note]) == notes
+
+
 def test_an_image_without_a_text_file_is_kept_without_objects(tmp_path):
     records = yolo_text.read(write_yolo(tmp_path, three()), "train")
     empty = [records.image_id(i) for i in range(3) if not len(records.annotation(i).boxes)]

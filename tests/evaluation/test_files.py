@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detkit.data.records import Strings
 from detkit.errors import DetkitError
 from detkit.evaluation import files
 from detkit.evaluation.files import class_of, read, write_coco, write_comp4
@@ -63,6 +65,25 @@ def test_ids_of_digits_meet_as_numbers(make_records, tmp_path, image):
 def test_two_ids_that_are_one_number_meet_only_as_they_are(make_records):
     index = files.image_index(make_records([[], []], ids=["07", "007"]))
     assert [files.find_image(index, image) for image in ("07", "007", 7)] == [0, 1, -1]
+
+
+def test_what_predict_wrote_meets_by_file_and_class_name(make_records, tmp_path):
+    """Its ids are stems, and its categories the model's own; the data's may be numbers of COCO."""
+    records = make_records([[], []], ids=["7", "3"])
+    records = replace(records, files=Strings.of(["images/3.jpg", "images/b.jpg"]))
+    row = {"category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}
+    name = {"category": records.names[1]}
+    rows = [
+        {**row, **name, "image_id": 3, "file_name": "/some/where/3.jpg"},
+        {**row, **name, "image_id": "b", "file_name": "b.jpg"},
+        {**row, "image_id": "0003", "file_name": "unknown.jpg", "category": "unknown"},
+        {**row, "image_id": "9" * 5000},
+    ]
+    (tmp_path / "r.json").write_text(json.dumps(rows))
+    results = read(tmp_path / "r.json", records)
+    assert results.images.tolist() == [0, 1, 1]
+    assert results.labels.tolist() == [1, 1, find_label({1: 0}, 1)]
+    assert results.unknown_images == {"9" * 5000: 1}
 
 
 def test_strangers_are_left_out_and_counted(make_records, tmp_path):
@@ -132,9 +153,9 @@ good = {"image_id": 0, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5}
         ({**good, "score": None}, "not a number and four"),
         ({**good, "score": True}, "not a number and four"),
         ({**good, "score": "0.5"}, "not a number and four"),
-        ({**good, "bbox": None, "segmentation": "rubbish"}, "not a number and four"),
-        ({**good, "bbox": None}, "not a number and four"),
-        ({**good, "bbox": []}, "not a number and four"),
+        ({**good, "bbox": None, "segmentation": "rubbish"}, "no run-length mask"),
+        ({**good, "bbox": None}, "neither bbox nor segmentation"),
+        ({**good, "bbox": []}, "neither bbox nor segmentation"),
     ],
 )
 def test_a_bad_row_of_json_is_named(make_records, tmp_path, bad, says):

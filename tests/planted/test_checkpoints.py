@@ -33,6 +33,14 @@ def saved(tmp_path):
         {"config": {"model": "faster_rcnn", "backbone": BACKBONE, "transforms": {}}},
         {"format": "x"},
         {"format": 99},
+        {"names": 5},
+        {"names": "a"},
+        {"names": [1]},
+        {"names": ["a", "a"], "category_ids": [1, 2]},
+        {"category_ids": None},
+        {"category_ids": ["x"]},
+        {"config": {"model": {"name": ["a"]}, "backbone": BACKBONE}},
+        {"config": {"model": {**MODEL, "head_channels": "x"}, "backbone": BACKBONE}},
     ],
 )
 def test_a_damaged_meta_file_is_named(saved, spoil):
@@ -53,6 +61,17 @@ def test_a_setting_that_the_model_does_not_have_is_answered_with_the_nearest():
 def test_a_device_that_nothing_runs_on_is_refused(name):
     with pytest.raises(DetkitError, match=name):
         pick_device(name)
+
+
+def test_a_run_that_came_to_nothing_makes_way(tmp_path):
+    for name in ("run.json", "config.yaml", "log.txt", "metrics.jsonl"):
+        (tmp_path / name).touch()
+    assert run_folder.create(str(tmp_path), "m", "d") == tmp_path
+    assert not any(tmp_path.iterdir())
+    for name in ("run.json", "metrics.jsonl"):
+        (tmp_path / name).write_text("{}")  # of steps that were made
+    with pytest.raises(DetkitError, match="not empty"):
+        run_folder.create(str(tmp_path), "m", "d")
 
 
 def test_a_folder_without_a_checkpoint_is_not_told_to_resume(tmp_path):

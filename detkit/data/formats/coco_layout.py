@@ -10,6 +10,7 @@ from typing import Any
 
 from detkit.data import splits
 from detkit.errors import DetkitError
+from detkit.folders import in_home
 
 HEAD = 1 << 20  # bytes at either end of a JSON file, among which its keys are looked for
 LISTED = "an annotation file (.json)"  # what may stand for a split's name
@@ -20,7 +21,7 @@ def annotation_file(root: Path, split: str, annotations: str | None) -> tuple[Pa
     """The file, and whether it is the split as a whole."""
     named = annotations or (split if split.endswith(".json") else None)
     if named:
-        places = (Path(named).expanduser(), root / named, root / "annotations" / named)
+        places = (in_home(named), root / named, root / "annotations" / named)
         file = next((place for place in places if place.is_file()), None)
         if file is None:
             raise DetkitError(

@@ -20,6 +20,7 @@ from detkit.data.draft import pixel_draft
 from detkit.data.formats import formats
 from detkit.data.records import Records
 from detkit.errors import DetkitError
+from detkit.folders import in_home
 from detkit.structures import IGNORE
 
 LOOKS_FOR = "folders images/ and masks/ (train/ and trainannot/ …), or lists of `picture mask`"
@@ -97,7 +98,7 @@ def existing_splits(root: Path, task: str = "segment_pixels") -> list[str]:
 
 def _pairs(root: Path, split: str, groups: Mapping[str, Found]) -> tuple[Pairs, str]:
     """The pictures and masks of a split, and how they were found."""
-    listed = next((p for p in (Path(split).expanduser(), root / split) if splits.is_file(p)), None)
+    listed = next((p for p in (in_home(split), root / split) if splits.is_file(p)), None)
     word = splits.find(split, existing_splits(root))
     lists = _name_lists(root)
     if not listed and word not in lists:
@@ -117,16 +118,30 @@ def _pairs(root: Path, split: str, groups: Mapping[str, Found]) -> tuple[Pairs, 
     path = listed or lists[str(word)]
     if pairs := _pairs_of_list(root, path):
         return pairs, f"the list {path.name}"
-    by_stem = {p.stem: (p, mask) for group in groups.values() for p, mask in group if p and mask}
+    everything = [(p, mask) for group in groups.values() for p, mask in group if p and mask]
     lines = splits.read_list(path)
-    wanted = [Path(line).stem if decoder.is_image(Path(line)) else line for line in lines]
-    if absent := [name for name in wanted if name not in by_stem]:
-        raise DetkitError(
-            f"{absent[0]!r} is listed, but has no picture with a mask.",
-            file=path,
-            remedy="add both, or remove the line.",
-        )
-    return [by_stem[name] for name in wanted], f"the list {path.name}"
+    return [_meant(line, everything, root, path) for line in lines], f"the list {path.name}"
+
+
+def _meant(line: str, pairs: Pairs, root: Path, path: Path) -> tuple[Path, Path]:
+    """The pair whose picture a line names: by its stem, or by as much of its path as is there."""
+    wanted = Path(line.lstrip("/"))
+    parts = (wanted.with_suffix("") if decoder.is_image(wanted) else wanted).parts
+    near, fitting = [], []
+    for pair in pairs:
+        if pair[0].stem == parts[-1]:
+            whole = pair[0].with_suffix("").parts
+            own = whole[len(root.parts) :]  # the line may begin above the data set, or below it
+            near.append(pair)
+            fitting += [pair] * (whole[-len(parts) :] == parts or parts[-len(own) :] == own)
+    if len(fitting) == 1:
+        return fitting[0]
+    problem, remedy = "has no picture with a mask", "add both, or remove the line."
+    if near:
+        others = " or ".join(splits.below(root, picture) for picture, _ in (fitting or near)[:2])
+        problem = f"could be {others}" if fitting else f"is not there, {others} is"
+        remedy = "write the picture's path from the data set's folder."
+    raise DetkitError(f"{line!r} is listed, but {problem}.", file=path, remedy=remedy)
 
 
 def _all_pairs(root: Path) -> Mapping[str, Found]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from detkit.data import splits
 from detkit.errors import DetkitError
+from detkit.folders import in_home
 
 LISTS = ("ImageSets", "splits", "")  # where lists are when there is no ImageSets/Main
 _FLAGGED = re.compile(r"^(.*?)\s+(-1|0|1)$")  # a line of a class's list: `000012  1`
@@ -80,7 +81,7 @@ class Layout:
 
     def members(self, split: str) -> tuple[list[tuple[Part, str]], str]:
         """(part, stem) of each image of a split, and how the split came about."""
-        as_path = Path(split).expanduser()
+        as_path = in_home(split)
         for path in (as_path, self.root / split):
             if path.suffix and splits.is_file(path):
                 parts = list(self.parts.values())

@@ -9,6 +9,7 @@ import yaml
 
 from detkit.data import splits
 from detkit.errors import DetkitError
+from detkit.folders import in_home
 
 YAML = (".yaml", ".yml")
 
@@ -16,7 +17,7 @@ YAML = (".yaml", ".yml")
 def pictures_of(root: Path, split: str) -> tuple[list[Path], str]:
     """The pictures of a split, and how they were found."""
     home = home_of(root)
-    listed = next((p for p in (Path(split).expanduser(), home / split) if splits.is_file(p)), None)
+    listed = next((p for p in (in_home(split), home / split) if splits.is_file(p)), None)
     if listed:
         return _of_list(listed, home), f"the list {split}"
     (file, described), words = described_by_yaml(root), _words(home)

@@ -87,13 +87,17 @@ def _names(root: Path) -> tuple[list[str], tuple[str, ...]]:
     if listed := described.get("names"):
         if isinstance(listed, dict) and set(listed) == set(range(len(listed))):
             listed = [listed[number] for number in range(len(listed))]
-        if not isinstance(listed, list) or len(set(map(str, listed))) < len(listed):
+        odd = not isinstance(listed, list) or any(
+            isinstance(name, bool) or not isinstance(name, str | int | float) for name in listed
+        )
+        if odd or len(set(map(str, listed))) < len(listed):
             raise DetkitError(
                 f"names is {str(listed)[:200]}: not one name each for the numbers from 0 on.",
                 file=file,
-                remedy="write names: [cat, dog], or give them with dataset.classes.",
+                remedy="write names: [cat, dog], or give them with dataset.classes; YAML takes no,"
+                " yes, on and null for other things, so put such names in quotes.",
             )
-        return list(map(str, listed)), ()
+        return list(map(str, listed)), _other_names(home, list(map(str, listed)), file)
     for folder in splits.folders(home, depth=2):
         for name in splits.names_in(folder):
             if name == "classes.txt" or name.endswith(".names"):
@@ -108,6 +112,14 @@ def _names(root: Path) -> tuple[list[str], tuple[str, ...]]:
     most = max((int(number) for number in first if number.isdecimal()), default=-1)
     told = "no data.yaml, classes.txt or *.names: the classes are called by their numbers"
     return [str(number) for number in range(most + 1)], (told,)
+
+
+def _other_names(home: Path, names: Sequence[str], file: Path) -> tuple[str, ...]:
+    """What to tell where a classes.txt says something else than data.yaml."""
+    other = home / "classes.txt"
+    if not other.is_file() or splits.class_names(other) == names:
+        return ()
+    return (f"{other.name} has other class names than {file.name}, whose are taken",)
 
 
 def _keypoints(root: Path) -> int:
