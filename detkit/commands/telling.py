@@ -25,7 +25,8 @@ from detkit.training.state import State
 MANY = 20.0  # million parameters: steps of seconds on a CPU
 TOO_LARGE = """
 note: on a CPU a step of a network of this size takes seconds, and random weights need many;
-experiment=small is made for CPUs, and backbone.weights= starts from a trained network."""
+experiment=small (for pixels small_unet) is made for CPUs, and backbone.weights= starts from a
+trained network."""
 
 
 def first_line(state: State, settings: Any, records: Records, plan: Plan, world: World) -> str:
@@ -94,12 +95,17 @@ def weights_line(transferred: Mapping[str, Any]) -> str:
 
     def some(names: Sequence[str]) -> str:
         few = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-        return f"{len(names)} ({few})" if names else "none"
+        return f"{len(names)} ({few})"
 
-    return (
-        f"weights from {transferred['file']}: {len(transferred['taken'])} tensors taken; "
-        f"made anew: {some(transferred['new'])}; not used: {some(transferred['unused'])}"
-    )
+    new, unused = transferred["new"], transferred["unused"]
+    other = [name for name in new if name in unused]
+    parts = {
+        "made anew, since classes or shapes differ": other,
+        "made anew, since it lacks them": [name for name in new if name not in other],
+        "not used": [name for name in unused if name not in other],
+    }
+    told = "".join(f"; {what}: {some(names)}" for what, names in parts.items() if names)
+    return f"weights from {transferred['file']}: {len(transferred['taken'])} tensors taken{told}"
 
 
 def script(verb: str) -> str:

@@ -50,7 +50,8 @@ def missing(asked: str, existing: Collection[str], root: Path, takes: str = LIST
     return DetkitError(
         f"There is no split {asked!r}.",
         file=root,
-        remedy=f"choose one that exists ({listed}), or name {takes}.",
+        remedy=f"choose one that exists ({listed}) with dataset.train_split=, dataset.val_split="
+        f" or split=; these also name {takes}. Without any split a fifth is val.",
     )
 
 

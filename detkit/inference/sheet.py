@@ -22,6 +22,7 @@ WIDTHS = (1600, 2600)  # pixels, of the sheet
 GAP = 4  # pixels between the pictures of a contact sheet
 TALLEST = 2.5  # times its width: a cell's height, or a thin strip would make a sheet of gigabytes
 CAPTION = 14  # pixels, of the letters below them
+KEPT = 12  # letters at either end of a long file name
 
 
 def draw_sheet(predictor: Predictor, records: Records, file: Path) -> None:
@@ -35,16 +36,29 @@ def draw_sheet(predictor: Predictor, records: Records, file: Path) -> None:
 def _sheet(predictor: Predictor, records: Records) -> np.ndarray:
     chosen = np.unique(np.linspace(0, len(records) - 1, PAIRS).round().astype(int)).tolist()
     pictures, captions = [], []
-    least = f" (score from {predictor.score_thresh:g})" if predictor.model.task == "detect" else ""
     for i in chosen:
         image = eight_bit(records.image(i))
         factor = max(1, round(CELL / max(image.shape[:2])))
         large = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
-        pictures.append(enlarged(predictor(image), image.shape[:2], factor).draw(large))
+        found = predictor(image)
+        pictures.append(enlarged(found, image.shape[:2], factor).draw(large))
         pictures.append(annotated(large, factor, records, i, predictor.model.task))
-        captions += [f"{records.path(i).name or records.image_id(i)}: found{least}", "annotated"]
+        name = _short(records.path(i).name or str(records.image_id(i)))
+        captions += [f"{_what(found, predictor.score_thresh)}: {name}", "annotated"]
     widest = 4 * max(picture.shape[1] for picture in pictures)  # letters are lost when it shrinks
     return contact_sheet(pictures, captions, width=min(max(widest, WIDTHS[0]), WIDTHS[1]))
+
+
+def _what(found: Prediction, least: float) -> str:
+    """How a caption begins, so that it is read even where the file's name is cut off."""
+    if isinstance(found, Segmentation):
+        return "found"
+    return f"{'found' if len(found) else 'nothing found'} (score from {least:g})"
+
+
+def _short(name: str) -> str:
+    """A file's name of which beginning and end are left."""
+    return name if len(name) <= 2 * KEPT else f"{name[:KEPT]}...{name[-KEPT:]}"
 
 
 def enlarged(prediction: Prediction, size: tuple[int, int], factor: int) -> Prediction:
