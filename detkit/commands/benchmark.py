@@ -30,7 +30,7 @@ from detkit.interop.torchvision import load_faster_rcnn
 from detkit.models.build import build
 from detkit.models.model import Model
 from detkit.ops.device import pick_device
-from detkit.ops.precision import autocast, describe, resolve
+from detkit.ops.precision import autocast, describe, layout, resolve
 from detkit.structures import Targets
 
 CLASSES = 20
@@ -157,6 +157,7 @@ def steps(
     images = torch.randint(0, 256, (batch_size, 3, height, width), dtype=torch.uint8, device=device)
     dtype = resolve(precision, device)
     if row == "train":
+        ours.to(memory_format=layout(dtype, device))
         targets = [random_targets(height, width, device) for _ in range(batch_size)]
         theirs = [{"boxes": t.boxes, "labels": t.labels + 1} for t in targets]
         return (

@@ -29,7 +29,7 @@ from detkit.inference.run import prepare
 from detkit.inference.sheet import draw_sheet
 from detkit.models.build import build
 from detkit.models.model import Model, models
-from detkit.ops.precision import resolve
+from detkit.ops.precision import layout, resolve
 from detkit.training import distributed, run_folder
 from detkit.training.distributed import World
 from detkit.training.journal import Journal
@@ -133,9 +133,7 @@ class Run:
         elif settings.weights:
             norm = settings.backbone.get("norm", "auto")
             self.transferred = checkpoint.transfer(model, settings.weights, names, norm)
-        model.to(world.device)
-        if world.device.type == "cuda":  # the layout that its convolutions are fastest in
-            model.to(memory_format=torch.channels_last)
+        model.to(world.device).to(memory_format=layout(self.plan.dtype, world.device))
         state = State(
             model,
             build_optimizer(settings.optimizer, model),

@@ -54,6 +54,17 @@ def describe(dtype: torch.dtype, device: torch.device | str) -> str:
     return name
 
 
+def layout(dtype: torch.dtype, device: torch.device | str) -> torch.memory_format:
+    """How weights, and so maps, lie in memory where their convolutions are fastest.
+
+    That is channels last, but for fp32 on a CPU (R50-FPN at 416 px: a training step takes 1.4
+    times as long with it; in bf16 0.4 times).
+    """
+    kind = torch.device(device).type
+    last = kind == "cuda" or (kind == "cpu" and dtype != torch.float32)
+    return torch.channels_last if last else torch.contiguous_format
+
+
 def autocast(device: torch.device | str, dtype: torch.dtype) -> torch.autocast:
     """The context in which the model runs; it does nothing in fp32."""
     kind = torch.device(device).type

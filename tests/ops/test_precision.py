@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from detkit.errors import DetkitError
-from detkit.ops.precision import autocast, describe, emulated, resolve
+from detkit.ops.precision import autocast, describe, emulated, layout, resolve
 
 
 def test_a_named_precision_is_taken_on_any_device():
@@ -30,6 +30,12 @@ def test_emulation_is_told(monkeypatch):
     assert "emulated here" in describe(torch.bfloat16, "cpu")
     assert describe(torch.float32, "cpu") == "float32"
     assert describe(torch.bfloat16, "mps") == "bfloat16"
+
+
+def test_channels_come_last_but_for_fp32_on_a_cpu():
+    assert layout(torch.float32, "cpu") == torch.contiguous_format
+    assert layout(torch.bfloat16, "cpu") == torch.channels_last
+    assert layout(torch.float32, "cuda") == torch.channels_last
 
 
 def test_an_unknown_precision_is_told():
