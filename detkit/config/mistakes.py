@@ -79,7 +79,11 @@ def mistake(verb: str, name: str, arguments: Sequence[str], error: Exception) ->
                 )
             return unknown_setting(verb, override.key_or_group, own)
     why = f" ({str(error.__cause__).splitlines()[0]}.)" if error.__cause__ else ""
-    last = DetkitError(str(error).splitlines()[0] + why, remedy=f"see detkit {verb} --help.")
+    said = str(error).splitlines()[0]
+    remedy = f"see detkit {verb} --help."
+    if "Could not find '" in said:  # what an experiment of the user's chooses
+        remedy = f"if it comes from a module of your own, add plugins=[MODULE]; {remedy}"
+    last = DetkitError(said + why, remedy=remedy)
     try:
         base = hydra.compose(name, [str(o.input_line) for o in (*hydras, *choosing)])
     except Exception:  # the choices do not go together: Hydra's own words are the best there are

@@ -169,6 +169,16 @@ def test_an_own_experiment_without_its_first_line_is_told_the_line(tmp_path):
     file.write_text(f"# @package _global_\n{file.read_text()}")
     assert compose("train", said).model["name"] == "unet"
     assert "mine" in page("train", said).partition("experiment=")[2].partition("\n\n")[0]
+    file.write_text(f"{file.read_text()}  - override /backbone: mine\n")
+    with pytest.raises(DetkitError, match="backbone/mine") as caught:
+        compose("train", said)
+    assert "plugins=[MODULE]" in caught.value.remedy
+
+
+@pytest.mark.parametrize("said", ["training.epochs=${nowhere}", "plugins=['']", "plugins=[../x]"])
+def test_what_stands_for_nothing_is_told(said):
+    with pytest.raises(DetkitError):
+        compose("train", [said])
 
 
 @pytest.fixture

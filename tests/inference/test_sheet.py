@@ -1,11 +1,14 @@
 """The contact sheet: what is found lies beside what is annotated, at the places where both are."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from detkit.data import images
 from detkit.data.open import open_dataset
+from detkit.data.records import Strings
 from detkit.draw import colour
 from detkit.inference import sheet
 from detkit.inference.sheet import annotated, contact_sheet, draw_sheet, enlarged
@@ -71,6 +74,23 @@ def test_a_sheet_that_cannot_be_written_is_a_note(
     (tmp_path / "file").write_text("no folder")
     draw_sheet(predictor_of(detector), records, tmp_path / "file" / "sheet.jpg")
     assert "note: sheet.jpg was not drawn" in capsys.readouterr().out
+
+
+def test_captions_begin_with_what_is_shown_and_shorten_long_names(
+    predictor_of, detector, records, tmp_path, monkeypatch
+):
+    said = []
+    monkeypatch.setattr(
+        sheet, "contact_sheet", lambda pictures, captions, width: said.extend(captions)
+    )
+    monkeypatch.setattr(sheet, "save_image", lambda file, picture: None)
+    long = replace(records, files=Strings.of(["a" * 40 + ".jpg", "b.jpg"]))
+    for score_thresh in (0.0, 1.1):
+        predictor = predictor_of(detector)
+        predictor.score_thresh = score_thresh
+        draw_sheet(predictor, long, tmp_path / "sheet.jpg")
+    assert said[:2] == ["found (score from 0): aaaaaaaaaaaa...aaaaaaaa.jpg", "annotated"]
+    assert said[6] == "nothing found (score from 1.1): b.jpg"
 
 
 @pytest.mark.parametrize("size", [(1600, 8), (5000, 1), (1, 5000)])
