@@ -21,7 +21,7 @@ from torch import Tensor
 
 from detkit.atomic import write_json
 from detkit.backbones.norms import freeze_norms, held_frozen, match_norms
-from detkit.errors import DetkitError
+from detkit.errors import DetkitError, UnknownName
 from detkit.folders import in_home
 from detkit.models.build import build
 from detkit.models.model import Model
@@ -228,11 +228,16 @@ def load_model(
     parts = [config.get(part) for part in PARTS]
     if not all(isinstance(part, dict) and isinstance(part.get("name"), str) for part in parts):
         raise _damaged(file, f"Its config does not name {' and '.join(PARTS)}.")
+    modules = config.get("plugins")
     try:
         model = _rebuild(config, len(meta["names"]))
-    except DetkitError as error:
-        raise _of_plugin(error, config, file) from error
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except UnknownName as error:
+        if not modules:
+            raise
+        raise _of_plugin(error, modules, file) from error
+    except (TypeError, ValueError) as error:
+        if modules:  # a fault of their code, it may be
+            raise
         raise _damaged(file, f"Its config builds no model ({error}).") from error
     match_norms(model, tensors)
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
@@ -248,17 +253,14 @@ def load_model(
     return model.to(device).eval(), meta
 
 
-def _of_plugin(error: DetkitError, config: Mapping[str, Any], file: Path) -> DetkitError:
+def _of_plugin(error: DetkitError, modules: Any, file: Path) -> DetkitError:
     """The error of a part that is not known, where the run had it from somebody's own module."""
-    modules = config.get("plugins")
-    if not error.problem.startswith("No ") or not modules or not _is_list_of(str, modules):
-        return error
+    named = ",".join(map(str, modules)) if isinstance(modules, list) else modules
     return DetkitError(
         f"{error.problem.split('. ')[0]}. The run was trained with plugins, whose code would be"
         " executed.",
         file=file,
-        remedy=f"if you trust them, add plugins=[{','.join(modules)}] (in Python, import them"
-        " first).",
+        remedy=f"if you trust them, add plugins=[{named}] (in Python, import them first).",
     )
 
 

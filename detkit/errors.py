@@ -43,12 +43,16 @@ def _rebuild(
     return DetkitError(problem, file=file, record=record, remedy=remedy)
 
 
+class UnknownName(DetkitError):
+    """A name that does not exist."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str], remedy: str | None = None) -> DetkitError:
     """The error for a name that does not exist, with the nearest one that does."""
     names = sorted(map(str, known))
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]}?" if near else ""
-    return DetkitError(
+    return UnknownName(
         f"No {kind} {name!r}.{hint}",
         remedy=remedy or f"choose one of: {', '.join(names) or '(none)'}.",
     )

@@ -36,25 +36,26 @@ def in_home(path: str | Path) -> Path:
         ) from fault
 
 
-def make_folder(path: Path, setting: str, *, new: bool = False) -> Path:
+def make_folder(path: Path, setting: str) -> None:
     """
     Args:
         setting: where the user named the folder.
-        new: FileExistsError if it is there.
     Raises:
         DetkitError: the system refuses it.
     """
     try:
-        path.mkdir(parents=True, exist_ok=not new)
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        if new and isinstance(error, FileExistsError):
-            raise
         raise DetkitError(
             f"The folder cannot be made ({error.strerror}).",
             file=path,
             remedy=f"choose one that you may write to with {setting}=DIR.",
         ) from error
-    return path
+
+
+def date() -> str:
+    """How a folder for what is written now is called."""
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
 
 
 def dated(parent: str, setting: str, ending: str = "") -> Path:
@@ -62,11 +63,17 @@ def dated(parent: str, setting: str, ending: str = "") -> Path:
 
     Another process that asks in the same second gets another one.
     """
-    stem = f"{parent}/{datetime.now():%Y-%m-%d_%H-%M-%S}{ending}"
+    make_folder(Path(parent), setting)
+    name = f"{date()}{ending}"
     for number in itertools.count(1):
-        with contextlib.suppress(FileExistsError):
-            path = Path(stem if number == 1 else f"{stem}_{number}")
-            return make_folder(path, setting, new=True)
+        path = Path(parent, name if number == 1 else f"{name}_{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        except OSError:
+            make_folder(path, setting)  # which says why not
+        return path
     raise AssertionError
 
 
@@ -94,7 +101,8 @@ def held(folder: Path, patience: float = LINGER) -> Iterator[None]:
         try:
             yield
         finally:  # said, since a loading process may have inherited the handle
-            fcntl.flock(handle, fcntl.LOCK_UN)
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_UN)
     finally:
         os.close(handle)
 

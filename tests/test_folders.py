@@ -24,6 +24,24 @@ def test_two_of_the_same_second_are_two(tmp_path, monkeypatch):
     assert all(folder.is_dir() and "_x" in folder.name for folder in made)
 
 
+def test_a_parent_that_cannot_be_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").symlink_to(tmp_path / "nowhere" / "runs")
+    with pytest.raises(DetkitError, match="cannot be made"):
+        dated("runs", "run_dir")
+
+
+def test_a_file_system_without_locks_holds_nothing_up(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(handle, how):
+        raise OSError(95, "not supported")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with held(tmp_path):
+        pass
+
+
 def test_a_folder_is_held_against_other_processes_until_they_end(tmp_path):
     pytest.importorskip("fcntl")
     call = [sys.executable, "-c", HOLD, str(tmp_path)]

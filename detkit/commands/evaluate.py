@@ -74,7 +74,7 @@ def _predictions(settings: Any, world: World) -> Figures:
     output = None
     if world.main:
         output = in_home(settings.output) if settings.output else dated("evaluation", "output")
-        _check_free(output, "results.json")
+        _check_free(output)
     output = distributed.share(output, world)
     _say(
         world,
@@ -98,7 +98,7 @@ def _checkpoint(settings: Any, world: World) -> Figures:
     records = open_dataset(dataset, split, task=model.task)
     output = _output(settings, split)
     if world.main:
-        _check_free(output, "results.json", "predictions.json")
+        _check_free(output, predictions=model.task == "detect")
     dtype = resolve(settings.precision, world.device)
     _say(
         world,
@@ -116,8 +116,6 @@ def _checkpoint(settings: Any, world: World) -> Figures:
         batch_size=settings.batch_size,
         workers=settings.workers,
     )
-    if world.main and isinstance(evaluator, DetectionEvaluator):
-        files.write_coco(evaluator.results(), records, output / "predictions.json")
     return _finish(evaluator, world, output, split)
 
 
@@ -218,19 +216,25 @@ def _output(settings: Any, split: str) -> Path:
     return run / "evaluation" / re.sub(r"[^\w.+-]+", "_", split).strip("_")
 
 
-def _check_free(output: Path, *names: str) -> None:
+def _check_free(output: Path, predictions: bool = False) -> None:
     """Makes the folder.
 
+    Args:
+        predictions: they will be written, too.
     Raises:
         DetkitError: it cannot be made, or a file in it that `evaluate` has not written would be
             replaced.
     """
     make_folder(output, "output")
-    ours = _is_ours(output / "results.json") and not (output / "predictions.csv").exists()
-    if there := [output / name for name in names if (output / name).exists() and not ours]:
+    results, found = output / "results.json", output / "predictions.json"
+    foreign = [results] if results.exists() and not _is_ours(results) else []
+    if predictions and found.exists():
+        # predict's come with a table
+        foreign += [found] if not results.exists() or (output / "predictions.csv").exists() else []
+    if foreign:
         raise DetkitError(
             "The results would replace this file, which is not evaluate's.",
-            file=there[0],
+            file=foreign[0],
             remedy="choose another folder with output=DIR.",
         )
 
@@ -250,10 +254,13 @@ def _say(world: World, text: str) -> None:
 def _finish(
     evaluator: Evaluator, world: World, output: Path, split: str, foreign: bool = False
 ) -> Figures:
-    """Writes and tells the result, and the last line."""
+    """Writes and tells the result, and the last line; and what was found, unless it was given."""
     for note in evaluator.records.notes:
         _say(world, f"note: {note}")
     figures = report(evaluator, world, output, split, foreign)
+    if world.main and isinstance(evaluator, DetectionEvaluator) and not foreign:
+        found = evaluator.results()
+        files.write_coco(found, evaluator.records, output / "predictions.json")
     told, file = headline(figures, evaluator.headline), output / "results.json"
     _say(world, f"done: {told} on {split}.  See {file}")
     return figures
@@ -269,8 +276,8 @@ def report(
         if isinstance(evaluator, DetectionEvaluator):
             why = diagnose(records, evaluator.results(), figures["coco/AP50"], foreign)
         figures |= {"split": split, "data": records.source, "diagnosis": why}
-        print(f"\n{evaluator.table(figures)}\n")
         write_json(output / "results.json", figures)
+        print(f"\n{evaluator.table(figures)}\n")
         if why:
             print(why)
     return distributed.share(figures, world)

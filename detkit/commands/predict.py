@@ -13,7 +13,7 @@ from detkit.errors import DetkitError
 from detkit.folders import dated, held, in_home, make_folder
 from detkit.inference.predictor import Predictor, load
 from detkit.inference.sources import Source
-from detkit.inference.write import DetectionWriter, PixelWriter, check_free, merge, writers
+from detkit.inference.write import DetectionWriter, PixelWriter, check_free, is_ours, merge, writers
 from detkit.ops.precision import describe, resolve
 from detkit.training import distributed
 from detkit.training.distributed import World
@@ -28,7 +28,8 @@ def predict(settings: Any) -> dict[str, Any]:
     Args:
         settings: `PredictSettings`, see conf/predict.yaml.
     Returns:
-        Counts `pictures` and `objects` (or masks), the `faults` as texts, `stopped`, and `output`.
+        Counts `pictures` and `objects` (or masks), the `faults` as texts, `stopped` before
+        its end, and `output`.
     Raises:
         DetkitError: no checkpoint, no source, or not one picture that can be read.
     """
@@ -77,7 +78,7 @@ def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
         "pictures": pictures,
         "found": found,
         "faults": [str(fault) for fault in faults],
-        "stopped": stopped,
+        "stopped": stopped and not source.endless,
         "output": str(output),
     }
 
@@ -114,7 +115,7 @@ def _folder(settings: Any, world: World, stack: ExitStack) -> Path:
         output = in_home(settings.output) if settings.output else dated("predictions", "output")
         make_folder(output, "output")
         stack.enter_context(held(output))
-        if (output / "predictions.csv").exists():
+        if is_ours(output):
             print("note: the tables of an earlier run in that folder are replaced", flush=True)
     return distributed.share(output, world)
 

@@ -80,6 +80,7 @@ class Run:
         if settings.resume:
             if world.main:
                 stack.enter_context(held(run_folder.home(settings.resume)))
+            distributed.barrier(world)  # the run may have been saving until now
             saved = run_folder.read(settings.resume, asdict(settings), self.batch)
         self.data = open_data(settings, saved)
         epoch = loading.epoch_length(self.data.records, self.options.repeat_thresh)
@@ -95,9 +96,8 @@ class Run:
         self.schedule = build_schedule(settings.schedule)
         self.transferred: dict[str, Any] | None = None
         self.state = self._state(settings, saved)
-        self.folder = saved.folder if saved else self._new_folder(settings)  # no mistake before it
-        if world.main and not saved:
-            stack.enter_context(held(self.folder))
+        # no mistake before it
+        self.folder = saved.folder if saved else self._new_folder(settings, stack)
         self.settings = replace(settings, run_dir=str(self.folder), resume=None)
         self.changes = run_folder.changes(asdict(settings), saved.meta["config"]) if saved else []
         self.versions = run_folder.versions()
@@ -109,12 +109,12 @@ class Run:
         )
         self._record()
 
-    def _new_folder(self, settings: TrainSettings) -> Path:
+    def _new_folder(self, settings: TrainSettings, stack: ExitStack) -> Path:
         dataset = settings.dataset["name"]
         if dataset == "auto":
             dataset = Path(self.data.records.root).resolve().name
         make = (settings.run_dir, settings.model["name"], dataset)
-        folder = run_folder.create(*make) if self.world.main else None
+        folder = run_folder.create(*make, stack) if self.world.main else None
         return distributed.share(folder, self.world)
 
     def _state(self, settings: TrainSettings, saved: Saved | None) -> State:

@@ -27,7 +27,7 @@ from detkit.config import arguments, groups
 from detkit.config.mistakes import mistake, parsed
 from detkit.config.settings import TrainSettings, typed
 from detkit.errors import DetkitError
-from detkit.folders import dated
+from detkit.folders import date
 
 _PACKAGE = Path(detkit.__file__).resolve().parent
 CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())
@@ -199,7 +199,7 @@ def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> Non
     if {"-m", "--multirun"} & set(flags):
         folder = arguments.given(overrides).get(FOLDER.get(verb, ""), "null")
         if folder == "null":
-            folder = str(dated("runs", FOLDER.get(verb, "run_dir"), "_sweep"))
+            folder = f"runs/{date()}_sweep"
         prepared = [f"hydra.sweep.dir={arguments.quote(folder)}", *prepared]
     quiet = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.sweep.subdir=${hydra.job.num}"]
     quiet += ["hydra/job_logging=none", f"hydra.job.name={verb}"]

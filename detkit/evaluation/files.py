@@ -8,6 +8,7 @@ inclusive pixels that count from 1: −1, −1, 0, 0 makes them continuous, as f
 from __future__ import annotations
 
 import codecs
+import itertools
 import json
 import math
 from collections import Counter
@@ -81,20 +82,45 @@ def _read_coco(path: Path, records: Records) -> Results:
 
 
 def _images(rows: Sequence[dict[str, Any]], records: Records) -> np.ndarray:
-    """Index of each row's image: by the file's name if it is given and only one has it, else by id.
+    """Index of each row's image: by the file, where the row names one of the data's, else by id.
 
     `predict` knows no ids but the files' stems; its rows name the files as well.
     """
-    index, by_file = image_index(records), dict[str, int]()
-    for i, file in enumerate(records.files):
-        name = Path(file).name
-        by_file[name] = -1 if name in by_file else i
+    index = image_index(records)
+    place = _places(
+        {name for row in rows if isinstance(name := row.get("file_name"), str)}, records
+    )
     found = []
     for row in rows:
-        name = Path(str(row.get("file_name") or "")).name
-        place = by_file.get(name, -1) if name else -1
-        found.append(place if place >= 0 else find_image(index, row["image_id"]))
+        name = row.get("file_name")
+        i = place.get(name, -1) if isinstance(name, str) else -1
+        found.append(i if i >= 0 else find_image(index, row["image_id"]))
     return np.array(found, np.int64)
+
+
+def _places(names: set[str], records: Records) -> dict[str, int]:
+    """Index of the image of each file name whose path ends as one image's, and no other's, does."""
+    by_name: dict[str, list[int]] = {}
+    for i, file in enumerate(records.files):
+        by_name.setdefault(Path(file).name, []).append(i)
+    best: dict[int, list[tuple[int, str]]] = {}
+    for name in names:
+        known = by_name.get(Path(name).name, []) if name else []
+        ends = sorted((_common_end(name, records.files[i]), i) for i in known)
+        if ends and (len(ends) == 1 or ends[-1][0] > ends[-2][0]):
+            best.setdefault(ends[-1][1], []).append((ends[-1][0], name))
+    found = {}
+    for i, claims in best.items():
+        claims.sort()
+        if len(claims) == 1 or claims[-1][0] > claims[-2][0]:
+            found[claims[-1][1]] = i
+    return found
+
+
+def _common_end(one: str, other: str) -> int:
+    """How many parts, from the last one on, two paths share."""
+    parts = zip(reversed(Path(one).parts), reversed(Path(other).parts), strict=False)
+    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], parts)))
 
 
 def _labels(rows: Sequence[dict[str, Any]], records: Records) -> np.ndarray:
@@ -103,7 +129,8 @@ def _labels(rows: Sequence[dict[str, Any]], records: Records) -> np.ndarray:
     by_name = {name: k for k, name in enumerate(records.names)}
     found = []
     for row in rows:
-        label = by_name.get(str(row.get("category")), -1)
+        category = row.get("category") if "file_name" in row else None
+        label = by_name.get(category, -1) if isinstance(category, str) else -1
         found.append(label if label >= 0 else find_label(by_id, row["category_id"]))
     return np.array(found, np.int64)
 

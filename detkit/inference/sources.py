@@ -87,6 +87,12 @@ class Source:
         self.items = _named(_paths(str(source)))
         self.faults: list[DetkitError] = []
 
+    @property
+    def endless(self) -> bool:
+        """Whether only the user ends it: a camera, a stream."""
+        paths = [item.path for item in self.items]
+        return any(isinstance(path, int) or "://" in path for path in paths)
+
     def pictures(self, rank: int = 0, world: int = 1) -> Generator[Picture, None, None]:
         """Every picture, or one process's share: its part of the images, and rank 0 the videos."""
         seen = 0

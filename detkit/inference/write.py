@@ -216,6 +216,11 @@ writers: dict[str, type[DetectionWriter] | type[PixelWriter]] = {
 }
 
 
+def is_ours(output: Path) -> bool:
+    """Whether `predict` has written there."""
+    return bool(_heads(output))
+
+
 def check_free(output: Path, items: Sequence[Item]) -> None:
     """
     Raises:

@@ -50,7 +50,8 @@ def describe(dtype: torch.dtype, device: torch.device | str) -> str:
     """The type's name, and a word where `auto` would have been the better choice."""
     name = str(dtype).removeprefix("torch.")
     if emulated(dtype, device):
-        return f"{name} (emulated here, many times slower; precision=auto would be fp32)"
+        better = str(resolve("auto", device)).removeprefix("torch.")
+        return f"{name} (emulated here, many times slower; auto would be {better})"
     return name
 
 

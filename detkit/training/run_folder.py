@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 import detkit
 from detkit import checkpoint
 from detkit.errors import DetkitError
-from detkit.folders import dated, in_home, make_folder
+from detkit.folders import dated, held, in_home, make_folder
 
 # what may change when a run goes on: where things are, how long (which moves what is left of the
 # schedule) and how often, never what is learnt from
@@ -44,18 +45,21 @@ RECORDS = ("config.yaml", "classes.json", "run.json", "log.txt", "metrics.jsonl"
 RESTORE = "restore the run's last/, or start a new run from the weights with weights=."
 
 
-def create(run_dir: str | None, model: str, dataset: str) -> Path:
+def create(run_dir: str | None, model: str, dataset: str, stack: ExitStack) -> Path:
     """A folder without a run: `run_dir`, else `runs/DATE_TIME_MODEL_DATASET`.
 
     A run that ended before its first step has left nothing to keep; its records make way.
 
+    Args:
+        stack: holds the folder against other processes.
     Raises:
-        DetkitError: there is something in it.
+        DetkitError: there is something in it, or another process writes there.
     """
-    if not run_dir:
-        return dated("runs", "run_dir", f"_{model}_{dataset}")
-    folder = in_home(run_dir)
-    if folder.exists() and not _came_to_nothing(folder):
+    folder = in_home(run_dir) if run_dir else dated("runs", "run_dir", f"_{model}_{dataset}")
+    if folder.is_dir() or not folder.exists():
+        make_folder(folder, "run_dir")
+        stack.enter_context(held(folder))  # before the look: a run that begins has but records
+    if not _came_to_nothing(folder):
         saved = any((folder / name).exists() for name in ("last", ".last.old"))
         go_on = f"go on with that run by resume={shlex.quote(str(folder))}, or "
         raise DetkitError(
@@ -63,7 +67,6 @@ def create(run_dir: str | None, model: str, dataset: str) -> Path:
             file=folder,
             remedy=f"{go_on if saved else ''}choose another run_dir.",
         )
-    make_folder(folder, "run_dir")
     for name in RECORDS[:-1]:
         (folder / name).unlink(missing_ok=True)
     return folder

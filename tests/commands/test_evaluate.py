@@ -201,9 +201,12 @@ def test_nobody_elses_file_is_replaced_but_its_own_are(runs, tmp_path, name, cap
     (tmp_path / name).unlink()
     evaluate(given)
     evaluate(given)
+    assert isinstance(json.loads((tmp_path / "predictions.json").read_text()), list)
     (tmp_path / "predictions.csv").touch()  # now the other table may be predict's
     with pytest.raises(DetkitError, match="not evaluate's"):
         evaluate(given)
+    dataset = {"name": "shapes", "val_images": 7, "size": 96}
+    evaluate(settings(predictions=tmp_path / "predictions.json", dataset=dataset, output=tmp_path))
 
 
 def test_a_folder_that_cannot_be_is_told_before_the_work(runs, tmp_path, capsys):

@@ -100,7 +100,7 @@ def test_names_that_yaml_takes_for_something_else_are_refused(tmp_path, names):
 def test_two_lists_of_names_that_differ_are_told(tmp_path):
     write_yolo(tmp_path, three(), names_file=None)
     (tmp_path / "data.yaml").write_text("train: images/train\nnames: [cat, dog, owl]\n")
-    for lines, notes in (("cat\ndog\nowl", 0), ("dog\ncat\nowl", 1)):
+    for lines, notes in (("cat\ndog\nowl", 0), ("dog\ncat\nowl", 1), ("cat\n\nowl", 1)):
         (tmp_path / "classes.txt").write_text(lines)
         records = open_dataset({"root": tmp_path}, "train")
         assert records.names == NAMES

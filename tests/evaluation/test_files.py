@@ -86,6 +86,28 @@ def test_what_predict_wrote_meets_by_file_and_class_name(make_records, tmp_path)
     assert results.unknown_images == {"9" * 5000: 1}
 
 
+def test_of_files_with_one_name_the_path_decides(make_records, tmp_path):
+    records = make_records([[], []], ids=["1", "2"])
+    records = replace(records, files=Strings.of(["cam1/a.jpg", "cam2/b.jpg"]))
+    names = ["/x/cam1/a.jpg", "/x/cam2/a.jpg", "/x/cam9/b.jpg", "/y/cam8/b.jpg", ["a.jpg"]]
+    rows = [
+        {"category_id": 1, "bbox": [1, 2, 3, 4], "score": 1, "image_id": "?", "file_name": name}
+        for name in names
+    ]
+    (tmp_path / "r.json").write_text(json.dumps(rows))
+    results = read(tmp_path / "r.json", records)
+    assert results.images.tolist() == [0]  # that of cam2 is another picture, and which b.jpg?
+    assert results.unknown_images == {"?": 4}
+
+
+def test_a_category_that_is_a_number_is_no_name(make_records, tmp_path):
+    records = make_records([[]], names=("1", "2"))
+    row = {"image_id": 0, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}
+    rows = [{**row, "category": 2}, {**row, "category": "2"}]
+    (tmp_path / "r.json").write_text(json.dumps(rows))
+    assert read(tmp_path / "r.json", records).labels.tolist() == [0, 0]
+
+
 def test_strangers_are_left_out_and_counted(make_records, tmp_path):
     rows = [
         {"image_id": image, "category_id": category, "bbox": [0, 0, 1, 1], "score": 1}

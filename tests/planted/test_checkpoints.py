@@ -1,12 +1,15 @@
 """Faults in what a run left behind, each told by file and remedy."""
 
 import json
+from contextlib import ExitStack
+from functools import partial
 
 import pytest
 import torch
 
 from detkit import checkpoint
 from detkit.errors import DetkitError
+from detkit.folders import held
 from detkit.models.build import build
 from detkit.ops.device import pick_device
 from detkit.training import run_folder
@@ -63,25 +66,34 @@ def test_a_device_that_nothing_runs_on_is_refused(name):
         pick_device(name)
 
 
+def test_a_run_that_begins_is_not_one_that_came_to_nothing(tmp_path, monkeypatch):
+    (tmp_path / "run.json").touch()
+    monkeypatch.setattr("detkit.training.run_folder.held", partial(held, patience=0))
+    with held(tmp_path), pytest.raises(DetkitError, match="Another process"):
+        run_folder.create(str(tmp_path), "m", "d", ExitStack())
+    assert (tmp_path / "run.json").exists()
+
+
 def test_a_run_that_came_to_nothing_makes_way(tmp_path):
     for name in ("run.json", "config.yaml", "log.txt", "metrics.jsonl"):
         (tmp_path / name).touch()
-    assert run_folder.create(str(tmp_path), "m", "d") == tmp_path
+    with ExitStack() as stack:
+        assert run_folder.create(str(tmp_path), "m", "d", stack) == tmp_path
     assert not any(tmp_path.iterdir())
     for name in ("run.json", "metrics.jsonl"):
         (tmp_path / name).write_text("{}")  # of steps that were made
-    with pytest.raises(DetkitError, match="not empty"):
-        run_folder.create(str(tmp_path), "m", "d")
+    with ExitStack() as stack, pytest.raises(DetkitError, match="not empty"):
+        run_folder.create(str(tmp_path), "m", "d", stack)
 
 
 def test_a_folder_without_a_checkpoint_is_not_told_to_resume(tmp_path):
     (tmp_path / "log.txt").touch()
-    with pytest.raises(DetkitError) as error:
-        run_folder.create(str(tmp_path), "m", "d")
+    with ExitStack() as stack, pytest.raises(DetkitError) as error:
+        run_folder.create(str(tmp_path), "m", "d", stack)
     assert "resume" not in error.value.remedy
     (tmp_path / "last").mkdir()
-    with pytest.raises(DetkitError) as error:
-        run_folder.create(str(tmp_path), "m", "d")
+    with ExitStack() as stack, pytest.raises(DetkitError) as error:
+        run_folder.create(str(tmp_path), "m", "d", stack)
     assert "resume" in error.value.remedy
 
 

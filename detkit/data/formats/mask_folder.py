@@ -118,24 +118,25 @@ def _pairs(root: Path, split: str, groups: Mapping[str, Found]) -> tuple[Pairs, 
     path = listed or lists[str(word)]
     if pairs := _pairs_of_list(root, path):
         return pairs, f"the list {path.name}"
-    everything = [(p, mask) for group in groups.values() for p, mask in group if p and mask]
+    by_stem: dict[str, Pairs] = {}
+    for picture, mask in (pair for group in groups.values() for pair in group):
+        if picture and mask:
+            by_stem.setdefault(picture.stem, []).append((picture, mask))
     lines = splits.read_list(path)
-    return [_meant(line, everything, root, path) for line in lines], f"the list {path.name}"
+    return [_meant(line, by_stem, root, path) for line in lines], f"the list {path.name}"
 
 
-def _meant(line: str, pairs: Pairs, root: Path, path: Path) -> tuple[Path, Path]:
-    """The pair whose picture a line names: by its stem, or by as much of its path as is there."""
+def _meant(line: str, by_stem: Mapping[str, Pairs], root: Path, path: Path) -> tuple[Path, Path]:
+    """The pair whose picture a line names: by its stem; of several, by the rest of the path."""
     wanted = Path(line.lstrip("/"))
     parts = (wanted.with_suffix("") if decoder.is_image(wanted) else wanted).parts
-    near, fitting = [], []
-    for pair in pairs:
-        if pair[0].stem == parts[-1]:
-            whole = pair[0].with_suffix("").parts
-            own = whole[len(root.parts) :]  # the line may begin above the data set, or below it
-            near.append(pair)
-            fitting += [pair] * (whole[-len(parts) :] == parts or parts[-len(own) :] == own)
-    if len(fitting) == 1:
-        return fitting[0]
+    near, fitting = by_stem.get(parts[-1], []) if parts else [], []
+    for pair in near:
+        whole = pair[0].with_suffix("").parts
+        own = whole[len(root.parts) :]  # the line may begin above the data set, or below it
+        fitting += [pair] * (whole[-len(parts) :] == parts or parts[-len(own) :] == own)
+    if len(near) == 1 or len(fitting) == 1:
+        return (fitting or near)[0]
     problem, remedy = "has no picture with a mask", "add both, or remove the line."
     if near:
         others = " or ".join(splits.below(root, picture) for picture, _ in (fitting or near)[:2])

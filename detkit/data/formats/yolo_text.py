@@ -117,8 +117,11 @@ def _names(root: Path) -> tuple[list[str], tuple[str, ...]]:
 def _other_names(home: Path, names: Sequence[str], file: Path) -> tuple[str, ...]:
     """What to tell where a classes.txt says something else than data.yaml."""
     other = home / "classes.txt"
-    if not other.is_file() or splits.class_names(other) == names:
-        return ()
+    try:
+        if not other.is_file() or splits.class_names(other) == names:
+            return ()
+    except DetkitError:  # what counts is the other file
+        pass
     return (f"{other.name} has other class names than {file.name}, whose are taken",)
 
 
