@@ -59,15 +59,12 @@ def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
     if not pictures and not stopped:
         with suppress(OSError):
             output.rmdir()  # if nothing else is there
-        raise (
-            faults[0]
-            if faults
-            else DetkitError(
-                "No picture came.",
-                file=settings.source,
-                remedy="look whether another program can play it.",
-            )
+        nothing = DetkitError(
+            "No picture came.",
+            file=settings.source,
+            remedy="look whether another program can play it.",
         )
+        raise faults[0] if faults else nothing
     _join(writer or _writer(predictor, output, settings, world), source, output, world)
     if world.main:
         if predictor.model.task == "detect" and pictures and not found:
