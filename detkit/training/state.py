@@ -91,47 +91,41 @@ class State:
         Raises:
             DetkitError: they are not those of this model and optimizer.
         """
-        try:
-            self._restore(shown, packed, plain, world)
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise DetkitError(
-                f"The state to resume from does not fit the run ({type(error).__name__}: {error}).",
-                remedy="restore the run's last/, or start a new run from it with weights=.",
-            ) from error
-
-    def _restore(
-        self,
-        shown: Mapping[str, Tensor],
-        packed: Mapping[str, Tensor],
-        plain: Mapping[str, Any],
-        world: World,
-    ) -> None:
-        raw = {k.removeprefix("model/"): v for k, v in packed.items() if k.startswith("model/")}
-        try:
+        with _fitting():
+            raw = {k.removeprefix("model/"): v for k, v in packed.items() if k.startswith("model/")}
             self.model.load_state_dict(raw)
             if self.ema:
                 self.ema.model.load_state_dict(shown)
-        except RuntimeError as error:
-            raise DetkitError(
-                f"The saved state is not this model's: {error}",
-                remedy="resume with the settings of the run; use weights= to start another one.",
-            ) from error
-        parameters = dict(self.model.named_parameters())
-        for place, value in [*packed.items(), *plain["optimizer"].items()]:
-            if isinstance(value, Tensor):
-                group, _, place = place.partition("/")
-                if group != "optimizer":
-                    continue
-            name, _, key = place.rpartition("/")
-            self.optimizer.state[parameters[name]][key] = _like(value, parameters[name])
-        if plain["scaler"] and self.scaler.is_enabled():
-            self.scaler.load_state_dict(dict(plain["scaler"]))
-        self.step, self.due, self.best = plain["step"], plain["due"], plain["best"]
-        self.sums, self.count = dict(plain["sums"]), plain["count"]
-        if len(plain["random"]) == world.size:
-            prefix = f"random/{world.rank}/"
-            mine = {k.removeprefix(prefix): v for k, v in packed.items() if k.startswith(prefix)}
-            set_random_states(mine, plain["random"][world.rank], world.device)
+            parameters = dict(self.model.named_parameters())
+            for place, value in [*packed.items(), *plain["optimizer"].items()]:
+                if isinstance(value, Tensor):
+                    group, _, place = place.partition("/")
+                    if group != "optimizer":
+                        continue
+                name, _, key = place.rpartition("/")
+                self.optimizer.state[parameters[name]][key] = _like(value, parameters[name])
+            if plain["scaler"] and self.scaler.is_enabled():
+                self.scaler.load_state_dict(dict(plain["scaler"]))
+            self.step, self.due, self.best = plain["step"], plain["due"], plain["best"]
+            self.sums, self.count = dict(plain["sums"]), plain["count"]
+            if len(plain["random"]) == world.size:
+                prefix = f"random/{world.rank}/"
+                mine = {
+                    k.removeprefix(prefix): v for k, v in packed.items() if k.startswith(prefix)
+                }
+                set_random_states(mine, plain["random"][world.rank], world.device)
+
+
+@contextmanager
+def _fitting() -> Iterator[None]:
+    """Whatever a state that was changed by hand stumbles over is told as such."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise DetkitError(
+            f"The saved state is not this run's ({type(error).__name__}: {error}).",
+            remedy="restore the run's last/, or start a new run from it with weights=.",
+        ) from error
 
 
 def _like(value: Any, parameter: Tensor) -> Any:
