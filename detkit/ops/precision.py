@@ -30,7 +30,8 @@ def resolve(precision: str, device: torch.device | str) -> torch.dtype:
 def emulated(dtype: torch.dtype, device: torch.device | str) -> bool:
     """Whether the device has no arithmetic of that type, and PyTorch takes its slow way around.
 
-    On a CPU without AVX-512 BF16 or AMX a convolution in bf16 takes a hundred times fp32's time.
+    On a CPU without AVX-512 BF16 or AMX a training step of R50-FPN in bf16 takes over twenty times
+    fp32's time.
     """
     kind = torch.device(device).type
     if kind == "cuda":
@@ -56,10 +57,10 @@ def describe(dtype: torch.dtype, device: torch.device | str) -> str:
 
 
 def layout(dtype: torch.dtype, device: torch.device | str) -> torch.memory_format:
-    """How weights, and so maps, lie in memory where their convolutions are fastest.
+    """How the weights of training, and so the maps, lie in memory for the fastest steps.
 
-    That is channels last, but for fp32 on a CPU (R50-FPN at 416 px: a training step takes 1.4
-    times as long with it; in bf16 0.4 times).
+    That is channels last, but for fp32 on a CPU (R50-FPN at 416 px: a step takes 1.4 times as long
+    with it; in emulated bf16 0.4 times).
     """
     kind = torch.device(device).type
     last = kind == "cuda" or (kind == "cpu" and dtype != torch.float32)

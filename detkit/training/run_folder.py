@@ -38,11 +38,9 @@ KEPT: dict[str, tuple[type, ...]] = {
     "due": (bool,),
     "best": (float, int, type(None)),
 }
-# what lies in the folder of a run that came to nothing
-RECORDS = ("config.yaml", "classes.json", "run.json", "log.txt", "metrics.jsonl", "tensorboard")
-
-
 RESTORE = "restore the run's last/, or start a new run from the weights with weights=."
+# what a run writes before its first step, beside TensorBoard's folder
+RECORDS = ("config.yaml", "classes.json", "run.json", "log.txt", "metrics.jsonl")
 
 
 def create(run_dir: str | None, model: str, dataset: str, stack: ExitStack) -> Path:
@@ -67,7 +65,7 @@ def create(run_dir: str | None, model: str, dataset: str, stack: ExitStack) -> P
             file=folder,
             remedy=f"{go_on if saved else ''}choose another run_dir.",
         )
-    for name in RECORDS[:-1]:
+    for name in RECORDS:
         (folder / name).unlink(missing_ok=True)
     return folder
 
@@ -77,7 +75,7 @@ def _came_to_nothing(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     there, metrics = {path.name for path in folder.iterdir()}, folder / "metrics.jsonl"
-    ours = "run.json" in there and there <= set(RECORDS)
+    ours = "run.json" in there and there <= {*RECORDS, "tensorboard"}
     return not there or (ours and (not metrics.exists() or metrics.stat().st_size == 0))
 
 
