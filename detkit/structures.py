@@ -149,6 +149,18 @@ class Batch(_Tensors):
         return replace(self, images=self.images.pin_memory(), sizes=self.sizes.pin_memory())
 
 
+def whole(images: Tensor) -> Tensor:
+    """(B, 2) sizes of images without padding."""
+    return torch.tensor([images.shape[2:]] * len(images), device=images.device)
+
+
+def inside(images: Tensor, sizes: Tensor) -> Tensor:
+    """(B, H, W) bool: the pixels that are no padding."""
+    rows = torch.arange(images.shape[2], device=images.device) < sizes[:, :1]
+    columns = torch.arange(images.shape[3], device=images.device) < sizes[:, 1:]
+    return rows[:, :, None] & columns[:, None]
+
+
 @dataclass
 class Detections(_Tensors):
     """The objects found in one image, best first.

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from detkit.backbones.backbone import Tail, backbones
-from detkit.backbones.trunk import FullyConnectedTail, Trunk, scaled
+from detkit.backbones.backbone import FullyConnectedTail, Tail, Trunk, backbones, scaled
 
 
 @backbones.register("alexnet")

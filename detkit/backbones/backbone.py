@@ -1,12 +1,25 @@
-"""The contract of a backbone: images in, one map per level out."""
+"""The contract of a backbone, and the chain of modules that each network here is.
+
+images ─▶ normalize ─▶ modules … ─▶ map of level "2" ─▶ modules … ─▶ map of level "3" ─▶ …
+"""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import FrozenBatchNorm2d
 
 from detkit.registry import Registry
+from detkit.structures import inside
+
+if TYPE_CHECKING:
+    from detkit.backbones.pretrained import WeightsReport
 
 backbones: Registry[Backbone] = Registry("backbone", "detkit.backbones")
 
@@ -19,40 +32,21 @@ class Normalization:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
-@dataclass(frozen=True)
-class WeightsReport:
-    """What a weights file gave a network, for the run record.
+def normalize(images: Tensor, mean_std: Tensor, sizes: Tensor | None = None) -> Tensor:
+    """Float images as weights expect them, zero (the mean colour) in the padding.
 
-    Attributes:
-        file: its path.
-        loaded: tensors taken from it (batch counters are not counted anywhere).
-        missing: the network's tensors that it lacks; they keep their random start.
-        not_used: its tensors for parts of the network that are not built (the classifier, a stage).
-        unexpected: its tensors that the network does not have at all.
-        norms_frozen: batch norms that it filled and that are frozen therefore.
-        metadata: what a safetensors file says of itself.
+    Args:
+        images: (B, 3, H, W) uint8 RGB, or float in 0 … 1.
+        mean_std: (2, 3, 1, 1), of a `Normalization`.
+        sizes: (B, 2) height and width of each image without its padding; all of it if None.
     """
-
-    file: str
-    loaded: int
-    missing: tuple[str, ...]
-    not_used: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    norms_frozen: int
-    metadata: dict[str, str]
-
-    def __str__(self) -> str:
-        def some(kind: str, names: tuple[str, ...]) -> str:
-            few = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-            return f", {len(names)} {kind} ({few})" if names else ""
-
-        return (
-            f"{self.file}: {self.loaded} tensors loaded"
-            + some("missing", self.missing)
-            + some("not used", self.not_used)
-            + some("unexpected", self.unexpected)
-            + (f"; {self.norms_frozen} norms frozen" if self.norms_frozen else "")
-        )
+    mean, std = mean_std
+    scale = 255.0 if images.dtype == torch.uint8 else 1.0
+    # in place: fresh memory for each step would take a CPU several times as long
+    normalized = images.to(mean.dtype, copy=True).sub_(mean * scale).div_(std * scale)
+    if sizes is None:
+        return normalized
+    return normalized.mul_(inside(images, sizes)[:, None].to(mean.dtype))
 
 
 class Backbone(nn.Module):
@@ -100,3 +94,162 @@ class Tail(nn.Module):
 
     size: int
     channels: int
+
+
+class Trunk(Backbone):
+    """A backbone of one chain: what a network's file describes, `build` cuts to what is asked.
+
+    A subclass makes its modules under torchvision's names and calls `cut` at the end.
+
+    Attributes:
+        tail_size: cells a side that its tail takes of an RoI, None where there is no tail.
+        classifier: how the keys of the parts that are never built begin (for the weights' report).
+    """
+
+    tail_size: ClassVar[int | None] = 14
+    classifier: ClassVar[tuple[str, ...]] = ("fc.",)
+
+    def cut(self, path: Mapping[str, tuple[int, Sequence[str]]]) -> None:
+        """Say which modules lead to which level, and initialise them (He et al. 2015, eq. 10).
+
+        Args:
+            path: level → (channels of its map, names of the modules between the level before and
+                this map), finest first.
+        """
+        self.path = {level: tuple(names) for level, (_, names) in path.items()}
+        self.channels = {level: channels for level, (channels, _) in path.items()}
+        self.strides = {level: 2 ** int(level) for level in path}
+        initialize(self)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        maps, x = {}, images
+        for level, names in self.path.items():
+            x = run(map(self.get_submodule, names), x)
+            if level in self.channels:
+                maps[level] = x
+        return maps
+
+    def stages(self) -> list[list[nn.Module]]:
+        return [[self.get_submodule(name) for name in names] for names in self.path.values()]
+
+    def keep(self, levels: Sequence[str], tail: bool = False) -> None:
+        """Drop what these levels (and the tail) don't need."""
+        if tail:
+            self.tail = self.make_tail()
+        last = max(map(int, levels))
+        dropped = [self.path.pop(level) for level in list(self.path) if int(level) > last]
+        needed = {name for names in self.path.values() for name in names}
+        for name in {name for names in dropped for name in names} - needed:
+            parent, _, child = name.rpartition(".")
+            delattr(self.get_submodule(parent), child)
+        self.channels = {level: n for level, n in self.channels.items() if level in levels}
+        self.strides = {level: n for level, n in self.strides.items() if level in levels}
+
+    def make_tail(self) -> Tail:
+        """The stages behind level "4" and a mean."""
+        modules = {name: self.get_submodule(name) for name in self.path["5"]}
+        return MeanTail(modules, self.tail_size or 0, self.channels["5"])
+
+    def check_metadata(self, metadata: Mapping[str, str], file: str) -> None:
+        """Raise a DetkitError where a weights file says that it is of a network built otherwise."""
+
+
+class MeanTail(Tail):
+    """A network's last stage and the mean of its map, as in ResNet-C4 (He et al. 2015, appendix A).
+
+    Its modules keep their names, so that they are `tail.layer4.…` in a state dict.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], size: int, channels: int) -> None:
+        super().__init__()
+        self.size, self.channels = size, channels
+        self.names = tuple(modules)
+        for name, module in modules.items():
+            *parents, child = name.split(".")
+            place: nn.Module = self
+            for parent in parents:  # "features.14" lives in a container called "features"
+                if not hasattr(place, parent):
+                    place.add_module(parent, nn.Module())
+                place = place.get_submodule(parent)
+            place.add_module(child, copy.deepcopy(module))
+
+    def forward(self, rois: Tensor) -> Tensor:
+        return run(map(self.get_submodule, self.names), rois).mean(dim=(2, 3))
+
+
+class FullyConnectedTail(Tail):
+    """fc6 and fc7 of a classifier, as in Fast R-CNN (Girshick 2015, section 2.2).
+
+    Args:
+        layers: what `classifier` consists of, without its last layer.
+        size: cells a side that fc6 takes.
+        channels: width of fc7.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], size: int, channels: int) -> None:
+        super().__init__()
+        self.size, self.channels = size, channels
+        self.classifier = nn.Sequential(*layers)
+        initialize(self)
+
+    def forward(self, rois: Tensor) -> Tensor:
+        return self.classifier(rois.flatten(1))
+
+
+def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
+    """`norm(conv(x))`, a frozen norm folded into the weight so that one convolution does both.
+
+    (conv(x) − mean) · s + bias with s = weight / √(var + eps) is a convolution by s · conv.weight;
+    the gradient of conv.weight flows through that product.
+
+    Args:
+        x: (B, C, H, W).
+    Returns:
+        (B, D, H', W'), a tensor that nothing else holds: an activation may work in place.
+    """
+    if not isinstance(norm, FrozenBatchNorm2d):
+        return norm(conv(x))
+    weight, bias = folded(conv, norm)
+    if conv.padding_mode != "zeros":
+        raise ValueError(f"conv_norm knows zero padding only, not {conv.padding_mode!r}")
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def run(chain: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """The modules one after the other, each convolution together with the frozen norm behind it."""
+    modules = list(chain)
+    while modules:
+        module = modules.pop(0)
+        if isinstance(module, nn.Conv2d) and modules and isinstance(modules[0], FrozenBatchNorm2d):
+            x = conv_norm(x, module, modules.pop(0))
+        else:
+            x = module(x)
+    return x
+
+
+class Chain(nn.Sequential):
+    """A Sequential that runs by `run`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return run(self, x)
+
+
+def folded(conv: nn.Conv2d, norm: FrozenBatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the one convolution that both are."""
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    mean = norm.running_mean if conv.bias is None else norm.running_mean - conv.bias
+    return conv.weight * scale[:, None, None, None], norm.bias - mean * scale
+
+
+def initialize(module: nn.Module) -> None:
+    """He's normal initialisation of everything with a weight; biases zero, norms the identity."""
+    for part in module.modules():
+        if isinstance(part, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(part.weight, mode="fan_in", nonlinearity="relu")
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+
+def scaled(channels: int, width: float) -> int:
+    """`channels` times `width`, to the nearest multiple of 8, at least 8; as it is at width 1."""
+    return channels if width == 1 else max(8, int(channels * width / 8 + 0.5) * 8)

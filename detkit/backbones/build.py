@@ -9,10 +9,9 @@ from typing import Any
 from torch import nn
 
 from detkit.backbones import pretrained
-from detkit.backbones.backbone import Backbone, backbones
+from detkit.backbones.backbone import Backbone, Trunk, backbones
 from detkit.backbones.fpn import FPN
 from detkit.backbones.norms import freeze_norms
-from detkit.backbones.trunk import Trunk
 from detkit.errors import DetkitError, unknown
 from detkit.ranges import Count, Natural
 
@@ -67,7 +66,7 @@ def build(
     if not isinstance(trunk, Trunk):
         raise DetkitError(
             f"The backbone {base} is a {type(trunk).__name__}, not a Trunk.",
-            remedy="derive it from detkit.backbones.trunk.Trunk, as CONTRIBUTING.md shows.",
+            remedy="derive it from detkit.backbones.backbone.Trunk, as CONTRIBUTING.md shows.",
         )
     known = frozenset(trunk.state_dict())
     asked = _levels(name, trunk, levels, tail, strict, fpn)

@@ -16,9 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detkit.backbones.backbone import backbones
-from detkit.backbones.norms import conv_norm
-from detkit.backbones.trunk import Trunk, scaled
+from detkit.backbones.backbone import Trunk, backbones, conv_norm, scaled
 
 INCEPTIONS = {  # 1×1 | 3×3 reduce, 3×3 | 5×5 reduce, 5×5 | pool projection
     "3a": (64, 96, 128, 16, 32, 32),

@@ -13,9 +13,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detkit.backbones.backbone import backbones
-from detkit.backbones.norms import Chain
-from detkit.backbones.trunk import Trunk, scaled
+from detkit.backbones.backbone import Chain, Trunk, backbones, scaled
 from detkit.errors import DetkitError
 
 BLOCKS = (  # expansion, channels, blocks, stride of the first (the paper's t, c, n, s)

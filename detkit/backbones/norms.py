@@ -1,55 +1,18 @@
-"""Batch norms beside their convolutions: run as one, frozen, matched to a file."""
+"""Batch norms frozen, matched to a file, folded into their convolutions for good."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.ops import FrozenBatchNorm2d
+
+from detkit.backbones.backbone import folded
 
 STATISTICS = ("weight", "bias", "running_mean", "running_var")
 TRAINED = (nn.BatchNorm2d, nn.SyncBatchNorm)  # several GPUs turn the one into the other
-
-
-def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
-    """`norm(conv(x))`, a frozen norm folded into the weight so that one convolution does both.
-
-    (conv(x) − mean) · s + bias with s = weight / √(var + eps) is a convolution by s · conv.weight;
-    the gradient of conv.weight flows through that product.
-
-    Args:
-        x: (B, C, H, W).
-    Returns:
-        (B, D, H', W'), a tensor that nothing else holds: an activation may work in place.
-    """
-    if not isinstance(norm, FrozenBatchNorm2d):
-        return norm(conv(x))
-    weight, bias = _folded(conv, norm)
-    if conv.padding_mode != "zeros":
-        raise ValueError(f"conv_norm knows zero padding only, not {conv.padding_mode!r}")
-    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
-
-
-def run(chain: Iterable[nn.Module], x: Tensor) -> Tensor:
-    """The modules one after the other, each convolution together with the frozen norm behind it."""
-    modules = list(chain)
-    while modules:
-        module = modules.pop(0)
-        if isinstance(module, nn.Conv2d) and modules and isinstance(modules[0], FrozenBatchNorm2d):
-            x = conv_norm(x, module, modules.pop(0))
-        else:
-            x = module(x)
-    return x
-
-
-class Chain(nn.Sequential):
-    """A Sequential that runs by `run`."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return run(self, x)
 
 
 def freeze_norms(
@@ -108,18 +71,12 @@ def fold_norms(module: nn.Module, inside: type[nn.Module] = nn.Module) -> int:
         for (_, conv), (name, norm) in itertools.pairwise(children):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, FrozenBatchNorm2d):
                 with torch.no_grad():
-                    weight, bias = _folded(conv, norm)
+                    weight, bias = folded(conv, norm)
                 conv.weight = nn.Parameter(weight, requires_grad=False)
                 conv.bias = nn.Parameter(bias, requires_grad=False)
                 setattr(parent, name, nn.Identity())
                 count += 1
     return count
-
-
-def _folded(conv: nn.Conv2d, norm: FrozenBatchNorm2d) -> tuple[Tensor, Tensor]:
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    mean = norm.running_mean if conv.bias is None else norm.running_mean - conv.bias
-    return conv.weight * scale[:, None, None, None], norm.bias - mean * scale
 
 
 def _replace(

@@ -14,9 +14,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from detkit.backbones.backbone import backbones
-from detkit.backbones.norms import Chain, conv_norm
-from detkit.backbones.trunk import Trunk, scaled
+from detkit.backbones.backbone import Chain, Trunk, backbones, conv_norm, scaled
 from detkit.errors import DetkitError
 
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from detkit.backbones.backbone import backbones
-from detkit.backbones.trunk import Trunk, scaled
+from detkit.backbones.backbone import Trunk, backbones, scaled
 
 
 @backbones.register("squeezenet1_0")

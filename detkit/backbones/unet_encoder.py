@@ -11,9 +11,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from detkit.backbones.backbone import backbones
-from detkit.backbones.norms import Chain
-from detkit.backbones.trunk import Trunk, scaled
+from detkit.backbones.backbone import Chain, Trunk, backbones, scaled
 
 
 @backbones.register("unet_encoder")

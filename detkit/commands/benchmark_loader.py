@@ -29,6 +29,7 @@ from torchvision.datasets import CocoDetection, wrap_dataset_for_transforms_v2
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms import v2
 
+from detkit.backbones.backbone import normalize
 from detkit.backbones.build import build as build_backbone
 from detkit.data import memory
 from detkit.data.loading import Dataset, collate
@@ -107,7 +108,7 @@ def our_side(records: Records, settings: Any, flip: float = 0.5) -> Load:
 
     def load(epoch: int, indices: Sequence[int]) -> Tensor:
         batch = collate([dataset[(epoch, index)] for index in indices])
-        return model.normalize(batch.images, batch.sizes)
+        return normalize(batch.images, model.mean_std, batch.sizes)
 
     return load
 

@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from detkit import checkpoint
 from detkit.atomic import write_json
-from detkit.data.loading import Dataset, evaluation_batches
+from detkit.data.batches import evaluation_batches
+from detkit.data.loading import Dataset
 from detkit.data.open import open_dataset, split_name
 from detkit.data.records import Records
 from detkit.data.transforms import Transform

@@ -19,8 +19,8 @@ from detkit.commands import telling
 from detkit.commands.evaluate import headline, match_classes, measure, report
 from detkit.commands.opening import open_data
 from detkit.config.settings import TrainSettings
-from detkit.data import loading
 from detkit.data.balance import class_weights
+from detkit.data.batches import epoch_length, training_batches
 from detkit.data.loading import Dataset
 from detkit.errors import DetkitError
 from detkit.folders import held
@@ -83,7 +83,7 @@ class Run:
             distributed.barrier(world)  # the run may have been saving until now
             saved = run_folder.read(settings.resume, asdict(settings), self.batch)
         self.data = open_data(settings, saved)
-        epoch = loading.epoch_length(self.data.records, self.options.repeat_thresh)
+        epoch = epoch_length(self.data.records, self.options.repeat_thresh)
         dtype = resolve(self.options.precision, world.device)
         self.plan = Plan.of(self.options, epoch, self.batch, dtype)
         if saved and saved.plain["step"] > self.plan.steps:
@@ -195,7 +195,7 @@ class Run:
     def train(self) -> dict[str, Any]:
         """The whole run."""
         options, plan, world = self.options, self.plan, self.world
-        batches = loading.training_batches(
+        batches = training_batches(
             self.data.dataset,
             batch_size=options.batch_size,
             steps=plan.steps * plan.accumulate,

@@ -1,28 +1,25 @@
-"""From Records to batches, in an order that is a pure function of the step.
-
-Training sees one endless row of images: epoch after epoch, each in an order of its own, drawn from
-(seed, epoch). Step s takes the images s·G … s·G + G − 1 of that row, G the batch size of all ranks
-together. So an epoch shows every image, no batch is partial, the last batch of an epoch may begin
-the next one, and going on at a step needs nothing but its number.
-"""
+"""From a record to a batch: read, transformed, collated, here or in processes of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
-from detkit.data.balance import repeat_factors
 from detkit.data.records import Records
 from detkit.data.transforms import Loaded, Transform
-from detkit.data.workers import Batches, Key
 from detkit.errors import DetkitError
-from detkit.structures import IGNORE, Batch
+from detkit.structures import IGNORE, Batch, Targets
 
+Key = tuple[int, ...]  # epoch, image index, and which copy of it in that epoch if not the first
 NEEDS: dict[str, frozenset[str]] = {
     "detect": frozenset({"boxes"}),
     "segment_pixels": frozenset({"pixels"}),
@@ -126,111 +123,139 @@ def collate(samples: Sequence[Loaded]) -> Batch:
     return Batch(batch, sizes, targets, [frame for _, _, frame in samples])
 
 
-def training_batches(
-    dataset: Dataset,
-    *,
-    batch_size: int,
-    steps: int,
-    start: int = 0,
-    seed: int = 0,
-    workers: int = 0,
-    rank: int = 0,
-    world: int = 1,
-    repeat_thresh: float | None = None,
-    pin_memory: bool = False,
-) -> Batches:
-    """The batches of the steps `start` … `steps` − 1.
+class Keys(Protocol):
+    """The keys of each batch; a generator would last for one pass only."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[list[Key]]: ...
+
+
+class Batches:
+    """Batches loaded here or by forked workers, the same ones in every pass.
 
     Args:
-        batch_size: of one rank; the ranks together take the batch that one process with
-            `batch_size * world` would take.
-        seed: of the order; the same on every rank.
-        repeat_thresh: show images of classes rarer than this share more often (balance.py).
-    Raises:
-        DetkitError: there is no image to train on, or one that cannot be read.
-    """
-    if not len(dataset):
-        raise DetkitError(
-            "There is no image to train on.",
-            file=dataset.records.root,
-            remedy="check dataset.root and dataset.train_split.",
-        )
-    whole = batch_size * world
-    places = [range(s * whole + rank, (s + 1) * whole, world) for s in range(start, steps)]
-    row = _Row(dataset.records, places, seed, repeat_thresh)
-    return Batches(dataset.__getitem__, collate, row, workers, pin_memory)
-
-
-def evaluation_batches(
-    dataset: Dataset,
-    *,
-    batch_size: int,
-    workers: int = 0,
-    rank: int = 0,
-    world: int = 1,
-    pin_memory: bool = False,
-) -> Batches:
-    """Each image once over all ranks, in order: this rank's are `rank`, `rank + world`, …"""
-    mine = range(rank, len(dataset), world)
-    starts = range(0, len(mine), batch_size)
-    keys: list[list[Key]] = [[(0, i) for i in mine[at : at + batch_size]] for at in starts]
-    return Batches(dataset.__getitem__, collate, keys, workers, pin_memory)
-
-
-def epoch_length(records: Records, repeat_thresh: float | None = None) -> int:
-    """Images that an epoch shows, those that are repeated as often as they are."""
-    if repeat_thresh is None:
-        return len(records)
-    # floating-point sums of whole numbers must not add an image
-    return int(np.ceil(repeat_factors(records, repeat_thresh).sum() - 1e-6))
-
-
-class _Row:
-    """The endless row of images, cut into the batches at some places of it.
-
-    Args:
-        places: of each batch.
+        load: a key → its image; DetkitError where that fails.
+        collate: images → a batch.
+        keys: of each batch, in order.
+        workers: processes; 0 loads here.
+        pin_memory: put batches where a GPU can fetch them by itself.
     """
 
     def __init__(
-        self, records: Records, places: Sequence[range], seed: int, repeat_thresh: float | None
+        self,
+        load: Callable[[Key], Loaded],
+        collate: Callable[[Sequence[Loaded]], Batch],
+        keys: Keys,
+        workers: int,
+        pin_memory: bool,
     ) -> None:
-        self.places = places
-        self.seed = seed
-        self.images = len(records)
-        self.length = epoch_length(records, repeat_thresh)
-        self.factors = None if repeat_thresh is None else repeat_factors(records, repeat_thresh)
+        self.keys = keys
+        workers = min(workers, len(keys))
+        self.loader: DataLoader[Any] = DataLoader(
+            _Fetch(load, collate),  # type: ignore[arg-type]
+            batch_sampler=keys,
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            worker_init_fn=_start_worker,
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),  # else each pass would move the global random state
+        )
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.keys)
 
-    def __iter__(self) -> Iterator[list[Key]]:
-        current, order = -1, np.zeros((0, 2), np.int64)
-        for places in self.places:
-            keys: list[Key] = []
-            for place in places:
-                epoch, position = divmod(place, self.length)
-                if epoch != current:
-                    current, order = epoch, self.order(epoch)
-                index, copy = order[position].tolist()
-                keys.append((epoch, index, copy) if copy else (epoch, index))
-            yield keys
-
-    def order(self, epoch: int) -> np.ndarray:
-        """(length, 2) index and copy of an epoch's images.
-
-        Each image occurs as often as its factor, rounded up or down at random so that all epochs
-        are equally long and every image is in each.
+    def __iter__(self) -> Iterator[Batch]:
         """
-        rng = np.random.default_rng((self.seed, epoch))
-        order = rng.permutation(self.images)
-        if self.factors is None:
-            return np.stack([order, np.zeros_like(order)], 1)
-        until = np.cumsum(self.factors[order])
-        until *= self.length / until[-1]
-        marks = np.floor(until + rng.random()).astype(np.int64)
-        marks[-1] = self.length
-        counts = np.diff(marks, prepend=0)
-        images = np.repeat(order, counts)
-        copies = np.arange(self.length) - np.repeat(marks - counts, counts)
-        return np.stack([images, copies], 1)[rng.permutation(self.length)]
+        Raises:
+            DetkitError: an image could not be loaded, by a worker or here; or a worker was killed.
+        """
+        try:
+            for parcel in self.loader:
+                if isinstance(parcel, DetkitError):
+                    raise parcel
+                yield parcel.batch()
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise DetkitError(
+                f"A loading process was killed: {error}",
+                remedy="memory may have run out (/dev/shm too): set training.workers lower.",
+            ) from error
+
+
+@dataclass(frozen=True)
+class _Parcel:
+    """A batch on its way from a worker.
+
+    A tensor costs a file descriptor there, and a thousand are all that there are, so those of the
+    images' objects travel joined.
+    """
+
+    images: Batch
+    counts: list[int]
+    joined: dict[str, Tensor]
+    pixels: Tensor | None
+
+    @staticmethod
+    def of(batch: Batch) -> _Parcel:
+        first = batch.targets[0]
+        joined = {
+            name: torch.cat([getattr(target, name) for target in batch.targets])
+            for name in ("boxes", "labels", "crowd", "difficult", "masks")
+            if getattr(first, name) is not None
+        }
+        pixels = [target.pixels for target in batch.targets if target.pixels is not None]
+        return _Parcel(
+            replace(batch, targets=[]),
+            [len(target) for target in batch.targets],
+            joined,
+            torch.stack(pixels) if pixels else None,
+        )
+
+    def batch(self) -> Batch:
+        parts = {name: tensor.split(self.counts) for name, tensor in self.joined.items()}
+        targets = [
+            Targets(
+                **{name: part[i] for name, part in parts.items()},
+                pixels=None if self.pixels is None else self.pixels[i],
+            )
+            for i in range(len(self.counts))
+        ]
+        return replace(self.images, targets=targets)
+
+    def pin_memory(self) -> _Parcel:
+        """For the DataLoader, which calls it by this name."""
+        return replace(
+            self,
+            images=self.images.pin_memory(),
+            joined={name: tensor.pin_memory() for name, tensor in self.joined.items()},
+            pixels=None if self.pixels is None else self.pixels.pin_memory(),
+        )
+
+
+@dataclass(frozen=True)
+class _Fetch:
+    """What a worker does for a batch; raised there an error would come out as mere text."""
+
+    load: Callable[[Key], Loaded]
+    collate: Callable[[Sequence[Loaded]], Batch]
+
+    def __getitems__(self, keys: list[Key]) -> _Parcel | DetkitError:
+        try:
+            return _Parcel.of(self.collate([self.load(key) for key in keys]))
+        except DetkitError as error:
+            return error
+
+
+def _as_it_is(parcel: Any) -> Any:
+    return parcel
+
+
+def _start_worker(worker: int) -> None:
+    """One thread each (torch has done so), and the keyboard's interrupt is the main process's."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

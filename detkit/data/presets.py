@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from detkit.data.transforms import Transform, transforms
+from detkit.data.transforms import Transform, sides, stretched, transforms
 from detkit.errors import DetkitError
 
 SMOOTH = 24  # pixels over which the shifts of elastic bending are alike
@@ -47,7 +47,7 @@ def detection(
     def steps(A: Any, fill: tuple[float, ...]) -> list:
         return [*_crops(A, crop, fill), *_flips(A, flip, vertical_flip), *_colours(A, colour)]
 
-    sizes = functools.partial(_sides, short_side, long_side, False)
+    sizes = functools.partial(sides, short_side, long_side, False)
     if not train:
         return Transform(sizes)
     return Transform(sizes, scale=scale, steps=steps, min_visibility=min_visibility)
@@ -94,7 +94,7 @@ def segmentation(
         flips = _flips(A, flip, vertical_flip)
         return [*bend, *_crops(A, crop, fill), *turn, *flips, *_colours(A, colour)]
 
-    sizes = functools.partial(_sides, short_side, long_side, False)
+    sizes = functools.partial(sides, short_side, long_side, False)
     return Transform(sizes, scale=scale, steps=steps) if train else Transform(sizes)
 
 
@@ -136,14 +136,14 @@ def square(
         move = [A.Affine(**axes, balanced_scale=False, fill=fill, p=1)] if jitter else []
         return [*move, *_flips(A, flip, vertical_flip), *_colours(A, colour)]
 
-    sizes = functools.partial(_sides, short_side, long_side, short_side is None)
+    sizes = functools.partial(sides, short_side, long_side, short_side is None)
     if not letterbox and short_side is not None:
         raise DetkitError(
             f"transforms.short_side ({short_side}) has no meaning where sides are stretched.",
             remedy="set transforms.short_side=null or transforms.letterbox=true.",
         )
     if not letterbox:
-        sizes = functools.partial(_stretched, long_side)
+        sizes = functools.partial(stretched, long_side)
     if not train:
         return Transform(sizes, square=long_side or 0)
     return Transform(sizes, square=long_side or 0, steps=steps, min_visibility=min_visibility)
@@ -182,21 +182,3 @@ def _check_shares(**shares: float) -> None:
     for name, value in shares.items():
         if not 0 <= value <= 1:
             raise DetkitError(f"transforms.{name} is {value}.", remedy="choose 0 … 1.")
-
-
-def _sides(
-    short: int | None, long: int | None, grow: bool, height: int, width: int
-) -> tuple[int, int]:
-    """The short side becomes `short` unless the long one would exceed `long`.
-
-    Without `short` the size is kept below the limit, or with `grow` the long side made `long`.
-    """
-    factor = short / min(height, width) if short else 1.0
-    if long and (grow or factor * max(height, width) > long):
-        factor = long / max(height, width)
-    return max(1, round(height * factor)), max(1, round(width * factor))
-
-
-def _stretched(side: int | None, height: int, width: int) -> tuple[int, int]:
-    side = side or max(height, width)
-    return side, side

@@ -218,6 +218,24 @@ def _left(data: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     return boxes, np.asarray(data["kept"], np.int64).reshape(-1)
 
 
+def sides(
+    short: int | None, long: int | None, grow: bool, height: int, width: int
+) -> tuple[int, int]:
+    """The short side becomes `short` unless the long one would exceed `long`.
+
+    Without `short` the size is kept below the limit, or with `grow` the long side made `long`.
+    """
+    factor = short / min(height, width) if short else 1.0
+    if long and (grow or factor * max(height, width) > long):
+        factor = long / max(height, width)
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def stretched(side: int | None, height: int, width: int) -> tuple[int, int]:
+    side = side or max(height, width)
+    return side, side
+
+
 def _fill(dtype: np.dtype) -> tuple[float, ...]:
     """The colour around images of that kind."""
     return FILL if dtype == np.uint8 else tuple(value / 255 for value in FILL)

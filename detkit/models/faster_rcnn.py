@@ -32,13 +32,13 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from detkit.backbones.backbone import Backbone
+from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import DetkitError
 from detkit.models.heads.box_head import BoxHead, RoIRules, Selection, TwoLayers
 from detkit.models.heads.rpn import RPN, AnchorRules, ProposalRules
-from detkit.models.model import Model, Wants, models, whole
+from detkit.models.model import Model, Wants, models
 from detkit.ranges import Count, Positive, Share
-from detkit.structures import Prediction, Targets
+from detkit.structures import Prediction, Targets, whole
 
 COARSEST_ROI_LEVEL = 5  # levels beyond it serve the RPN alone (FPN, section 4.1)
 
@@ -147,7 +147,7 @@ class FasterRCNN(Model):
     ) -> dict[str, Tensor] | list[Prediction]:
         if sizes is None:
             sizes = whole(images)
-        maps = list(self.backbone(self.normalize(images, sizes)).values())
+        maps = list(self.backbone(normalize(images, self.mean_std, sizes)).values())
         proposals, rpn_losses = self.rpn(maps, sizes, targets)
         detections, head_losses = self.head(
             maps[: len(self.head.levels)], proposals, sizes, targets

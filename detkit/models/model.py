@@ -33,6 +33,7 @@ class Model(nn.Module):
     Attributes:
         task: what it predicts (`detect`, `segment_pixels`); chooses evaluator and writers.
         num_classes: K, without the background.
+        mean_std: (2, 3, 1, 1), what the backbone's weights expect of images; a checkpoint has it.
     """
 
     task: ClassVar[str]
@@ -64,28 +65,6 @@ class Model(nn.Module):
             gradients, which then are those of one process with all their images.
         """
         raise NotImplementedError
-
-    def normalize(self, images: Tensor, sizes: Tensor | None = None) -> Tensor:
-        """Float images as the backbone expects them, zero (the mean colour) in the padding."""
-        mean, std = self.mean_std
-        scale = 255.0 if images.dtype == torch.uint8 else 1.0
-        # in place: fresh memory for each step would take a CPU several times as long
-        normalized = images.to(mean.dtype, copy=True).sub_(mean * scale).div_(std * scale)
-        if sizes is None:
-            return normalized
-        return normalized.mul_(inside(images, sizes)[:, None].to(mean.dtype))
-
-
-def whole(images: Tensor) -> Tensor:
-    """(B, 2) sizes of images without padding."""
-    return torch.tensor([images.shape[2:]] * len(images), device=images.device)
-
-
-def inside(images: Tensor, sizes: Tensor) -> Tensor:
-    """(B, H, W) bool: the pixels that are no padding."""
-    rows = torch.arange(images.shape[2], device=images.device) < sizes[:, :1]
-    columns = torch.arange(images.shape[3], device=images.device) < sizes[:, 1:]
-    return rows[:, :, None] & columns[:, None]
 
 
 def weights_of_classes(weights: Sequence[float] | None, num_classes: int) -> Tensor:

@@ -26,11 +26,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detkit.backbones.backbone import Backbone
+from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import DetkitError, unknown
-from detkit.models.model import Model, Wants, inside, models, weights_of_classes
+from detkit.models.model import Model, Wants, models, weights_of_classes
 from detkit.ranges import Count, Positive
-from detkit.structures import IGNORE, Prediction, Segmentation, Targets
+from detkit.structures import IGNORE, Prediction, Segmentation, Targets, inside
 
 
 @models.register("unet")
@@ -85,7 +85,7 @@ class UNet(Model):
     def forward(
         self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None
     ) -> dict[str, Tensor] | list[Prediction]:
-        maps = self.backbone(self.normalize(images, sizes))
+        maps = self.backbone(normalize(images, self.mean_std, sizes))
         logits = self.head(self.decode(maps, images.shape[2:])).float()
         if targets is None:
             return [Segmentation(image) for image in logits]

@@ -31,14 +31,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detkit.backbones.backbone import Backbone
+from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import DetkitError
-from detkit.models.model import Model, Wants, models, weights_of_classes, whole
+from detkit.models.model import Model, Wants, models, weights_of_classes
 from detkit.ops import grid
-from detkit.ops.boxes import clip, overlap, sides_at_least
-from detkit.ops.nms import detections_of
+from detkit.ops.boxes import clip, detections_of, overlap, sides_at_least
 from detkit.ranges import Count, Positive, Share
-from detkit.structures import Detections, Prediction, Targets
+from detkit.structures import Detections, Prediction, Targets, whole
 
 COCO_ANCHORS = (
     *((10, 13), (16, 30), (33, 23)),  # stride 8
@@ -111,7 +110,7 @@ class YOLOv3(Model):
     ) -> dict[str, Tensor] | list[Prediction]:
         if sizes is None:
             sizes = whole(images)
-        levels = self.backbone(self.normalize(images, sizes))
+        levels = self.backbone(normalize(images, self.mean_std, sizes))
         maps = self.neck([levels[level] for level in self.levels])
         outputs = [head(features) for head, features in zip(self.heads, maps, strict=True)]
 

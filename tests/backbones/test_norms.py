@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from detkit.backbones.backbone import conv_norm, run
 from detkit.backbones.build import build
-from detkit.backbones.norms import conv_norm, fold_norms, freeze_norms, match_norms, run
+from detkit.backbones.norms import fold_norms, freeze_norms, match_norms
 
 
 def shaken(norm: nn.Module) -> nn.Module:

@@ -14,15 +14,9 @@ import torch
 
 from detkit.data import memory
 from detkit.data.balance import repeat_factors
+from detkit.data.batches import epoch_length, evaluation_batches, training_batches
 from detkit.data.formats.shapes import read
-from detkit.data.loading import (
-    NEEDS,
-    Dataset,
-    collate,
-    epoch_length,
-    evaluation_batches,
-    training_batches,
-)
+from detkit.data.loading import NEEDS, Dataset, collate
 from detkit.data.records import Annotation
 from detkit.data.transforms import build
 from detkit.errors import DetkitError

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detkit.data.formats import voc
-from detkit.data.ragged import Strings, offsets_of, ragged_take
+from detkit.data.records import Strings, offsets_of, ragged_take
 
 
 @given(st.lists(st.text()), st.data())

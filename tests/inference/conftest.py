@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from detkit.backbones.backbone import Backbone
+from detkit.backbones.backbone import Backbone, normalize
 from detkit.data.transforms import build
 from detkit.inference.predictor import Predictor
 from detkit.models.model import Model
@@ -50,7 +50,8 @@ class BrightBox(Model):
     task = "detect"
 
     def forward(self, images, targets=None, sizes=None):
-        self.backbone(self.normalize(images, sizes))  # its result is not used: only its work counts
+        # its result is not used: only its work counts
+        self.backbone(normalize(images, self.mean_std, sizes))
         found = []
         for image, (height, width) in zip(images, sizes.tolist(), strict=True):
             score = image[:, :height, :width].float().mean() / 255

@@ -9,8 +9,7 @@ from detkit.errors import DetkitError
 from detkit.models.build import build
 from detkit.models.faster_rcnn import FasterRCNN, sizes_per_level
 from detkit.models.heads import rpn
-from detkit.models.heads.matching import gather_targets, match_image
-from detkit.ops.matcher import BACKGROUND, IGNORED
+from detkit.models.heads.matching import BACKGROUND, IGNORED, gather_targets, match_image
 from detkit.structures import Targets
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from detkit.backbones.backbone import Backbone
+from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import DetkitError
 from detkit.models.unet import UNet
 from detkit.structures import IGNORE, Targets
@@ -54,7 +54,7 @@ def random_batch(count: int = 3, seed: int = 0, side: int = 32):
 def test_the_forward_pass_is_figure_1_written_out(upsample):
     model = network(upsample=upsample).eval()
     images, _ = random_batch()
-    maps = model.backbone(model.normalize(images))
+    maps = model.backbone(normalize(images, model.mean_std))
     features = maps["3"]
     for block, level in zip(model.decoder, "210", strict=True):
         if upsample == "bilinear":

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import nms
 
-from detkit.backbones.backbone import Backbone
+from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import DetkitError
 from detkit.models.yolo_v3 import COCO_ANCHORS, YOLOv3
 from detkit.structures import Targets
@@ -63,7 +63,7 @@ def random_batch(count: int = 4, seed: int = 0, side: int = 64):
 
 def cells_of(model: YOLOv3, images: Tensor, sizes: Tensor) -> list[Tensor]:
     """Raw outputs (B, A·(5+K), H, W) a level, by the public parts."""
-    levels = model.backbone(model.normalize(images, sizes))
+    levels = model.backbone(normalize(images, model.mean_std, sizes))
     maps = model.neck([levels[level] for level in model.levels])
     return [head(m) for head, m in zip(model.heads, maps, strict=True)]
 

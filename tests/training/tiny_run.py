@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from detkit import checkpoint
-from detkit.backbones.backbone import Backbone
+from detkit.backbones.backbone import Backbone, normalize
 from detkit.checkpoint import settled
 from detkit.models.model import Model
 from detkit.structures import Batch, Detections, Frame, Targets
@@ -50,7 +50,7 @@ class Tiny(Model):
         self.boxes = nn.Linear(4, 4)
 
     def forward(self, images, targets=None, sizes=None):
-        features = self.backbone(self.normalize(images, sizes))["1"].mean((2, 3))
+        features = self.backbone(normalize(images, self.mean_std, sizes))["1"].mean((2, 3))
         logits, boxes = self.classes(self.dropout(features)), self.boxes(features)
         if targets is None:
             scores, labels = logits.softmax(1).max(1)

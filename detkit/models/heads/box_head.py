@@ -14,14 +14,16 @@ from torch.nn import functional as F
 
 from detkit.backbones.backbone import Tail
 from detkit.errors import unknown
-from detkit.models.heads.matching import SMOOTH_L1_BETA, gather_targets, match_image
+from detkit.models.heads.matching import (
+    IGNORED,
+    SMOOTH_L1_BETA,
+    gather_targets,
+    match_image,
+    sample,
+)
 from detkit.models.model import weights_of_classes
-from detkit.ops import boxes as box_ops
-from detkit.ops.box_coder import BoxCoder
-from detkit.ops.matcher import IGNORED
-from detkit.ops.nms import detections_of
+from detkit.ops.boxes import BoxCoder, clip, detections_of, sides_at_least
 from detkit.ops.roi_pool import pool_rois
-from detkit.ops.sampler import sample
 from detkit.structures import Detections, Targets
 
 MIN_SIDE = 1e-2  # pixels; a narrower box is no detection
@@ -205,8 +207,8 @@ class BoxHead(nn.Module):
             scores, deltas.split(counts), proposals, sizes, strict=True
         ):
             boxes = self.box_coder.decode(image_deltas, rois[:, None])
-            boxes = box_ops.clip(boxes[None], size[None])[0]
-            image_scores = image_scores * box_ops.sides_at_least(boxes, MIN_SIDE)
+            boxes = clip(boxes[None], size[None])[0]
+            image_scores = image_scores * sides_at_least(boxes, MIN_SIDE)
             rule = self.selection
             kept = detections_of(boxes, image_scores, rule.score_thresh, rule.nms_iou, rule.at_most)
             detections.append(Detections(*kept))

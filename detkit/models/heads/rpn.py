@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detkit.models.heads.matching import SMOOTH_L1_BETA, gather_targets, match_image
-from detkit.ops import boxes as box_ops
-from detkit.ops.anchors import anchor_shapes, grid_anchors
-from detkit.ops.box_coder import BoxCoder
-from detkit.ops.matcher import BACKGROUND, IGNORED
-from detkit.ops.nms import keep_best_per_group
-from detkit.ops.sampler import sample
+from detkit.models.heads.matching import (
+    BACKGROUND,
+    IGNORED,
+    SMOOTH_L1_BETA,
+    gather_targets,
+    match_image,
+    sample,
+)
+from detkit.ops.boxes import BoxCoder, clip, keep_best_per_group, sides_at_least
 from detkit.structures import Targets
 
 MIN_SIDE = 1e-3  # pixels; a narrower box is no proposal
@@ -145,9 +147,9 @@ class RPN(nn.Module):
             boxes.append(self.box_coder.decode(chosen, level_anchors[index]))
             logits.append(best)
             level.append(torch.full_like(index[0], i))
-        clipped = box_ops.clip(torch.cat(boxes, dim=1), sizes)
+        clipped = clip(torch.cat(boxes, dim=1), sizes)
         scores, group = torch.cat(logits, dim=1).sigmoid(), torch.cat(level)
-        wide = box_ops.sides_at_least(clipped, MIN_SIDE)
+        wide = sides_at_least(clipped, MIN_SIDE)
         proposals = []
         for image_boxes, image_scores, keep in zip(clipped, scores, wide, strict=True):
             (here,) = torch.nonzero(keep, as_tuple=True)  # once: a GPU has to be waited for
@@ -215,3 +217,36 @@ class RPN(nn.Module):
             "rpn_objectness": (objectness * share).sum(),
             "rpn_box": (offset * share * is_object).sum(),
         }
+
+
+def anchor_shapes(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
+    """Boxes around the origin, ratio by ratio, each of area size².
+
+    Args:
+        sizes: side of the square with the same area, pixels.
+        ratios: height / width.
+    Returns:
+        (len(ratios) · len(sizes), 4) float32, xyxy, whole pixels as in the published models.
+    """
+    root = torch.tensor(list(ratios), dtype=torch.float32).sqrt()
+    side = torch.tensor(list(sizes), dtype=torch.float32)
+    height = (root[:, None] * side).flatten()
+    width = (side / root[:, None]).flatten()
+    return (torch.stack([-width, -height, width, height], dim=1) / 2).round()
+
+
+def grid_anchors(shapes: Tensor, grid: tuple[int, int], stride: Sequence[float]) -> Tensor:
+    """The shapes around the upper left corner of each cell.
+
+    Args:
+        shapes: (A, 4) boxes around the origin.
+        grid: (H, W) cells.
+        stride: pixels per cell, (vertical, horizontal).
+    Returns:
+        (H · W · A, 4), row by row, the shapes of a cell side by side.
+    """
+    y = torch.arange(grid[0], device=shapes.device, dtype=shapes.dtype) * stride[0]
+    x = torch.arange(grid[1], device=shapes.device, dtype=shapes.dtype) * stride[1]
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    corners = torch.stack([x, y, x, y], dim=-1).reshape(-1, 1, 4)
+    return (corners + shapes).reshape(-1, 4)

@@ -4,7 +4,7 @@ import torch
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from detkit.ops.anchors import anchor_shapes, grid_anchors
+from detkit.models.heads.rpn import anchor_shapes, grid_anchors
 
 
 def test_the_second_anchor_of_a_row_sits_one_stride_further():
