@@ -44,9 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # here, where a reader that has gone is known
         return status
     except KeyboardInterrupt:
-        print(
-            "\nstopped. What was written stays; a run goes on with resume=RUN_DIR.", file=sys.stderr
-        )
+        again = "; a run goes on with resume=RUN_DIR" if verb == "train" else ""
+        print(f"\nstopped. What was written stays{again}.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read the output has gone: what is written stays
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -21,6 +21,7 @@ from detkit.errors import DetkitError
 
 IGNORE = 255  # as in structures, which is above this room
 MASK_OPACITY = 0.4
+CLEAR = ("background", "0")  # classes that no overlay shows; masks without names have numbers
 CLASS_OPACITY = 0.5
 
 
@@ -147,7 +148,7 @@ def draw_pixels(image: Any, labels: np.ndarray, names: Sequence[str] = ()) -> np
 
     Args:
         image: (H, W, 3) uint8 RGB, float in 0 … 1, or what `as_rgb` takes.
-        labels: (H, W) uint8; 255 and a class called "background" stay clear.
+        labels: (H, W) uint8; 255 and the classes of CLEAR stay clear.
         names: of the classes.
     Raises:
         DetkitError: the picture is of another size.
@@ -159,7 +160,7 @@ def draw_pixels(image: Any, labels: np.ndarray, names: Sequence[str] = ()) -> np
             f"The classes are of a picture {w}x{h}, this one is {width}x{height}.",
             remedy="draw on the picture that was predicted, or resize it to that size.",
         )
-    clear = [IGNORE, *(label for label, name in enumerate(names) if name == "background")]
+    clear = [IGNORE, *(label for label, name in enumerate(names) if name in CLEAR)]
     shown = np.ones(256, np.uint8)
     shown[clear] = 0
     overlay = cv2.applyColorMap(labels, palette().reshape(256, 1, 3))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,6 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from detkit.registry import Registry
 from detkit.structures import inside
-
-if TYPE_CHECKING:
-    from detkit.backbones.pretrained import WeightsReport
 
 backbones: Registry[Backbone] = Registry("backbone", "detkit.backbones")
 
@@ -47,6 +44,42 @@ def normalize(images: Tensor, mean_std: Tensor, sizes: Tensor | None = None) -> 
     if sizes is None:
         return normalized
     return normalized.mul_(inside(images, sizes)[:, None].to(mean.dtype))
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """What a weights file gave a network, for the run record.
+
+    Attributes:
+        file: its path.
+        loaded: tensors taken from it (batch counters are not counted anywhere).
+        missing: the network's tensors that it lacks; they keep their random start.
+        not_used: its tensors for parts of the network that are not built (the classifier, a stage).
+        unexpected: its tensors that the network does not have at all.
+        norms_frozen: batch norms that it filled and that are frozen therefore.
+        metadata: what a safetensors file says of itself.
+    """
+
+    file: str
+    loaded: int
+    missing: tuple[str, ...]
+    not_used: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    norms_frozen: int
+    metadata: dict[str, str]
+
+    def __str__(self) -> str:
+        def some(kind: str, names: tuple[str, ...]) -> str:
+            few = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+            return f", {len(names)} {kind} ({few})" if names else ""
+
+        return (
+            f"{self.file}: {self.loaded} tensors loaded"
+            + some("missing", self.missing)
+            + some("not used", self.not_used)
+            + some("unexpected", self.unexpected)
+            + (f"; {self.norms_frozen} norms frozen" if self.norms_frozen else "")
+        )
 
 
 class Backbone(nn.Module):

@@ -6,7 +6,6 @@ import hashlib
 import urllib.error
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ import torchvision
 from safetensors import safe_open
 from torch import Tensor
 
-from detkit.backbones.backbone import Normalization, Trunk
+from detkit.backbones.backbone import Normalization, Trunk, WeightsReport
 from detkit.backbones.norms import STATISTICS, freeze_norms
 from detkit.errors import DetkitError
 
@@ -22,42 +21,6 @@ COUNTER = "num_batches_tracked"
 # by the first digits of the file's sha256; torchvision's GoogLeNet rescales its input from
 # ImageNet's mean and deviation to these
 OTHER_NORMALIZATION = {"1378be20": Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}
-
-
-@dataclass(frozen=True)
-class WeightsReport:
-    """What a weights file gave a network, for the run record.
-
-    Attributes:
-        file: its path.
-        loaded: tensors taken from it (batch counters are not counted anywhere).
-        missing: the network's tensors that it lacks; they keep their random start.
-        not_used: its tensors for parts of the network that are not built (the classifier, a stage).
-        unexpected: its tensors that the network does not have at all.
-        norms_frozen: batch norms that it filled and that are frozen therefore.
-        metadata: what a safetensors file says of itself.
-    """
-
-    file: str
-    loaded: int
-    missing: tuple[str, ...]
-    not_used: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    norms_frozen: int
-    metadata: dict[str, str]
-
-    def __str__(self) -> str:
-        def some(kind: str, names: tuple[str, ...]) -> str:
-            few = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-            return f", {len(names)} {kind} ({few})" if names else ""
-
-        return (
-            f"{self.file}: {self.loaded} tensors loaded"
-            + some("missing", self.missing)
-            + some("not used", self.not_used)
-            + some("unexpected", self.unexpected)
-            + (f"; {self.norms_frozen} norms frozen" if self.norms_frozen else "")
-        )
 
 
 def load(trunk: Trunk, known: frozenset[str], path: str | Path, norm: str) -> WeightsReport:

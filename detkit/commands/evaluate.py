@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from detkit.data.batches import evaluation_batches
 from detkit.data.loading import Dataset
 from detkit.data.open import open_dataset, split_name
 from detkit.data.records import Records
+from detkit.data.splits import ALL
 from detkit.data.transforms import Transform
 from detkit.data.transforms import build as build_transform
 from detkit.errors import DetkitError
@@ -69,7 +70,7 @@ def _predictions(settings: Any, world: World) -> Figures:
     path = in_home(settings.predictions)
     if settings.dataset is None:
         raise DetkitError("There is no ground truth.", remedy="set dataset.root to the data set.")
-    split = settings.split or split_name(settings.dataset, "val", "detect")
+    split = settings.split or split_name(settings.dataset, "val", unsplit=_whole(settings.dataset))
     records = open_dataset(settings.dataset, split, images=False)
     results = files.read(path, records)
     output = None
@@ -88,6 +89,12 @@ def _predictions(settings: Any, world: World) -> Figures:
             " come with `predict score_thresh=0.05`",
         )
     return _finish(DetectionEvaluator(records, results), world, output, split, foreign=True)
+
+
+def _whole(dataset: Mapping[str, Any]) -> str | None:
+    """The split of ground truth that was named by its file and has none: all of it."""
+    root = dataset.get("root")
+    return ALL if root and in_home(root).suffix == ".json" and in_home(root).is_file() else None
 
 
 def _checkpoint(settings: Any, world: World) -> Figures:

@@ -70,7 +70,8 @@ def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
         if predictor.model.task == "detect" and pictures and not found:
             least = settings.score_thresh
             print(f"Nothing scored {least:g} or more: try a lower score_thresh.")
-        _tell(faults, pictures, found, predictor.model.task, output, stopped)
+        seen = _number(pictures, "frame" if all(i.video for i in source.items) else "picture")
+        _tell(faults, seen, found, predictor.model.task, output, stopped)
     return {
         "pictures": pictures,
         "found": found,
@@ -157,7 +158,7 @@ def _number(count: int, word: str) -> str:
 
 
 def _tell(
-    faults: Sequence[DetkitError], pictures: int, found: int, task: str, output: Path, stopped: bool
+    faults: Sequence[DetkitError], seen: str, found: int, task: str, output: Path, stopped: bool
 ) -> None:
     """The warnings and the last line."""
     for fault in faults[:SHOWN]:
@@ -169,6 +170,6 @@ def _tell(
     left_out = f", {_number(len(faults), 'fault')} (above)" if faults else ""
     tables = "predictions.json, predictions.csv" if task == "detect" else "masks, predictions.csv"
     print(
-        f"{'stopped' if stopped else 'done'}: {what}{_number(pictures, 'picture')}{left_out}."
+        f"{'stopped' if stopped else 'done'}: {what}{seen}{left_out}."
         f"  See {output}: drawn copies, {tables}"
     )

@@ -186,8 +186,12 @@ class Run:
             say(f"{split}: {part.source}")
             for note in part.notes:
                 say(f"note: {note}")
+        if self.state.step == self.plan.steps and not self.state.due:
+            say("note: this run is complete; a larger training.epochs or max_steps makes it longer")
         if self.transferred:
             say(telling.weights_line(self.transferred))
+            if same := telling.taken_over(self.settings):
+                say(f"note: {same} are those of {self.settings.weights}, as nothing else was said")
         random = not self.transferred and self.state.model.backbone.weights_report is None
         if random and self.state.step == 0 and self.settings.backbone.get("frozen_stages"):
             say("note: backbone.frozen_stages keeps random weights as they are")
@@ -297,12 +301,13 @@ class Run:
         evaluator = self._measure(prepare(predictor.model, device, precision))
         figures = report(evaluator, self.world, self.folder, self.data.val_split)
         if self.world.main:
-            draw_sheet(predictor, self.data.val, self.folder / "predictions.jpg")
+            sheet = self.folder / "predictions.jpg"
+            drawn = draw_sheet(predictor, self.data.val, sheet)
             modules = self.settings.plugins
             plugins = f" plugins=[{','.join(modules)}]" if modules else ""
             self.journal.say(
                 f"done: {headline(figures, evaluator.headline)} on {self.data.val_split}, best "
-                f"after epoch {epoch}.  See predictions.jpg there;"
+                f"after epoch {epoch}.  See {sheet if drawn else self.folder};"
                 f"  next: {telling.script('predict')} checkpoint={shlex.quote(str(self.folder))} "
                 f"source=my.jpg{plugins}"
             )

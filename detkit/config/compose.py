@@ -77,7 +77,8 @@ def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
         if override.key_or_group == "plugins":
             modules = override.value()
             if not isinstance(modules, list):
-                raise DetkitError("plugins is a list.", remedy=f"write plugins=[{modules}].")
+                right = "[]" if modules is None else f"[{modules}]"
+                raise DetkitError("plugins is a list.", remedy=f"write plugins={right}.")
             plugins = list(map(str, modules))
     groups.import_plugins(plugins)
     _store_choices({"train": [*groups.GROUPS], "evaluate": ["dataset"]}.get(verb, []))
@@ -174,7 +175,7 @@ def _settings(verb: str, config: DictConfig, argv: Sequence[str]) -> Any:
         groups.import_plugins(modules)
     given = arguments.given(argv)
     for group in groups.GROUPS & given.keys():
-        if isinstance(values[group], dict) and "name" in values[group]:
+        if isinstance(values.get(group), dict) and "name" in values[group]:
             # an experiment's settings of a part that the command line put another in place of
             own = ("name", *groups.parameters(group, values[group]["name"]))
             kept = {k: v for k, v in values[group].items() if k in own or f"{group}.{k}" in given}
@@ -203,7 +204,7 @@ def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> Non
         prepared = [f"hydra.sweep.dir={arguments.quote(folder)}", *prepared]
     quiet = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.sweep.subdir=${hydra.job.num}"]
     quiet += ["hydra/job_logging=none", f"hydra.job.name={verb}"]
-    done: list[tuple[str, float | None, str]] = []
+    done: list[tuple[str, float | None, list[str]]] = []
 
     def job(config: DictConfig) -> Any:
         settings = _settings(verb, config, HydraConfig.get().overrides.task)
@@ -213,7 +214,7 @@ def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> Non
         if verb != "train" or not result:
             return result
         figure = _figure(settings)
-        done.append((figure, result[figure], " ".join(HydraConfig.get().overrides.task)))
+        done.append((figure, result[figure], list(HydraConfig.get().overrides.task)))
         return result[figure]  # to a sweeper that looks for the best settings
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through, for __main__ to tell
@@ -224,10 +225,12 @@ def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> Non
         with hydra.initialize_config_dir(str(home(verb)), version_base="1.3"):
             raise mistake(verb, name, prepared, error) from error
     if len(done) > 1:  # of a launcher that runs its jobs in this process
+        same = set.intersection(*(set(given) for *_, given in done))
         print("\njob  figure           settings")
         for number, (figure, value, given) in enumerate(done):
             shown = "–" if value is None else f"{value:.3f}"
-            print(f"{number:>3}  {figure:<9} {shown:<6} {given}")
+            own = " ".join(one for one in given if one not in same)
+            print(f"{number:>3}  {figure:<9} {shown:<6} {own}")
 
 
 def _no_flag(verb: str, flag: str, overrides: Sequence[str]) -> DetkitError:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import re
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -94,10 +96,31 @@ def import_plugins(names: list[str]) -> None:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
-            if error.name != name.split(".")[0] and error.name != name:
-                raise  # the module is there, something that it imports is not
+            if error.name not in (name, name.split(".")[0]):  # something that it imports
+                raise _faulty(name, error) from error
             stem = name.removesuffix(".py")
             remedy = f"start in the folder that holds {name}.py, or install it."
             if stem != name:
                 remedy = f"name the module, not its file: plugins=[{stem}]."
             raise DetkitError(f"plugins: no module {name!r}.", remedy=remedy) from None
+        except DetkitError:
+            raise
+        except Exception as error:
+            raise _faulty(name, error) from error
+
+
+def _faulty(name: str, error: Exception) -> DetkitError:
+    """The error of a plugin that cannot be imported, with the line of its own that is at fault."""
+    spec = importlib.util.find_spec(name.split(".")[0])
+    place = Path((spec and spec.origin) or name).parent
+    calls = traceback.extract_tb(error.__traceback__)
+    theirs = [call for call in calls if Path(call.filename).is_relative_to(place)] or calls
+    file, line = theirs[-1].filename, theirs[-1].lineno
+    if isinstance(error, SyntaxError) and error.filename:
+        file, line = error.filename, error.lineno
+    return DetkitError(
+        f"The plugin {name} cannot be imported: {type(error).__name__}: {error}",
+        file=file,
+        record=f"line {line}",
+        remedy="correct it; CONTRIBUTING.md shows what a part of one's own imports.",
+    )

@@ -18,7 +18,7 @@ from detkit.config.compose import CONF, home, prepare, resolved
 COLUMN = 38  # where the comments begin
 WIDTH = 110
 HYDRAS = """\
-Every value goes after its key, file names unquoted: source=it's (1).jpg. null is none.
+Every value goes after its key, file names as they are: "source=it's (1).jpg". null is none.
 --cfg job prints the configuration; -m key=1,2 runs once for each value (Hydra's multirun, with its
 launcher and sweeper plugins); --hydra-help tells the rest of Hydra's flags."""
 
@@ -54,7 +54,7 @@ def page(verb: str, argv: Sequence[str]) -> str:
 
 
 def comments(file: Path) -> dict[str, str]:
-    """Dotted key → the comment on its line, of a YAML file in block style."""
+    """Dotted key → the comment on its line and those below, of a YAML file in block style."""
     found: dict[str, str] = {}
     path: list[str] = []
     for line in _lines(file):
@@ -62,6 +62,8 @@ def comments(file: Path) -> dict[str, str]:
         if match:
             path = [*path[: len(match[1]) // 2], match[2]]
             found[".".join(path)] = match[3] or ""
+        elif path and (more := re.match(r" +# *(.*)", line)):
+            found[".".join(path)] += f" {more[1]}"
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -58,6 +58,15 @@ def mistake(verb: str, name: str, arguments: Sequence[str], error: Exception) ->
     choosing = [o for o in overrides if _options(o.key_or_group, hydras)]
     for override in choosing:
         known = _options(override.key_or_group, hydras)
+        if (
+            not override.is_delete()
+            and not isinstance(override.value(), dict)
+            and not _choices(override)
+        ):
+            return DetkitError(
+                f"{override.key_or_group} has no name.",
+                remedy=f"choose one of: {', '.join(known)}.",
+            )
         for choice in _choices(override):
             if choice not in known:
                 return errors.unknown(override.key_or_group, choice, known)
@@ -132,7 +141,7 @@ def unknown_setting(verb: str, key: str, known: Sequence[str]) -> DetkitError:
     return errors.unknown("setting", key, known, remedy)
 
 
-def _choices(override: Override) -> Iterable[str]:
+def _choices(override: Override) -> list[str]:
     value = override.value()
     if override.is_sweep_override():
         return [part.partition("=")[2] or part for part in override.sweep_string_iterator()]

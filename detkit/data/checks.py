@@ -218,6 +218,8 @@ def _what(draft: Draft, box: NDArray[np.float64], limit: NDArray[np.float64]) ->
     shown = box + (np.array([1, 1, 0, 0]) if draft.inclusive else 0)
     if not np.isfinite(box).all():
         return f"the box {', '.join(f'{v:g}' for v in shown)} is not all finite numbers."
+    if draft.relative and (np.abs(box) > 2 * limit).any():
+        return "the numbers are no fractions of the image's sides, 0 … 1, as they have to be here."
     for k, (low, high, _) in enumerate(sides):
         if box[k + 2] <= box[k]:
             return f"{high} {shown[k + 2]:g} is not beyond {low} {shown[k]:g}."

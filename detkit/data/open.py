@@ -56,10 +56,15 @@ def _left_out(root: Path) -> list[str]:
     return [told.format(splits.below(root, folder)) for folder in drawn]
 
 
-def split_name(settings: Mapping[str, Any], which: str, task: str = "detect") -> str:
+def split_name(
+    settings: Mapping[str, Any], which: str, task: str = "detect", unsplit: str | None = None
+) -> str:
     """The split that `train` or `val` stands for: the setting, else what the data set has.
 
     Without a setting `val` is `val` (or `valid`), else `test`; `train` is never another one.
+
+    Args:
+        unsplit: what to take of a data set without splits.
     """
     if named := settings.get(f"{which}_split"):
         return str(named)
@@ -68,6 +73,8 @@ def split_name(settings: Mapping[str, Any], which: str, task: str = "detect") ->
     if existing_splits is None:
         return which
     existing = existing_splits(arguments["root"], task)
+    if not existing and unsplit:
+        return unsplit
     wanted = ("val", "test") if which == "val" else (which,)
     return next((s for w in wanted if (s := splits.find(w, existing))), which)
 

@@ -65,9 +65,11 @@ def by_hash(
     Returns:
         the chosen indices in order, and the sentence that tells the user.
     """
-    wanted = find(split, BY_HASH)
-    if wanted is None:
-        raise missing(split, BY_HASH, root, takes)
+    parts = {part: find(part, BY_HASH) for part in split.split("+")}
+    for part, found in parts.items():
+        if found is None:
+            raise missing(part, BY_HASH, root, takes)
+    wanted = next(iter(parts.values())) if len(set(parts.values())) == 1 else ALL
     if wanted == ALL:
         return np.arange(len(names)), f"all {len(names):,} images (no split)"
     digests = [hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest() for name in names]
@@ -75,7 +77,7 @@ def by_hash(
     held_out = ranks < -(-len(names) // 5) if len(names) > 1 else np.zeros(len(names), bool)
     chosen = np.flatnonzero(held_out if wanted == "val" else ~held_out)
     told = f"no split came with the data, so a fifth by hash of the file names is val: {wanted} has"
-    return chosen, f"{told} {len(chosen):,} of {len(names):,} images"
+    return chosen, f"{told} {len(chosen):,} of {len(names):,} images, split {ALL} every one"
 
 
 def folders(root: Path, depth: int = 3) -> Iterator[Path]:
@@ -104,11 +106,11 @@ def _walk(root: Path, depth: int) -> Iterator[tuple[Path, bool]]:
 
 def _is_output(folder: Path) -> bool:
     """Whether detkit wrote the folder, a run or predictions: the pictures there are drawn ones."""
-    if (folder / "run.json").is_file() and (folder / "config.yaml").is_file():
+    if is_file(folder / "run.json") and is_file(folder / "config.yaml"):
         return True
     table = folder / "predictions.csv"
-    if not table.is_file():
-        return (folder / "predictions.partial.csv").is_file()  # it was ended before its time
+    if not is_file(table):
+        return is_file(folder / "predictions.partial.csv")  # it was ended before its time
     with table.open("rb") as file:
         return file.read(20) == b"file,frame,timestamp"  # anyone may call a table so
 

@@ -139,12 +139,12 @@ class PixelEvaluator:
     def table(self, result: Figures) -> str:
         columns = {"IoU": "pixels/IoU"}
         rows = _class_rows(self.records.names, result, columns)
-        mean = ["mean", _percent(result["pixels/mIoU"])]
-        accuracy = _percent(result["pixels/accuracy"])
+        mean = ["mean", _figure(result["pixels/mIoU"])]
+        accuracy = _figure(result["pixels/accuracy"])
         lines = [
             *_aligned([["class", "IoU"], mean, *rows]),
             "",
-            f"{result['images']:,} images. In percent. Pixel accuracy {accuracy}.",
+            f"{result['images']:,} images. Pixel accuracy {accuracy}.",
             "IoU: right pixels of a class / pixels that are or were called it, over the whole set; "
             "pixels that are marked as void count nowhere.",
             *_absent(result),
@@ -196,20 +196,20 @@ OTHERS = ("AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "AR
 
 def detection_table(records: Records, result: Figures) -> str:
     """The figures of each class and of all, with their definitions."""
-    mean = ["mean", *(_percent(result[key]) for key in MEANS)]
+    mean = ["mean", *(_figure(result[key]) for key in MEANS)]
     rows = _class_rows(records.names, result, CLASS_COLUMNS)
-    others = [[*OTHERS], [_percent(result[f"coco/{name}"]) for name in OTHERS]]
+    others = [[*OTHERS], [_figure(result[f"coco/{name}"]) for name in OTHERS]]
     lines = [
         *_aligned([["class", *CLASS_COLUMNS], mean, *rows]),
         "",
         *_aligned([["coco/", *others[0]], ["", *others[1]]]),
         "",
         f"{result['images']:,} images, {result['objects']:,} objects, "
-        f"{result['detections']:,} detections. In percent; – where no object counts.",
-        "coco/AP: mean over overlaps of 50, 55 … 95 %, AP50 and AP75 at one; s, m, l: objects "
+        f"{result['detections']:,} detections; – where no object counts.",
+        "coco/AP: mean over overlaps of 0.5, 0.55 … 0.95, AP50 and AP75 at one; s, m, l: objects "
         "below 32², up to 96², above; AR: recall with 1, 10, 100 detections an image "
-        f"({implementation()}).",
-        "voc/AP: area under the precision-recall curve at overlaps above 50 %; voc07/AP: mean "
+        f"(computed by {implementation()}).",
+        "voc/AP: area under the precision-recall curve at overlaps above 0.5; voc07/AP: mean "
         "of 11 points of it.",
     ]
     if result["difficult"]:
@@ -233,7 +233,7 @@ def detection_table(records: Records, result: Figures) -> str:
 
 def _class_rows(names: Sequence[str], result: Figures, columns: dict[str, str]) -> list[list[str]]:
     return [
-        [name, *(_percent(result[f"{prefix}/{name}"]) for prefix in columns.values())]
+        [name, *(_figure(result[f"{prefix}/{name}"]) for prefix in columns.values())]
         for name in names
     ]
 
@@ -243,8 +243,8 @@ def _absent(result: Figures) -> list[str]:
     return [f"Not in the ground truth, so not in the means: {', '.join(absent)}."] if absent else []
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -40,7 +40,8 @@ def read(path: str | Path, records: Records) -> Results:
     """
     path = in_home(path)
     if path.is_dir():
-        return _read_comp4(path, records)
+        found = path / "predictions.json"  # a folder of predict's or evaluate's
+        return _read_coco(found, records) if found.is_file() else _read_comp4(path, records)
     if not path.exists():
         raise DetkitError(
             "There is no such file.",
@@ -57,7 +58,9 @@ def _read_coco(path: Path, records: Records) -> Results:
         raise DetkitError(
             f"This is not JSON that can be read ({error}).",
             file=path,
-            remedy="write the results again; a file that ends early was cut.",
+            remedy="give the predictions.json beside the table."
+            if path.suffix == ".csv"
+            else "write the results again; a file that ends early was cut.",
         ) from error
     if not isinstance(rows, list):
         raise DetkitError(
@@ -149,7 +152,7 @@ def _coco_row(row: Any, i: int, path: Path) -> tuple[float, ...]:
         try:
             x, y, width, height = map(_number, box)
             score = _number(row["score"])
-            if not all(map(math.isfinite, (score, x, y, width, height))):
+            if not all(map(math.isfinite, (score, x, y, x + width, y + height))):
                 problem = f"Score {score} and box {box} are not all finite."
             elif width < 0 or height < 0:
                 problem = f"The box {box} has a negative side."

@@ -54,6 +54,10 @@ class Predictor:
         self.score_thresh = score_thresh
         self._fast = prepare(model, device, precision)
 
+    def __repr__(self) -> str:
+        name, classes = self.meta["config"]["model"]["name"], ", ".join(self.names)
+        return f"<Predictor: {name} on {self.device}, classes {classes}>"
+
     def __call__(self, pictures: Any, batch_size: int = 1) -> Any:
         """
         Args:

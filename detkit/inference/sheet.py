@@ -25,12 +25,14 @@ CAPTION = 14  # pixels, of the letters below them
 KEPT = 12  # letters at either end of a long file name
 
 
-def draw_sheet(predictor: Predictor, records: Records, file: Path) -> None:
-    """Predictions at the left, annotations at the right; a note where that cannot be had."""
+def draw_sheet(predictor: Predictor, records: Records, file: Path) -> bool:
+    """Predictions at the left, annotations at the right; False and a note where that fails."""
     try:
         save_image(file, _sheet(predictor, records))
     except (DetkitError, cv2.error, MemoryError) as fault:  # it must not cost a finished training
         print(f"note: {file.name} was not drawn. {fault}", flush=True)
+        return False
+    return True
 
 
 def _sheet(predictor: Predictor, records: Records) -> np.ndarray:

@@ -169,7 +169,7 @@ def _paths(source: str) -> list[str | int]:
 
 def _near(path: Path) -> str | None:
     try:
-        names = [p.name for p in path.parent.iterdir()]
+        names = [p.name for p in path.parent.iterdir() if p.name != path.name]
     except OSError:
         return None
     close = difflib.get_close_matches(path.name, names, n=1)

@@ -31,7 +31,7 @@ class Journal:
 
     def __init__(self, folder: Path | None, step: int = 0, steps: int = 0, size: int = 0) -> None:
         self.folder = folder
-        self.loss: float | None = None  # the last one logged
+        self.loss: tuple[int, float] | None = None  # the last step logged, and its loss
         self._said = time.monotonic()
         self._bar: tqdm[Any] | None = None
         self._board: Any = None
@@ -76,7 +76,10 @@ class Journal:
         Args:
             left: seconds that the rest will take.
         """
-        shown = "" if self.loss is None else f"loss {self.loss:.3f}"
+        logged, loss = self.loss or (step, None)
+        shown = "" if loss is None else f"loss {loss:.3f}"
+        if loss is not None and logged < step:
+            shown += f" (step {logged})"
         if self._bar is not None:
             with suppress(OSError):
                 self._bar.set_postfix_str(shown, refresh=False)

@@ -224,7 +224,7 @@ def log(
             "images_per_second": round(images * world.size * plan.accumulate / seconds, 2),
         },
     )
-    journal.loss = loss
+    journal.loss = state.step, loss
 
 
 class Clock:

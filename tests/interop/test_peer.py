@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from hydra.core.config_store import ConfigStore
 from torchvision.ops import box_iou
 
 from detkit.commands.train import train
@@ -18,8 +19,12 @@ def peer():
     """The module registers its model; afterwards the registry is as it was."""
     import detkit.interop.peer  # noqa: F401
 
+    stored = ConfigStore.instance().repo
+    had_models = "model" in stored
     yield {"name": "torchvision_faster_rcnn", "score_thresh": 0.0}
     models._builders.pop("torchvision_faster_rcnn", None)
+    if not had_models:
+        stored.pop("model", None)
     import sys
 
     del sys.modules["detkit.interop.peer"]
