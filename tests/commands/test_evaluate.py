@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from folders import save_image
 
 from detkit import checkpoint
 from detkit.__main__ import main
@@ -84,6 +85,30 @@ def test_what_a_checkpoint_finds_scores_the_same_from_its_file(runs, tmp_path, c
     assert figures(second) == figures(first)
     assert second["detections"] == first["detections"]
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["results.json"]
+
+
+def test_ground_truth_named_by_its_file_is_meant_whole_and_predicts_folder_is_taken(tmp_path):
+    box = {"category_id": 1, "bbox": [0, 0, 9, 9]}
+    ids = range(1, 11)
+    for i in ids:
+        save_image(tmp_path / f"{i}.png", 20, 20)
+    truth = {
+        "images": [{"id": i, "file_name": f"{i}.png", "height": 20, "width": 20} for i in ids],
+        "annotations": [{"id": i, "image_id": i, "area": 81, **box} for i in ids],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(truth))
+    (tmp_path / "found").mkdir()
+    rows = [{"image_id": i, "score": 0.9, **box} for i in ids]
+    (tmp_path / "found" / "predictions.json").write_text(json.dumps(rows))
+    given = {"predictions": tmp_path / "found", "output": tmp_path / "out"}
+    whole = evaluate(settings(dataset={"name": "auto", "root": tmp_path / "labels.json"}, **given))
+    assert (whole["images"], whole["coco/AP"]) == (10, 1.0)
+    root = {"name": "auto", "root": tmp_path}
+    assert evaluate(settings(dataset=root, **given))["images"] == 2  # the fifth that is val
+    both = settings(dataset=root, **given)
+    both.split = "train+val"
+    assert evaluate(both)["images"] == 10
 
 
 def test_pixels_are_measured_and_go_to_the_run_folder(runs, capsys):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import textwrap
+from pathlib import Path
 
 import pytest
 from safetensors.numpy import save_file
@@ -86,6 +87,9 @@ def test_every_backbone_is_a_choice_with_and_without_a_neck():
         ("train", "plugins=[no_such_module]", "no module 'no_such_module'"),
         ("train", "experiment=small,blood_cells", "add -m for a run with each"),
         ("train", "plugins=os", "write plugins=[os]"),
+        ("train", "plugins=null", "write plugins=[]."),
+        ("train", "schedule=null", "schedule has no name.\n  Remedy: choose one of: constant"),
+        ("train", "optimizer=3", "optimizer has no name"),
         ("train", "plugins=[no_such.py]", "not its file: plugins=[no_such]"),
         ("train", "model.name=unet", "No setting 'model."),
         ("predict", "photo.jpg", "'photo.jpg' is not an argument of the form key=value"),
@@ -98,6 +102,29 @@ def test_a_mistake_is_answered_in_the_users_terms(verb, argument, words):
         compose(verb, [argument])
     assert words in str(caught.value)
     assert "Remedy:" in str(caught.value)
+
+
+@pytest.mark.parametrize("group", ["model", "optimizer", "schedule", "transforms", "backbone"])
+def test_a_part_left_empty_is_asked_for(group):
+    with pytest.raises(DetkitError, match=f"{group} is not given"):
+        compose("train", ["dataset=coco", "dataset.root=x", f"{group}=[]"])
+
+
+@pytest.mark.parametrize(
+    ("code", "line", "words"),
+    [
+        ("import os\nfrom detkit.nowhere import Part\n", 2, "No module named 'detkit.nowhere'"),
+        ("def (:\n", 1, "SyntaxError"),
+        ("import json\n\njson.loads('{')\n", 3, "JSONDecodeError"),
+    ],
+)
+def test_a_plugins_fault_is_told_with_its_line(code, line, words, tmp_path, monkeypatch):
+    (tmp_path / f"faulty{line}.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DetkitError, match=words) as caught:
+        compose("train", [f"plugins=[faulty{line}]"])
+    assert Path(caught.value.file).name == f"faulty{line}.py"
+    assert caught.value.record == f"line {line}"
 
 
 def test_types_are_those_of_yaml():

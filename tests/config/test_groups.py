@@ -47,3 +47,4 @@ def test_every_setting_of_a_verb_has_a_line_of_comment(verb):
     sections = {key.split(".")[0] for key in said if "." in key}
     silent = [key for key, text in said.items() if not text and key not in {"defaults", *sections}]
     assert not silent
+    assert not [text for text in said.values() if text.endswith((",", " a", " the"))]  # cut off

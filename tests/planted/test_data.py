@@ -269,7 +269,7 @@ FAULTS: dict[str, tuple[Callable, Callable, list[str]]] = {
     "yolo: pixels for fractions": (
         yolo,
         replace(TEXT, r"0\.5\S+ 0\.5\S+ 1\S+ 1\S+", "30 20 60 40"),
-        [TEXT, "line 1 (dog)", "lies outside"],
+        [TEXT, "line 1 (dog)", "no fractions of the image's sides"],
     ),
     "yolo: text without image": (
         yolo,
