@@ -186,12 +186,14 @@ class Run:
             say(f"{split}: {part.source}")
             for note in part.notes:
                 say(f"note: {note}")
-        if self.state.step == self.plan.steps and not self.state.due:
-            say("note: this run is complete; a larger training.epochs or max_steps makes it longer")
+        if self.state.step == self.plan.steps:
+            say(
+                "note: all its steps are made; a larger training.epochs or max_steps makes it go on"
+            )
         if self.transferred:
             say(telling.weights_line(self.transferred))
             if same := telling.taken_over(self.settings):
-                say(f"note: {same} are those of {self.settings.weights}, as nothing else was said")
+                say(f"note: as in {self.settings.weights}: {same}")
         random = not self.transferred and self.state.model.backbone.weights_report is None
         if random and self.state.step == 0 and self.settings.backbone.get("frozen_stages"):
             say("note: backbone.frozen_stages keeps random weights as they are")
