@@ -14,20 +14,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from detkit.atomic import write_json
-from detkit.backbones.norms import freeze_norms, held_frozen, match_norms
-from detkit.errors import DetkitError, UnknownName
+from detkit.errors import DetkitError
 from detkit.folders import in_home
-from detkit.models.build import build
-from detkit.models.model import Model
 
 FORMAT = 1
-PARTS = ("model", "backbone")  # what a model is rebuilt from
 REQUIRED = ("config", "names", "category_ids")
 
 
@@ -173,7 +168,7 @@ def read_meta(file: Path) -> dict[str, Any]:
     meta = read_json(file.parent / "meta.json", REQUIRED)
     form = meta.get("format", FORMAT)
     if not isinstance(form, int):
-        raise _damaged(file, f"Its format is {form!r}, not a number.")
+        raise damaged(file, f"Its format is {form!r}, not a number.")
     if form > FORMAT:
         raise DetkitError(
             f"Its format is {form}; this detkit reads up to {FORMAT}.",
@@ -182,14 +177,14 @@ def read_meta(file: Path) -> dict[str, Any]:
         )
     names, ids = meta["names"], meta["category_ids"]
     if not _is_list_of(str, names) or len(set(names)) < len(names):
-        raise _damaged(file, "Its names are not a list of different class names.")
+        raise damaged(file, "Its names are not a list of different class names.")
     if not _is_list_of(int, ids) or len(set(ids)) < len(ids):
-        raise _damaged(file, "Its category_ids are not a list of different numbers.")
+        raise damaged(file, "Its category_ids are not a list of different numbers.")
     if not isinstance(meta["config"], dict):
-        raise _damaged(file, "Its config holds no settings.")
+        raise damaged(file, "Its config holds no settings.")
     if len(names) != len(ids):
         counts = len(meta["names"]), len(meta["category_ids"])
-        raise _damaged(file, f"{counts[0]} class names, but {counts[1]} category ids.")
+        raise damaged(file, f"{counts[0]} class names, but {counts[1]} category ids.")
     return meta
 
 
@@ -197,7 +192,7 @@ def _is_list_of(kind: type, value: Any) -> bool:
     return isinstance(value, list) and all(type(item) is kind for item in value)
 
 
-def _damaged(file: Path, problem: str) -> DetkitError:
+def damaged(file: Path, problem: str) -> DetkitError:
     remedy = "restore the file that belongs to this checkpoint."
     return DetkitError(problem, file=file.parent / "meta.json", remedy=remedy)
 
@@ -212,117 +207,3 @@ def read_resume(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             remedy="restore the run's last/, or start a new run from the weights with weights=.",
         )
     return read_tensors(folder / "resume.safetensors"), read_json(folder / "resume.json", ("step",))
-
-
-def load_model(
-    path: str | Path, device: torch.device | str = "cpu", prefer: str = "best"
-) -> tuple[Model, dict[str, Any]]:
-    """Rebuilds the model of a checkpoint.
-
-    Returns:
-        The model in `eval()` on `device`, and the checkpoint's meta data.
-    """
-    file = find(path, prefer)
-    meta, tensors = read_meta(file), read_tensors(file)
-    config = meta["config"]
-    parts = [config.get(part) for part in PARTS]
-    if not all(isinstance(part, dict) and isinstance(part.get("name"), str) for part in parts):
-        raise _damaged(file, f"Its config does not name {' and '.join(PARTS)}.")
-    modules = config.get("plugins")
-    try:
-        model = _rebuild(config, len(meta["names"]))
-    except UnknownName as error:
-        if not modules:
-            raise
-        raise _of_plugin(error, modules, file) from error
-    except (TypeError, ValueError) as error:
-        if modules:  # a fault of their code, it may be
-            raise
-        raise _damaged(file, f"Its config builds no model ({error}).") from error
-    match_norms(model, tensors)
-    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    have = {key: tuple(value.shape) for key, value in tensors.items()}
-    if wanted != have:
-        raise DetkitError(
-            f"The weights are not those of {meta['config']['model']['name']} with "
-            f"{len(meta['names'])} classes: {_difference(wanted, have)}.",
-            file=file,
-            remedy="model.safetensors and meta.json have to come from the same checkpoint.",
-        )
-    model.load_state_dict(tensors)
-    return model.to(device).eval(), meta
-
-
-def _of_plugin(error: DetkitError, modules: Any, file: Path) -> DetkitError:
-    """The error of a part that is not known, where the run had it from somebody's own module."""
-    named = ",".join(map(str, modules)) if isinstance(modules, list) else modules
-    return DetkitError(
-        f"{error.problem.split('. ')[0]}. The run was trained with plugins, whose code would be"
-        " executed.",
-        file=file,
-        remedy=f"if you trust them, add plugins=[{named}] (in Python, import them first).",
-    )
-
-
-def _rebuild(config: Mapping[str, Any], num_classes: int) -> Model:
-    backbone = {**config["backbone"], "weights": "none"}
-    return build(config["model"], backbone, num_classes)
-
-
-def _difference(wanted: Mapping[str, Any], have: Mapping[str, Any]) -> str:
-    told = [f"{key} is {have[key]}, not {wanted[key]}" for key in wanted.keys() & have.keys()
-            if wanted[key] != have[key]]  # fmt: skip
-    told += [f"{key} is missing" for key in wanted.keys() - have.keys()]
-    told += [f"{key} is not its own" for key in have.keys() - wanted.keys()]
-    more = f" and {len(told) - 3} more" if len(told) > 3 else ""
-    return "; ".join(sorted(told)[:3]) + more
-
-
-def transfer(
-    model: Model, path: str | Path, names: Sequence[str], norm: str = "auto"
-) -> dict[str, Any]:
-    """Takes from a checkpoint what fits a new model.
-
-    A tensor fits when name and shape agree. With another class list those whose shape depends on
-    the number of classes are left as they are, even if that number happens to be the same.
-
-    Args:
-        model: the new model, changed in place.
-        path: a checkpoint, or a safetensors file alone.
-        names: the new model's classes.
-        norm: `auto` freezes the norms that the file holds as frozen ones; else they stay.
-    Returns:
-        `file`, and lists of names: `taken`, `new` (of the model, not taken) and `unused` (of the
-        file, not taken).
-    """
-    file = find(path)
-    tensors = held = read_tensors(file)
-    if (file.parent / "meta.json").exists():
-        meta = read_meta(file)
-        if list(meta["names"]) != list(names):
-            tensors = _without_classes(held, meta)
-    if norm == "auto":
-        freeze_norms(model, lambda name: held_frozen(name, tensors))
-    ours = model.state_dict()
-    taken = sorted(k for k in ours if k in tensors and ours[k].shape == tensors[k].shape)
-    if not taken:
-        raise DetkitError(
-            "Nothing in this checkpoint fits the model.",
-            file=file,
-            remedy="choose the model and the backbone that it was trained with.",
-        )
-    model.load_state_dict({key: tensors[key] for key in taken}, strict=False)
-    return {
-        "file": str(file),
-        "taken": taken,
-        "new": sorted(ours.keys() - set(taken)),
-        "unused": sorted(held.keys() - set(taken)),
-    }
-
-
-def _without_classes(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Those whose shape would be the same with one class more."""
-    model = {k: v for k, v in meta["config"]["model"].items() if k != "class_weights"}
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        other = _rebuild({**meta["config"], "model": model}, len(meta["names"]) + 1).state_dict()
-    return {k: v for k, v in tensors.items() if k not in other or v.shape == other[k].shape}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from detkit import checkpoint
+from detkit import checkpoint, restore
 from detkit.backbones.norms import freeze_norms
 from detkit.errors import DetkitError
 from detkit.models.build import build
@@ -39,7 +39,7 @@ def run(tmp_path) -> Path:
 
 def test_a_model_comes_back_as_it_was_saved(run):
     for place in (run, run / "best", run / "best" / "model.safetensors"):
-        loaded, told = checkpoint.load_model(place)
+        loaded, told = restore.load_model(place)
         assert not loaded.training
         assert told["names"] == NAMES
         wanted = model(0).state_dict()
@@ -55,7 +55,7 @@ def test_frozen_norms_come_back_frozen(tmp_path):
     frozen = model(0)
     assert freeze_norms(frozen.backbone)
     checkpoint.save(tmp_path / "best", frozen.state_dict(), meta())
-    loaded, _ = checkpoint.load_model(tmp_path)
+    loaded, _ = restore.load_model(tmp_path)
     assert not [m for m in loaded.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert loaded.state_dict().keys() == frozen.state_dict().keys()
 
@@ -107,7 +107,7 @@ def test_a_kill_between_the_renames_leaves_the_old_checkpoint(run, monkeypatch):
 WRITER = """
 import sys, torch
 from pathlib import Path
-from detkit import checkpoint
+from detkit import checkpoint, restore
 print("ready", flush=True)
 for n in range(10**6):
     tensors = {str(i): torch.full((2000,), n) for i in range(20)}
@@ -142,7 +142,7 @@ def test_what_fits_is_taken_and_the_head_is_made_anew(run):
     names = ["a", "b", "c", "d", "e"]
     new, old = model(5, names), checkpoint.read_tensors(run / "best" / "model.safetensors")
     fresh = {k: v.clone() for k, v in new.state_dict().items()}
-    report = checkpoint.transfer(new, run, names)
+    report = restore.transfer(new, run, names)
     assert {key.split(".")[0] for key in report["new"]} < {k.split(".")[0] for k in old}
     assert set(report["taken"]) | set(report["new"]) == set(old)
     assert report["new"] == report["unused"]
@@ -153,10 +153,10 @@ def test_what_fits_is_taken_and_the_head_is_made_anew(run):
 
 
 def test_other_classes_of_the_same_number_get_new_heads(run):
-    same = checkpoint.transfer(model(5), run, NAMES)
+    same = restore.transfer(model(5), run, NAMES)
     assert same["new"] == []
-    other = checkpoint.transfer(model(5), run, ["dog", "cat", "owl"])
-    more = checkpoint.transfer(model(5, [*NAMES, "x"]), run, [*NAMES, "x"])
+    other = restore.transfer(model(5), run, ["dog", "cat", "owl"])
+    more = restore.transfer(model(5, [*NAMES, "x"]), run, [*NAMES, "x"])
     assert other["new"] == more["new"] != []
 
 
@@ -167,7 +167,7 @@ def test_the_heads_of_other_models_are_told_apart_too(tmp_path, name):
         backbone = {"name": "resnet18_fpn", "width": 0.125, "fpn_channels": 8}
         config = {"model": {"name": name, "head_channels": 8}, "backbone": backbone}
     checkpoint.save(tmp_path / "best", model(0, config=config).state_dict(), meta(config=config))
-    report = checkpoint.transfer(model(1, config=config), tmp_path, ["x", "y", "z"])
+    report = restore.transfer(model(1, config=config), tmp_path, ["x", "y", "z"])
     assert 2 <= len(report["new"]) <= 4
     assert len(report["taken"]) > 50
 
@@ -188,31 +188,31 @@ def test_norms_stay_as_they_were_asked_for(run, tmp_path, file_frozen):
         config = {**CONFIG, "backbone": CONFIG["backbone"] | asked}
         new = model(5, config=config)
         before = frozen_part(new)
-        report = checkpoint.transfer(new, source, NAMES, asked["norm"])
+        report = restore.transfer(new, source, NAMES, asked["norm"])
         assert frozen_part(new) == before
         assert "backbone.bn1.running_mean" in report["taken"]
     auto = model(5)
-    checkpoint.transfer(auto, source, NAMES)
+    restore.transfer(auto, source, NAMES)
     assert set(frozen_part(auto)) == {file_frozen}
 
 
 def test_class_weights_of_the_checkpoint_do_not_bind_the_new_classes(tmp_path):
     config = {**CONFIG, "model": {**CONFIG["model"], "class_weights": [1.0, 2.0, 3.0]}}
     checkpoint.save(tmp_path / "best", model(0).state_dict(), meta(config=config))
-    assert checkpoint.transfer(model(5, ["x"]), tmp_path, ["x"])["new"]
+    assert restore.transfer(model(5, ["x"]), tmp_path, ["x"])["new"]
 
 
 def test_transferring_does_not_move_the_random_state(run):
     new = model(5)
     before = torch.get_rng_state()
-    checkpoint.transfer(new, run, ["x", "y", "z"])
+    restore.transfer(new, run, ["x", "y", "z"])
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_safetensors_file_alone_is_transferred(run, tmp_path):
     alone = tmp_path / "alone.safetensors"
     alone.write_bytes((run / "best" / "model.safetensors").read_bytes())
-    assert checkpoint.transfer(model(5), alone, ["x", "y", "z"])["new"] == []
+    assert restore.transfer(model(5), alone, ["x", "y", "z"])["new"] == []
 
 
 def spoil(run: Path, how: str) -> None:
@@ -266,7 +266,7 @@ def spoil(run: Path, how: str) -> None:
 def test_a_spoilt_checkpoint_is_told(run, how, told):
     spoil(run, how)
     with pytest.raises(DetkitError, match=told) as error:
-        checkpoint.load_model(run)
+        restore.load_model(run)
     assert "Remedy" in str(error.value)
 
 
@@ -288,4 +288,4 @@ def test_nothing_in_a_file_is_executed(run):
 
     (run / "best" / "model.safetensors").write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(DetkitError):
-        checkpoint.load_model(run)
+        restore.load_model(run)

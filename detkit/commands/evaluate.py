@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from detkit import checkpoint
+from detkit import checkpoint, restore
 from detkit.atomic import write_json
 from detkit.data.batches import evaluation_batches
 from detkit.data.loading import Dataset
@@ -99,7 +99,7 @@ def _whole(dataset: Mapping[str, Any]) -> str | None:
 
 def _checkpoint(settings: Any, world: World) -> Figures:
     """Runs a model over the data and scores what it finds."""
-    model, meta = checkpoint.load_model(settings.checkpoint, world.device)
+    model, meta = restore.load_model(settings.checkpoint, world.device)
     config = meta["config"]
     dataset = settings.dataset or config["dataset"]
     split = settings.split or split_name(dataset, "val", model.task)

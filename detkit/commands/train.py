@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from detkit import checkpoint
+from detkit import checkpoint, restore
 from detkit.backbones.norms import match_norms
 from detkit.commands import telling
 from detkit.commands.evaluate import headline, match_classes, measure, report
@@ -132,7 +132,7 @@ class Run:
             match_norms(model, {k.removeprefix("model/"): v for k, v in saved.packed.items()})
         elif settings.weights:
             norm = settings.backbone.get("norm", "auto")
-            self.transferred = checkpoint.transfer(model, settings.weights, names, norm)
+            self.transferred = restore.transfer(model, settings.weights, names, norm)
         model.to(world.device).to(memory_format=layout(self.plan.dtype, world.device))
         state = State(
             model,

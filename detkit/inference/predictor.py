@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from detkit import checkpoint
+from detkit import restore
 from detkit.data import images
 from detkit.data.loading import collate
 from detkit.data.transforms import Transform
@@ -162,7 +162,7 @@ def load(
         DetkitError: no checkpoint there, or one that cannot be read.
     """
     picked = pick_device(device)
-    model, meta = checkpoint.load_model(path, picked)
+    model, meta = restore.load_model(path, picked)
     transform = build_transform(meta["config"]["transforms"], train=False)
     return Predictor(
         model, meta, transform, device=picked, precision=precision, score_thresh=score_thresh

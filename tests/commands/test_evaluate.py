@@ -14,7 +14,7 @@ import pytest
 import torch
 from folders import save_image
 
-from detkit import checkpoint
+from detkit import checkpoint, restore
 from detkit.__main__ import main
 from detkit.commands.evaluate import evaluate, match_classes, relabelled
 from detkit.errors import DetkitError
@@ -248,7 +248,7 @@ def test_a_part_from_a_plugin_is_told_with_the_plugin(runs, tmp_path):
     meta["config"]["plugins"] = ["my_parts"]
     (tmp_path / "run/best/meta.json").write_text(json.dumps(meta))
     with pytest.raises(DetkitError, match="'mine'") as error:
-        checkpoint.load_model(tmp_path / "run")
+        restore.load_model(tmp_path / "run")
     assert "plugins=[my_parts]" in error.value.remedy
 
 

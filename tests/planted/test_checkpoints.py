@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from detkit import checkpoint
+from detkit import checkpoint, restore
 from detkit.errors import DetkitError
 from detkit.folders import held
 from detkit.models.build import build
@@ -48,10 +48,10 @@ def saved(tmp_path):
 )
 def test_a_damaged_meta_file_is_named(saved, spoil):
     folder, meta = saved
-    checkpoint.load_model(folder)  # whole, it loads
+    restore.load_model(folder)  # whole, it loads
     (folder / "meta.json").write_text(json.dumps(meta | spoil))
     with pytest.raises(DetkitError, match=r"meta\.json") as error:
-        checkpoint.load_model(folder)
+        restore.load_model(folder)
     assert error.value.remedy
 
 
@@ -98,7 +98,7 @@ def test_a_folder_without_a_checkpoint_is_not_told_to_resume(tmp_path):
 
 
 def test_the_same_weights_come_back(saved):
-    model, meta = checkpoint.load_model(saved[0])
+    model, meta = restore.load_model(saved[0])
     assert meta["names"] == ["a"]
     images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     assert len(model(images)) == 1
