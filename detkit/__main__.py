@@ -77,6 +77,10 @@ def _mistake(error: Exception) -> Exception:
             remedy="set the batch size or the pictures' sides (transforms.short_side,"
             " transforms.long_side) lower; a run that was saved goes on with resume=RUN_DIR.",
         )
+    if "DataLoader worker" in said:
+        from detkit.data.loading import killed
+
+        return killed(error)
     if ONE_VALUE in said:
         return DetkitError(
             "A batch norm that is trained sees a single value of each channel.",

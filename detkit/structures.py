@@ -145,16 +145,16 @@ class Batch(_Tensors):
         return replace(moved, targets=[t.to(device, non_blocking) for t in self.targets])
 
     def pin_memory(self) -> Batch:
-        """For the DataLoader, which calls it by this name."""
+        """With the images where a GPU can fetch them by itself."""
         return replace(self, images=self.images.pin_memory(), sizes=self.sizes.pin_memory())
 
 
-def whole(images: Tensor) -> Tensor:
+def full_sizes(images: Tensor) -> Tensor:
     """(B, 2) sizes of images without padding."""
     return torch.tensor([images.shape[2:]] * len(images), device=images.device)
 
 
-def inside(images: Tensor, sizes: Tensor) -> Tensor:
+def content_mask(images: Tensor, sizes: Tensor) -> Tensor:
     """(B, H, W) bool: the pixels that are no padding."""
     rows = torch.arange(images.shape[2], device=images.device) < sizes[:, :1]
     columns = torch.arange(images.shape[3], device=images.device) < sizes[:, 1:]

@@ -1,6 +1,6 @@
 """The contract of a backbone, and the chain of modules that each network here is.
 
-images ─▶ normalize ─▶ modules … ─▶ map of level "2" ─▶ modules … ─▶ map of level "3" ─▶ …
+normalised images ─▶ modules … ─▶ map of level "2" ─▶ modules … ─▶ map of level "3" ─▶ …
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import FrozenBatchNorm2d
 
+from detkit.backbones.report import WeightsReport
 from detkit.registry import Registry
-from detkit.structures import inside
+from detkit.structures import content_mask
 
 backbones: Registry[Backbone] = Registry("backbone", "detkit.backbones")
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """What the weights expect: `(images / 255 − mean) / std`, RGB."""
+    """What the weights expect: `(images − mean) / std`, RGB in 0 … 1."""
 
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -43,43 +44,7 @@ def normalize(images: Tensor, mean_std: Tensor, sizes: Tensor | None = None) -> 
     normalized = images.to(mean.dtype, copy=True).sub_(mean * scale).div_(std * scale)
     if sizes is None:
         return normalized
-    return normalized.mul_(inside(images, sizes)[:, None].to(mean.dtype))
-
-
-@dataclass(frozen=True)
-class WeightsReport:
-    """What a weights file gave a network, for the run record.
-
-    Attributes:
-        file: its path.
-        loaded: tensors taken from it (batch counters are not counted anywhere).
-        missing: the network's tensors that it lacks; they keep their random start.
-        not_used: its tensors for parts of the network that are not built (the classifier, a stage).
-        unexpected: its tensors that the network does not have at all.
-        norms_frozen: batch norms that it filled and that are frozen therefore.
-        metadata: what a safetensors file says of itself.
-    """
-
-    file: str
-    loaded: int
-    missing: tuple[str, ...]
-    not_used: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    norms_frozen: int
-    metadata: dict[str, str]
-
-    def __str__(self) -> str:
-        def some(kind: str, names: tuple[str, ...]) -> str:
-            few = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-            return f", {len(names)} {kind} ({few})" if names else ""
-
-        return (
-            f"{self.file}: {self.loaded} tensors loaded"
-            + some("missing", self.missing)
-            + some("not used", self.not_used)
-            + some("unexpected", self.unexpected)
-            + (f"; {self.norms_frozen} norms frozen" if self.norms_frozen else "")
-        )
+    return normalized.mul_(content_mask(images, sizes)[:, None].to(mean.dtype))
 
 
 class Backbone(nn.Module):
@@ -157,7 +122,7 @@ class Trunk(Backbone):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps, x = {}, images
         for level, names in self.path.items():
-            x = run(map(self.get_submodule, names), x)
+            x = run_chain(map(self.get_submodule, names), x)
             if level in self.channels:
                 maps[level] = x
         return maps
@@ -207,7 +172,7 @@ class MeanTail(Tail):
             place.add_module(child, copy.deepcopy(module))
 
     def forward(self, rois: Tensor) -> Tensor:
-        return run(map(self.get_submodule, self.names), rois).mean(dim=(2, 3))
+        return run_chain(map(self.get_submodule, self.names), rois).mean(dim=(2, 3))
 
 
 class FullyConnectedTail(Tail):
@@ -248,7 +213,7 @@ def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
     return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
-def run(chain: Iterable[nn.Module], x: Tensor) -> Tensor:
+def run_chain(chain: Iterable[nn.Module], x: Tensor) -> Tensor:
     """The modules one after the other, each convolution together with the frozen norm behind it."""
     modules = list(chain)
     while modules:
@@ -261,10 +226,10 @@ def run(chain: Iterable[nn.Module], x: Tensor) -> Tensor:
 
 
 class Chain(nn.Sequential):
-    """A Sequential that runs by `run`."""
+    """A Sequential that runs by `run_chain`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return run(self, x)
+        return run_chain(self, x)
 
 
 def folded(conv: nn.Conv2d, norm: FrozenBatchNorm2d) -> tuple[Tensor, Tensor]:

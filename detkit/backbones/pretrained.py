@@ -13,8 +13,9 @@ import torchvision
 from safetensors import safe_open
 from torch import Tensor
 
-from detkit.backbones.backbone import Normalization, Trunk, WeightsReport
+from detkit.backbones.backbone import Normalization, Trunk
 from detkit.backbones.norms import STATISTICS, freeze_norms
+from detkit.backbones.report import WeightsReport
 from detkit.errors import DetkitError
 
 COUNTER = "num_batches_tracked"

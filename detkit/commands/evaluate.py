@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from detkit import checkpoint, restore
 from detkit.atomic import write_json
-from detkit.data.batches import evaluation_batches
 from detkit.data.loading import Dataset
 from detkit.data.open import open_dataset, split_name
+from detkit.data.order import evaluation_batches
 from detkit.data.records import Records
 from detkit.data.splits import ALL
 from detkit.data.transforms import Transform

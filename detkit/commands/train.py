@@ -20,8 +20,8 @@ from detkit.commands.evaluate import headline, match_classes, measure, report
 from detkit.commands.opening import open_data
 from detkit.config.settings import TrainSettings
 from detkit.data.balance import class_weights
-from detkit.data.batches import epoch_length, training_batches
 from detkit.data.loading import Dataset
+from detkit.data.order import epoch_length, training_batches
 from detkit.errors import DetkitError
 from detkit.folders import held
 from detkit.inference.predictor import load

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ NEEDS: dict[str, frozenset[str]] = {
     "segment_pixels": frozenset({"pixels"}),
     "segment_instances": frozenset({"boxes", "masks"}),
 }
+KILLED = "DataLoader worker"  # in PyTorch's words for it
 STRIDE = 32  # batches are padded to a multiple of it: the coarsest level of every backbone
 
 
@@ -135,25 +137,17 @@ class Batches:
     """Batches loaded here or by forked workers, the same ones in every pass.
 
     Args:
-        load: a key → its image; DetkitError where that fails.
-        collate: images → a batch.
+        dataset: what the keys are of.
         keys: of each batch, in order.
         workers: processes; 0 loads here.
         pin_memory: put batches where a GPU can fetch them by itself.
     """
 
-    def __init__(
-        self,
-        load: Callable[[Key], Loaded],
-        collate: Callable[[Sequence[Loaded]], Batch],
-        keys: Keys,
-        workers: int,
-        pin_memory: bool,
-    ) -> None:
+    def __init__(self, dataset: Dataset, keys: Keys, workers: int, pin_memory: bool) -> None:
         self.keys = keys
         workers = min(workers, len(keys))
         self.loader: DataLoader[Any] = DataLoader(
-            _Fetch(load, collate),  # type: ignore[arg-type]
+            _Fetch(dataset),  # type: ignore[arg-type]
             batch_sampler=keys,
             collate_fn=_as_it_is,
             num_workers=workers,
@@ -177,12 +171,17 @@ class Batches:
                     raise parcel
                 yield parcel.batch()
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+            if KILLED not in str(error):
                 raise
-            raise DetkitError(
-                f"A loading process was killed: {error}",
-                remedy="memory may have run out (/dev/shm too): set training.workers lower.",
-            ) from error
+            raise killed(error) from error
+
+
+def killed(error: Exception) -> DetkitError:
+    """The error for PyTorch's about a worker, which comes wherever this process is just then."""
+    return DetkitError(
+        f"A loading process was killed: {error}",
+        remedy="memory may have run out (/dev/shm too): set training.workers (workers) lower.",
+    )
 
 
 @dataclass(frozen=True)
@@ -239,12 +238,11 @@ class _Parcel:
 class _Fetch:
     """What a worker does for a batch; raised there an error would come out as mere text."""
 
-    load: Callable[[Key], Loaded]
-    collate: Callable[[Sequence[Loaded]], Batch]
+    dataset: Dataset
 
-    def __getitems__(self, keys: list[Key]) -> _Parcel | DetkitError:
+    def __getitems__(self, keys: list[Key]) -> _Parcel | DetkitError:  # PyTorch's name for it
         try:
-            return _Parcel.of(self.collate([self.load(key) for key in keys]))
+            return _Parcel.of(collate([self.dataset[key] for key in keys]))
         except DetkitError as error:
             return error
 
@@ -254,8 +252,12 @@ def _as_it_is(parcel: Any) -> Any:
 
 
 def _start_worker(worker: int) -> None:
-    """One thread each (torch has done so), and the keyboard's interrupt is the main process's."""
+    """One thread each (torch has done so); signals are for the main process, which still needs
+    this one to end its step: a terminal and torchrun send them to the whole process group.
+    """
     import cv2
 
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from detkit.data.batches import training_batches
 from detkit.data.loading import Dataset
+from detkit.data.order import training_batches
 from detkit.data.records import Records, Strings, offsets_of
 from detkit.data.transforms import build
 

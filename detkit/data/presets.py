@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from detkit.data.transforms import Transform, sides, stretched, transforms
+from detkit.data.transforms import Transform, fitted_size, stretched_size, transforms
 from detkit.errors import DetkitError
 
 SMOOTH = 24  # pixels over which the shifts of elastic bending are alike
@@ -47,7 +47,7 @@ def detection(
     def steps(A: Any, fill: tuple[float, ...]) -> list:
         return [*_crops(A, crop, fill), *_flips(A, flip, vertical_flip), *_colours(A, colour)]
 
-    sizes = functools.partial(sides, short_side, long_side, False)
+    sizes = functools.partial(fitted_size, short_side, long_side, False)
     if not train:
         return Transform(sizes)
     return Transform(sizes, scale=scale, steps=steps, min_visibility=min_visibility)
@@ -94,7 +94,7 @@ def segmentation(
         flips = _flips(A, flip, vertical_flip)
         return [*bend, *_crops(A, crop, fill), *turn, *flips, *_colours(A, colour)]
 
-    sizes = functools.partial(sides, short_side, long_side, False)
+    sizes = functools.partial(fitted_size, short_side, long_side, False)
     return Transform(sizes, scale=scale, steps=steps) if train else Transform(sizes)
 
 
@@ -136,14 +136,14 @@ def square(
         move = [A.Affine(**axes, balanced_scale=False, fill=fill, p=1)] if jitter else []
         return [*move, *_flips(A, flip, vertical_flip), *_colours(A, colour)]
 
-    sizes = functools.partial(sides, short_side, long_side, short_side is None)
+    sizes = functools.partial(fitted_size, short_side, long_side, short_side is None)
     if not letterbox and short_side is not None:
         raise DetkitError(
             f"transforms.short_side ({short_side}) has no meaning where sides are stretched.",
             remedy="set transforms.short_side=null or transforms.letterbox=true.",
         )
     if not letterbox:
-        sizes = functools.partial(stretched, long_side)
+        sizes = functools.partial(stretched_size, long_side)
     if not train:
         return Transform(sizes, square=long_side or 0)
     return Transform(sizes, square=long_side or 0, steps=steps, min_visibility=min_visibility)

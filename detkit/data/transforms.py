@@ -126,7 +126,7 @@ class Transform:
         height, width = image.shape[:2]
         h, w = self.sizes(height, width)
         rng = np.random.default_rng(seed)
-        if self.scale[0] != self.scale[1]:
+        if tuple(self.scale) != (1.0, 1.0):
             factor = np.exp(rng.uniform(*np.log(self.scale)))
             h, w = max(1, round(h * factor)), max(1, round(w * factor))
         side = self.square or max(h, w)
@@ -218,7 +218,7 @@ def _left(data: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     return boxes, np.asarray(data["kept"], np.int64).reshape(-1)
 
 
-def sides(
+def fitted_size(
     short: int | None, long: int | None, grow: bool, height: int, width: int
 ) -> tuple[int, int]:
     """The short side becomes `short` unless the long one would exceed `long`.
@@ -231,7 +231,8 @@ def sides(
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def stretched(side: int | None, height: int, width: int) -> tuple[int, int]:
+def stretched_size(side: int | None, height: int, width: int) -> tuple[int, int]:
+    """A square of that side, else of the longer side's."""
     side = side or max(height, width)
     return side, side
 

@@ -38,7 +38,7 @@ from detkit.models.heads.box_head import BoxHead, RoIRules, Selection, TwoLayers
 from detkit.models.heads.rpn import RPN, AnchorRules, ProposalRules
 from detkit.models.model import Model, Wants, models
 from detkit.ranges import Count, Positive, Share
-from detkit.structures import Prediction, Targets, whole
+from detkit.structures import Prediction, Targets, full_sizes
 
 COARSEST_ROI_LEVEL = 5  # levels beyond it serve the RPN alone (FPN, section 4.1)
 
@@ -146,7 +146,7 @@ class FasterRCNN(Model):
         self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None
     ) -> dict[str, Tensor] | list[Prediction]:
         if sizes is None:
-            sizes = whole(images)
+            sizes = full_sizes(images)
         maps = list(self.backbone(normalize(images, self.mean_std, sizes)).values())
         proposals, rpn_losses = self.rpn(maps, sizes, targets)
         detections, head_losses = self.head(

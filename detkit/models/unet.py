@@ -30,7 +30,7 @@ from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import DetkitError, unknown
 from detkit.models.model import Model, Wants, models, weights_of_classes
 from detkit.ranges import Count, Positive
-from detkit.structures import IGNORE, Prediction, Segmentation, Targets, inside
+from detkit.structures import IGNORE, Prediction, Segmentation, Targets, content_mask
 
 
 @models.register("unet")
@@ -161,4 +161,4 @@ def pixel_map(targets: list[Targets], images: Tensor, sizes: Tensor | None) -> T
         labels[i, :height, :width] = target.pixels
     if sizes is None:
         return labels
-    return labels.where(inside(images, sizes), IGNORE)
+    return labels.where(content_mask(images, sizes), IGNORE)

@@ -37,7 +37,7 @@ from detkit.models.model import Model, Wants, models, weights_of_classes
 from detkit.ops import grid
 from detkit.ops.boxes import clip, detections_of, overlap, sides_at_least
 from detkit.ranges import Count, Positive, Share
-from detkit.structures import Detections, Prediction, Targets, whole
+from detkit.structures import Detections, Prediction, Targets, full_sizes
 
 COCO_ANCHORS = (
     *((10, 13), (16, 30), (33, 23)),  # stride 8
@@ -109,7 +109,7 @@ class YOLOv3(Model):
         self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None
     ) -> dict[str, Tensor] | list[Prediction]:
         if sizes is None:
-            sizes = whole(images)
+            sizes = full_sizes(images)
         levels = self.backbone(normalize(images, self.mean_std, sizes))
         maps = self.neck([levels[level] for level in self.levels])
         outputs = [head(features) for head, features in zip(self.heads, maps, strict=True)]

@@ -87,16 +87,17 @@ def _centre_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
 def keep_best_per_group(
     boxes: Tensor, scores: Tensor, groups: Tensor, nms_iou: float, at_most: int
 ) -> Tensor:
-    """Indices of the boxes that no better box of the same group overlaps by more than `nms_iou`.
+    """Non-maximum suppression: the boxes that no better one of their group overlaps by more.
 
     Args:
         boxes: (N, 4) xyxy.
         scores: (N,).
         groups: (N,) int64, a class or a level.
+        nms_iou: the overlap that is allowed.
     Returns:
-        (≤ at_most,) int64, best first.
+        (≤ at_most,) int64 indices, best first.
     """
-    return batched_nms(boxes.float(), scores.float(), groups, nms_iou)[:at_most]
+    return batched_nms(boxes, scores, groups, nms_iou)[:at_most]
 
 
 def detections_of(

@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from detkit.data.batches import evaluation_batches
 from detkit.data.loading import Dataset
+from detkit.data.order import evaluation_batches
 from detkit.models.model import Model
 from detkit.ops.precision import autocast
 from detkit.structures import IGNORE, Targets

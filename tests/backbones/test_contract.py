@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from detkit.backbones.backbone import Normalization, backbones
+from detkit.backbones.backbone import Normalization, backbones, normalize
 from detkit.backbones.build import build, names, settings
 from detkit.errors import DetkitError
 
@@ -164,3 +164,15 @@ def test_the_same_seed_gives_the_same_weights_whatever_is_asked():
     torch.manual_seed(3)
     every = build("resnet18", width=0.25).state_dict()
     assert all(torch.equal(some[key], every[key]) for key in some)
+
+
+def test_padding_is_the_mean_colour_once_normalised():
+    images = torch.randint(0, 256, (2, 3, 8, 6), dtype=torch.uint8)
+    mean_std = torch.tensor([[0.4, 0.5, 0.6], [0.2, 0.3, 0.1]]).reshape(2, 3, 1, 1)
+    plain = normalize(images, mean_std)
+    torch.testing.assert_close(plain, (images / 255 - mean_std[0]) / mean_std[1])
+    padded = normalize(images, mean_std, torch.tensor([[8, 6], [5, 4]]))
+    assert torch.equal(padded[0], plain[0])
+    assert torch.equal(padded[1, :, :5, :4], plain[1, :, :5, :4])
+    assert not padded[1, :, 5:].any()
+    assert not padded[1, :, :, 4:].any()

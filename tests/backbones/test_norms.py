@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from detkit.backbones.backbone import conv_norm, run
+from detkit.backbones.backbone import conv_norm, run_chain
 from detkit.backbones.build import build
 from detkit.backbones.norms import fold_norms, freeze_norms, match_norms
 
@@ -72,8 +72,12 @@ def test_a_norm_that_is_not_behind_a_convolution_runs_by_itself():
     first, second = shaken(FrozenBatchNorm2d(3)), shaken(FrozenBatchNorm2d(8))
     conv, relu = nn.Conv2d(3, 8, 3), nn.ReLU()
     x = torch.randn(1, 3, 8, 8)
-    torch.testing.assert_close(run([first, conv, relu, second], x), second(relu(conv(first(x)))))
-    torch.testing.assert_close(run([conv, conv_1x1 := nn.Conv2d(8, 8, 1)], x), conv_1x1(conv(x)))
+    torch.testing.assert_close(
+        run_chain([first, conv, relu, second], x), second(relu(conv(first(x))))
+    )
+    torch.testing.assert_close(
+        run_chain([conv, conv_1x1 := nn.Conv2d(8, 8, 1)], x), conv_1x1(conv(x))
+    )
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "googlenet", "mobilenet_v2", "darknet53"])

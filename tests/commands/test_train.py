@@ -143,7 +143,7 @@ def test_ctrl_c_and_resume_end_where_the_uninterrupted_run_does(
     assert (whole / "results.json").read_text() == (tmp_path / "run/results.json").read_text()
 
 
-def test_ctrl_c_in_a_terminal_then_kill_9_then_resume(whole, tmp_path):
+def test_ctrl_c_in_a_terminal_then_torchruns_sigterm_then_resume(whole, tmp_path):
     folder = tmp_path / "it's [1], a=b"
     call = [sys.executable, "-m", "detkit", "train"]
     given = ["model=faster_rcnn", *NARROW["faster_rcnn"], *SMALL, *EVERYTHING]
@@ -170,8 +170,8 @@ def test_ctrl_c_in_a_terminal_then_kill_9_then_resume(whole, tmp_path):
         return False
 
     process = start(f"resume={folder}", until=further)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    os.killpg(process.pid, signal.SIGTERM)  # loading processes too, as torchrun does
+    assert process.wait() == 130
     assert not (folder / "results.json").exists()
     train(resumed(folder))
     one, other = tensors(whole), tensors(folder)

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from detkit.__main__ import _mistake as told_by
 from detkit.data import memory
 from detkit.data.balance import repeat_factors
-from detkit.data.batches import epoch_length, evaluation_batches, training_batches
 from detkit.data.formats.shapes import read
-from detkit.data.loading import NEEDS, Dataset, collate
+from detkit.data.loading import NEEDS, Dataset, _Parcel, collate
+from detkit.data.order import epoch_length, evaluation_batches, training_batches
 from detkit.data.records import Annotation
 from detkit.data.transforms import build
 from detkit.errors import DetkitError
@@ -330,3 +331,28 @@ def test_worker_memory_does_not_grow_with_flat_arrays_and_does_with_objects():
     records = memory.synthetic(5120, 40)
     assert growth(records) < 6
     assert growth(PythonObjects(records)) > 15
+
+
+def test_the_runs_seed_reaches_every_picture():
+    one, same, other = (
+        Dataset(shapes(), build(AUGMENTED, train=True), seed=seed)[0, 3][0] for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, same)
+    assert one.shape != other.shape or not torch.equal(one, other)
+
+
+def test_images_of_one_size_are_evaluated_side_by_side(dataset):
+    records = replace(dataset.records, sizes=np.array([[48, 48], [30, 60]] * 5, np.int32))
+    mixed = Dataset(records, build({"name": "detection", "short_side": 48}, train=False))
+    batches = indices(evaluation_batches(mixed, batch_size=5))
+    assert batches == [[1, 3, 5, 7, 9], [0, 2, 4, 6, 8]]
+
+
+def test_what_is_put_where_a_gpu_fetches_it_is_whole(dataset, monkeypatch):
+    plain = next(iter(training_batches(dataset, batch_size=4, steps=1)))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)  # there is no GPU here
+    same(_Parcel.of(plain).pin_memory().batch(), plain)
+
+
+def test_a_worker_killed_while_the_model_computes_is_told_too():
+    assert isinstance(told_by(RuntimeError("DataLoader worker (pid 7) is killed")), DetkitError)

@@ -371,3 +371,14 @@ def test_wrong_settings_are_named(settings, message):
 def test_square_refuses_what_cannot_be(given, told):
     with pytest.raises(DetkitError, match=told):
         build({"name": "square", **given}, train=True)
+
+
+def test_a_fixed_scale_is_a_scale():
+    image = np.zeros((40, 60, 3), np.uint8)
+    given = {"name": "detection", "short_side": None, "long_side": None, "scale": [2, 2], "flip": 0}
+    assert build(given, train=True)(image).image.shape == (80, 120, 3)
+
+
+def test_what_surrounds_a_16_bit_image_is_a_share_of_1():
+    sample = whole("square", long_side=64)(np.ones((20, 40, 3), np.float32))
+    assert sample.image[0, 0].tolist() == pytest.approx([124 / 255, 116 / 255, 104 / 255])

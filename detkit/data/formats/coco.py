@@ -138,7 +138,7 @@ def _draft(
         numbers=np.array([integer(t.get("id"), n) for n, t in enumerate(things)], np.int64),
         unit="annotation",
         sizes=sizes,
-        crowd=np.array([bool(t.get("iscrowd")) for t in things], bool),  # 0 or 1, see _objects_of
+        crowd=np.array([bool(t.get("iscrowd")) for t in things], bool),  # 0 or 1, see objects_of
         areas=areas,
     )
     if task == "segment_instances":

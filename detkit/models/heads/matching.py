@@ -75,6 +75,8 @@ def sample(
 ) -> tuple[Tensor, Tensor]:
     """Up to `number` boxes of each image: positives up to their fraction, background for the rest.
 
+    Faster R-CNN, section 3.1.3.
+
     Every image gives the same count of indices, so that nothing has to wait for the GPU to count;
     those beyond what an image has to offer are marked invalid.
 

@@ -124,7 +124,7 @@ class RPN(nn.Module):
     def anchors(self, maps: list[Tensor]) -> list[Tensor]:
         """(H·W·A, 4) of each level."""
         return [
-            grid_anchors(shapes, (m.shape[2], m.shape[3]), (stride, stride))
+            grid_anchors(shapes, (m.shape[2], m.shape[3]), stride)
             for shapes, m, stride in zip(self.shapes, maps, self.strides, strict=True)
         ]
 
@@ -142,7 +142,9 @@ class RPN(nn.Module):
         for i, ((level_logits, deltas), level_anchors) in enumerate(
             zip(outputs, anchors, strict=True)
         ):
-            best, index = level_logits.topk(min(before, level_logits.shape[1]), dim=1)
+            # what lies in the padding would only take the others' places
+            content = level_logits.masked_fill(in_padding(level_anchors, sizes), -torch.inf)
+            best, index = content.topk(min(before, content.shape[1]), dim=1)
             chosen = deltas.gather(1, index[..., None].expand(-1, -1, 4))
             boxes.append(self.box_coder.decode(chosen, level_anchors[index]))
             logits.append(best)
@@ -180,7 +182,7 @@ class RPN(nn.Module):
         )
         if not rules.across_border:
             return torch.where(inside, matched, IGNORED)
-        padding = (x1 + x2 > 2 * width) | (y1 + y2 > 2 * height)
+        padding = in_padding(anchors, sizes)
         return torch.where(padding & (matched == BACKGROUND), IGNORED, matched)
 
     def losses(
@@ -220,7 +222,7 @@ class RPN(nn.Module):
 
 
 def anchor_shapes(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
-    """Boxes around the origin, ratio by ratio, each of area size².
+    """Anchors around the origin, ratio by ratio, each of area size² (section 3.1.1).
 
     Args:
         sizes: side of the square with the same area, pixels.
@@ -235,18 +237,24 @@ def anchor_shapes(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
     return (torch.stack([-width, -height, width, height], dim=1) / 2).round()
 
 
-def grid_anchors(shapes: Tensor, grid: tuple[int, int], stride: Sequence[float]) -> Tensor:
+def grid_anchors(shapes: Tensor, grid: tuple[int, int], stride: float) -> Tensor:
     """The shapes around the upper left corner of each cell.
 
     Args:
         shapes: (A, 4) boxes around the origin.
         grid: (H, W) cells.
-        stride: pixels per cell, (vertical, horizontal).
+        stride: pixels per cell.
     Returns:
         (H · W · A, 4), row by row, the shapes of a cell side by side.
     """
-    y = torch.arange(grid[0], device=shapes.device, dtype=shapes.dtype) * stride[0]
-    x = torch.arange(grid[1], device=shapes.device, dtype=shapes.dtype) * stride[1]
+    y = torch.arange(grid[0], device=shapes.device, dtype=shapes.dtype) * stride
+    x = torch.arange(grid[1], device=shapes.device, dtype=shapes.dtype) * stride
     y, x = torch.meshgrid(y, x, indexing="ij")
     corners = torch.stack([x, y, x, y], dim=-1).reshape(-1, 1, 4)
     return (corners + shapes).reshape(-1, 4)
+
+
+def in_padding(anchors: Tensor, sizes: Tensor) -> Tensor:
+    """(B, N) bool: the centre of the (N, 4) anchors lies outside each image's (B, 2) size."""
+    x1, y1, x2, y2 = anchors.T
+    return (x1 + x2 > 2 * sizes[:, 1:]) | (y1 + y2 > 2 * sizes[:, :1])

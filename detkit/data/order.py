@@ -8,12 +8,12 @@ the next one, and going on at a step needs nothing but its number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from detkit.data.balance import repeat_factors
-from detkit.data.loading import Batches, Dataset, Key, collate
+from detkit.data.loading import Batches, Dataset, Key
 from detkit.data.records import Records
 from detkit.errors import DetkitError
 
@@ -47,10 +47,8 @@ def training_batches(
             file=dataset.records.root,
             remedy="check dataset.root and dataset.train_split.",
         )
-    whole = batch_size * world
-    places = [range(s * whole + rank, (s + 1) * whole, world) for s in range(start, steps)]
-    row = _Row(dataset.records, places, seed, repeat_thresh)
-    return Batches(dataset.__getitem__, collate, row, workers, pin_memory)
+    row = _Row(dataset.records, range(start, steps), (batch_size, rank, world), seed, repeat_thresh)
+    return Batches(dataset, row, workers, pin_memory)
 
 
 def evaluation_batches(
@@ -62,11 +60,15 @@ def evaluation_batches(
     world: int = 1,
     pin_memory: bool = False,
 ) -> Batches:
-    """Each image once over all ranks, in order: this rank's are `rank`, `rank + world`, …"""
-    mine = range(rank, len(dataset), world)
+    """Each image once over all ranks, those of one size side by side.
+
+    So batches are padded little: an image's predictions depend a bit on the padding around it.
+    """
+    height, width = dataset.records.sizes.T
+    mine = np.lexsort((width, height))[rank::world].tolist()
     starts = range(0, len(mine), batch_size)
     keys: list[list[Key]] = [[(0, i) for i in mine[at : at + batch_size]] for at in starts]
-    return Batches(dataset.__getitem__, collate, keys, workers, pin_memory)
+    return Batches(dataset, keys, workers, pin_memory)
 
 
 def epoch_length(records: Records, repeat_thresh: float | None = None) -> int:
@@ -78,29 +80,37 @@ def epoch_length(records: Records, repeat_thresh: float | None = None) -> int:
 
 
 class _Row:
-    """The endless row of images, cut into the batches at some places of it.
+    """The endless row of images, cut into one process's batches.
 
     Args:
-        places: of each batch.
+        steps: whose batches.
+        share: images of a batch of this process, its rank, and how many processes there are.
     """
 
     def __init__(
-        self, records: Records, places: Sequence[range], seed: int, repeat_thresh: float | None
+        self,
+        records: Records,
+        steps: range,
+        share: tuple[int, int, int],
+        seed: int,
+        repeat_thresh: float | None,
     ) -> None:
-        self.places = places
+        self.steps = steps
+        self.share = share
         self.seed = seed
         self.images = len(records)
         self.length = epoch_length(records, repeat_thresh)
         self.factors = None if repeat_thresh is None else repeat_factors(records, repeat_thresh)
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.steps)
 
     def __iter__(self) -> Iterator[list[Key]]:
         current, order = -1, np.zeros((0, 2), np.int64)
-        for places in self.places:
+        size, rank, world = self.share
+        for step in self.steps:
             keys: list[Key] = []
-            for place in places:
+            for place in range(step * size * world + rank, (step + 1) * size * world, world):
                 epoch, position = divmod(place, self.length)
                 if epoch != current:
                     current, order = epoch, self.order(epoch)

@@ -1,15 +1,23 @@
-"""Anchors against torchvision's generator, and by hand."""
+"""Anchors against torchvision's generator and by hand; what is proposed of them."""
 
+import pytest
 import torch
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from detkit.models.heads.rpn import anchor_shapes, grid_anchors
+from detkit.models.heads.rpn import (
+    RPN,
+    AnchorRules,
+    ProposalRules,
+    anchor_shapes,
+    grid_anchors,
+    in_padding,
+)
 
 
 def test_the_second_anchor_of_a_row_sits_one_stride_further():
     shapes = anchor_shapes([64], [1.0])
-    anchors = grid_anchors(shapes, (1, 2), (4, 4))
+    anchors = grid_anchors(shapes, (1, 2), 4)
     assert shapes.tolist() == [[-32, -32, 32, 32]]
     assert anchors[1].tolist() == [-28, -32, 36, 32]  # -28 == -32 + stride 4
 
@@ -31,5 +39,30 @@ def test_anchors_equal_torchvisions_on_random_grids():
         reference = AnchorGenerator((tuple(sizes),), (tuple(ratios),))
         images = ImageList(torch.zeros(1, 3, h * stride, w * stride), [(h * stride, w * stride)])
         (expected,) = reference(images, [torch.zeros(1, 1, h, w)])
-        ours = grid_anchors(anchor_shapes(sizes, ratios), (h, w), (stride, stride))
+        ours = grid_anchors(anchor_shapes(sizes, ratios), (h, w), stride)
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+
+
+@pytest.fixture
+def network() -> RPN:
+    rules = AnchorRules(0.7, 0.3, 256, 0.5, True), ProposalRules((4, 4), (4, 4), 0.7)
+    return RPN(8, [16], [[16.0]], [1.0], *rules)
+
+
+def test_padding_takes_no_proposals_place(network):
+    maps, cells = [torch.zeros(1, 8, 8, 8)], torch.ones(8, 8)
+    cells[:3, :4] = 0.0  # the image's, less likely than all its padding
+    logits, deltas = cells.reshape(1, 64), torch.zeros(1, 64, 4)
+    size = torch.tensor([[33, 49]])
+    assert in_padding(*network.anchors(maps), size).sum() == 64 - 3 * 4
+    (found,) = network.propose([(logits, deltas)], network.anchors(maps), size, training=False)
+    assert len(found) == 4
+    assert (found[:, :2] < size.flip(1)).all()
+
+
+def test_scores_and_deltas_are_full_precision_and_start_small(network):
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, deltas = network.predict(torch.randn(1, 8, 4, 4))
+    assert logits.dtype == deltas.dtype == torch.float32
+    assert 0.005 < network.conv.weight.std() < 0.02
+    assert not network.conv.bias.any()
