@@ -23,6 +23,7 @@ REFUSED = dict.fromkeys(
 ) | dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP), SHORTER)
 REFUSED |= dict.fromkeys((errno.EISDIR, errno.ENOTDIR), OTHER)
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # as PyTorch says it on CPU and GPU
+KILLED = "DataLoader worker (pid"
 ONE_VALUE = "Expected more than 1 value per channel"
 USAGE = """usage: detkit VERB key=value …
 {verbs}
@@ -64,6 +65,8 @@ def _mistake(error: Exception) -> Exception:
     """What the machine has no room or no leave for, told as a mistake; else the error itself."""
     from detkit.errors import DetkitError
 
+    if isinstance(error, DetkitError):
+        return error
     if isinstance(error, OSError) and error.errno in REFUSED:
         return DetkitError(
             f"The system refuses it ({error.strerror}).",
@@ -77,7 +80,7 @@ def _mistake(error: Exception) -> Exception:
             remedy="set the batch size or the pictures' sides (transforms.short_side,"
             " transforms.long_side) lower; a run that was saved goes on with resume=RUN_DIR.",
         )
-    if "DataLoader worker" in said:
+    if KILLED in said:
         from detkit.data.loading import killed
 
         return killed(error)

@@ -21,7 +21,7 @@ from detkit.errors import DetkitError
 
 IGNORE = 255  # as in structures, which is above this room
 MASK_OPACITY = 0.4
-CLEAR = ("background", "0")  # classes that no overlay shows; masks without names have numbers
+CLEAR = "background"
 CLASS_OPACITY = 0.5
 
 
@@ -148,7 +148,8 @@ def draw_pixels(image: Any, labels: np.ndarray, names: Sequence[str] = ()) -> np
 
     Args:
         image: (H, W, 3) uint8 RGB, float in 0 … 1, or what `as_rgb` takes.
-        labels: (H, W) uint8; 255 and the classes of CLEAR stay clear.
+        labels: (H, W) uint8; 255 and the background stay clear, and class "0" where no class has
+            another name than a number.
         names: of the classes.
     Raises:
         DetkitError: the picture is of another size.
@@ -160,7 +161,9 @@ def draw_pixels(image: Any, labels: np.ndarray, names: Sequence[str] = ()) -> np
             f"The classes are of a picture {w}x{h}, this one is {width}x{height}.",
             remedy="draw on the picture that was predicted, or resize it to that size.",
         )
-    clear = [IGNORE, *(label for label, name in enumerate(names) if name in CLEAR)]
+    clear = [IGNORE, *(k for k, name in enumerate(names) if name.strip("_").lower() == CLEAR)]
+    if list(names[:1]) == ["0"] and all(name.isdigit() for name in names):
+        clear.append(0)
     shown = np.ones(256, np.uint8)
     shown[clear] = 0
     overlay = cv2.applyColorMap(labels, palette().reshape(256, 1, 3))

@@ -211,3 +211,17 @@ def test_a_score_can_be_left_out():
     white = np.full((40, 60, 3), 255, np.uint8)
     one = detections([[5, 15, 50, 35]])
     assert (draw.draw_boxes(white, one) != draw.draw_boxes(white, one, scores=False)).any()
+
+
+@pytest.mark.parametrize(
+    ("names", "clear"),
+    [
+        (("0", "1"), True),
+        (("_Background_", "cell"), True),
+        (("7", "0"), False),
+        (("0", "cell"), False),
+    ],
+)
+def test_the_first_class_stays_clear_where_it_is_the_background(names, clear):
+    picture = draw.draw_pixels(grey(), np.zeros(grey().shape[:2], np.uint8), names)
+    assert np.array_equal(picture, grey()) == clear

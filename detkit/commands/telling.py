@@ -109,11 +109,11 @@ def weights_line(transferred: Mapping[str, Any]) -> str:
 
 
 def taken_over(settings: Any) -> str:
-    """The settings that came with the weights: what prepares pictures, and the recipe."""
+    """Which settings are those of the weights' run: what prepares pictures, and the recipe."""
     meta = checkpoint.find(settings.weights).with_name("meta.json")
     config = checkpoint.read_meta(meta)["config"] if meta.exists() else {}
     parts = {part: getattr(settings, part) for part in ("transforms", "optimizer", "schedule")}
-    same = {part: values for part, values in parts.items() if values == config.get(part)}
+    same = {part: values for part, values in parts.items() if values and values == config.get(part)}
     sides = [f"{k} {v}" for k, v in same.get("transforms", {}).items() if k.endswith("_side") and v]
     told = [f"{part} {values['name']}" for part, values in same.items()]
     if sides:

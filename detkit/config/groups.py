@@ -96,7 +96,7 @@ def import_plugins(names: list[str]) -> None:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
-            if error.name not in (name, name.split(".")[0]):  # something that it imports
+            if not f"{name}.".startswith(f"{error.name}."):  # something that it imports
                 raise _faulty(name, error) from error
             stem = name.removesuffix(".py")
             remedy = f"start in the folder that holds {name}.py, or install it."
@@ -112,14 +112,16 @@ def import_plugins(names: list[str]) -> None:
 def _faulty(name: str, error: Exception) -> DetkitError:
     """The error of a plugin that cannot be imported, with the line of its own that is at fault."""
     spec = importlib.util.find_spec(name.split(".")[0])
-    place = Path((spec and spec.origin) or name).parent
+    origin = Path((spec and spec.origin) or name)
+    theirs = origin.parent if origin.name == "__init__.py" else origin
     calls = traceback.extract_tb(error.__traceback__)
-    theirs = [call for call in calls if Path(call.filename).is_relative_to(place)] or calls
-    file, line = theirs[-1].filename, theirs[-1].lineno
+    own = [call for call in calls if Path(call.filename).is_relative_to(theirs)] or calls
+    file, line = own[-1].filename, own[-1].lineno
     if isinstance(error, SyntaxError) and error.filename:
         file, line = error.filename, error.lineno
+    said = f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
     return DetkitError(
-        f"The plugin {name} cannot be imported: {type(error).__name__}: {error}",
+        f"The plugin {name} cannot be imported: {said}",
         file=file,
         record=f"line {line}",
         remedy="correct it; CONTRIBUTING.md shows what a part of one's own imports.",

@@ -57,12 +57,14 @@ def comments(file: Path) -> dict[str, str]:
     """Dotted key → the comment on its line and those below, of a YAML file in block style."""
     found: dict[str, str] = {}
     path: list[str] = []
+    column = 0
     for line in _lines(file):
         match = re.match(r"( *)(\w+):(?:.*?\s#\s*(.*))?", line)
         if match:
             path = [*path[: len(match[1]) // 2], match[2]]
             found[".".join(path)] = match[3] or ""
-        elif path and (more := re.match(r" +# *(.*)", line)):
+            column = line.index("#") if match[3] else len(line)
+        elif path and (more := re.match(r" +# +(\S.*)", line)) and line.index("#") >= column:
             found[".".join(path)] += f" {more[1]}"
     return found
 

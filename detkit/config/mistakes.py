@@ -65,7 +65,7 @@ def mistake(verb: str, name: str, arguments: Sequence[str], error: Exception) ->
         ):
             return DetkitError(
                 f"{override.key_or_group} has no name.",
-                remedy=f"choose one of: {', '.join(known)}.",
+                remedy=f"leave it out, or choose one of: {', '.join(known)}.",
             )
         for choice in _choices(override):
             if choice not in known:

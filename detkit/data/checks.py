@@ -18,6 +18,7 @@ from detkit.data.draft import Draft
 from detkit.data.records import Records, Strings, offsets_of
 from detkit.errors import DetkitError, unknown
 
+PIXELS = "no fractions of the image's sides"
 SLACK = 1.0  # pixels that a box may reach over the edge: 0-based tools in 1-based formats, rounding
 MANY = 2000  # images, from which on the header check shows its progress
 
@@ -191,7 +192,10 @@ def _check_boxes(
     if bad_boxes == "error":
         cut = ", or cut them at the edge with dataset.bad_boxes=clip" if outside[bad].any() else ""
         advice = f"leave such boxes out with dataset.bad_boxes=drop ({share}){cut}"
-        raise DetkitError(what, file=file, record=record, remedy=f"correct the box, or {advice}.")
+        remedy = f"correct the box, or {advice}."
+        if PIXELS in what:
+            remedy = "divide x and width by the image's width, y and height by its height."
+        raise DetkitError(what, file=file, record=record, remedy=remedy)
     keep, areas = ~bad, records.areas
     if bad_boxes == "clip":
         boxes = np.where(outside[:, None], np.clip(boxes, 0, limit), boxes)
@@ -219,7 +223,7 @@ def _what(draft: Draft, box: NDArray[np.float64], limit: NDArray[np.float64]) ->
     if not np.isfinite(box).all():
         return f"the box {', '.join(f'{v:g}' for v in shown)} is not all finite numbers."
     if draft.relative and (np.abs(box) > 2 * limit).any():
-        return "the numbers are no fractions of the image's sides, 0 … 1, as they have to be here."
+        return f"the numbers are {PIXELS}, 0 … 1, as they have to be here."
     for k, (low, high, _) in enumerate(sides):
         if box[k + 2] <= box[k]:
             return f"{high} {shown[k + 2]:g} is not beyond {low} {shown[k]:g}."

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -26,7 +27,8 @@ NEEDS: dict[str, frozenset[str]] = {
     "segment_pixels": frozenset({"pixels"}),
     "segment_instances": frozenset({"boxes", "masks"}),
 }
-KILLED = "DataLoader worker"  # in PyTorch's words for it
+KILLED = "DataLoader worker (pid"  # as PyTorch says it
+ENDED = ("Terminated", "Interrupt", "Hangup")  # and of what did it, if it was no lack of memory
 STRIDE = 32  # batches are padded to a multiple of it: the coarsest level of every backbone
 
 
@@ -178,9 +180,11 @@ class Batches:
 
 def killed(error: Exception) -> DetkitError:
     """The error for PyTorch's about a worker, which comes wherever this process is just then."""
+    ended = any(word in str(error) for word in ENDED)
+    memory = "memory may have run out (/dev/shm too): set training.workers (workers) lower."
     return DetkitError(
         f"A loading process was killed: {error}",
-        remedy="memory may have run out (/dev/shm too): set training.workers (workers) lower.",
+        remedy="somebody ended it; resume= goes on from a run's last save." if ended else memory,
     )
 
 
@@ -260,4 +264,6 @@ def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a warning may still go to the terminal
+        with suppress(OSError):  # where that is not allowed, signals reach it as they did
+            os.setpgid(0, 0)

@@ -65,7 +65,8 @@ def evaluation_batches(
     So batches are padded little: an image's predictions depend a bit on the padding around it.
     """
     height, width = dataset.records.sizes.T
-    mine = np.lexsort((width, height))[rank::world].tolist()
+    largest_first = np.lexsort((-width, -height))  # memory runs out at once, or not at all
+    mine = largest_first[rank::world].tolist()
     starts = range(0, len(mine), batch_size)
     keys: list[list[Key]] = [[(0, i) for i in mine[at : at + batch_size]] for at in starts]
     return Batches(dataset, keys, workers, pin_memory)

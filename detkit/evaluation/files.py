@@ -31,7 +31,7 @@ COMP4_SHIFT = np.array([-1.0, -1.0, 0.0, 0.0])
 
 
 def read(path: str | Path, records: Records) -> Results:
-    """Detections from a COCO results JSON or a folder of VOC comp4 text files.
+    """Detections from a COCO results JSON, predict's folder, or VOC's comp4 text files.
 
     Detections of images or classes that the records lack are left out and counted.
 
@@ -152,7 +152,7 @@ def _coco_row(row: Any, i: int, path: Path) -> tuple[float, ...]:
         try:
             x, y, width, height = map(_number, box)
             score = _number(row["score"])
-            if not all(map(math.isfinite, (score, x, y, x + width, y + height))):
+            if not all(map(math.isfinite, (score, x + width, y + height, width * height))):
                 problem = f"Score {score} and box {box} are not all finite."
             elif width < 0 or height < 0:
                 problem = f"The box {box} has a negative side."
@@ -188,7 +188,7 @@ def _read_comp4(folder: Path, records: Records) -> Results:
     files = sorted(path for path in folder.glob("*.txt") if path.is_file())
     if not files:
         raise DetkitError(
-            "The folder holds no text file.",
+            "The folder holds no text file and no predictions.json.",
             file=folder,
             remedy="name a folder of VOC comp4 results (*_CLASS.txt) or a COCO results JSON.",
         )

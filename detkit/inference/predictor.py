@@ -55,8 +55,9 @@ class Predictor:
         self._fast = prepare(model, device, precision)
 
     def __repr__(self) -> str:
-        name, classes = self.meta["config"]["model"]["name"], ", ".join(self.names)
-        return f"<Predictor: {name} on {self.device}, classes {classes}>"
+        name, few = self.meta["config"]["model"]["name"], ", ".join(self.names[:5])
+        more = ", …" if len(self.names) > 5 else ""
+        return f"<Predictor: {name} on {self.device}, {len(self.names)} classes: {few}{more}>"
 
     def __call__(self, pictures: Any, batch_size: int = 1) -> Any:
         """

@@ -42,8 +42,8 @@ def stop_signals() -> Iterator[Stop]:
 
     Under `torchrun` one Ctrl-C arrives twice: from the terminal and from torchrun.
 
-    A terminal sends Ctrl-C to the loader's processes too; they inherit the handler and leave the
-    matter to this one.
+    The loader's processes inherit the handler until they have set their own (`data.loading`), and
+    leave the matter to this one.
     """
     stop, main = Stop(), os.getpid()
 

@@ -163,13 +163,8 @@ def test_ctrl_c_in_a_terminal_then_torchruns_sigterm_then_resume(whole, tmp_path
     assert process.wait() == 130
     stopped = json.loads(saved.read_text())["step"]
     assert 2 <= stopped < 12
-
-    def further() -> bool:
-        with suppress(FileNotFoundError):  # the folder is being replaced
-            return json.loads(saved.read_text())["step"] > stopped
-        return False
-
-    process = start(f"resume={folder}", until=further)
+    size = metrics_file.stat().st_size
+    process = start(f"resume={folder}", until=lambda: metrics_file.stat().st_size > size)
     os.killpg(process.pid, signal.SIGTERM)  # loading processes too, as torchrun does
     assert process.wait() == 130
     assert not (folder / "results.json").exists()

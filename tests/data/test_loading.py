@@ -345,7 +345,7 @@ def test_images_of_one_size_are_evaluated_side_by_side(dataset):
     records = replace(dataset.records, sizes=np.array([[48, 48], [30, 60]] * 5, np.int32))
     mixed = Dataset(records, build({"name": "detection", "short_side": 48}, train=False))
     batches = indices(evaluation_batches(mixed, batch_size=5))
-    assert batches == [[1, 3, 5, 7, 9], [0, 2, 4, 6, 8]]
+    assert batches == [[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]
 
 
 def test_what_is_put_where_a_gpu_fetches_it_is_whole(dataset, monkeypatch):
@@ -355,4 +355,11 @@ def test_what_is_put_where_a_gpu_fetches_it_is_whole(dataset, monkeypatch):
 
 
 def test_a_worker_killed_while_the_model_computes_is_told_too():
-    assert isinstance(told_by(RuntimeError("DataLoader worker (pid 7) is killed")), DetkitError)
+    told = told_by(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "))
+    assert isinstance(told, DetkitError)
+    assert "memory may have run out" in told.remedy
+    assert told_by(told) is told
+    ended = told_by(RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated. "))
+    assert "memory" not in ended.remedy
+    fault = KeyError("Caught KeyError in DataLoader worker process 0.")
+    assert told_by(fault) is fault
