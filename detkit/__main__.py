@@ -23,7 +23,7 @@ REFUSED = dict.fromkeys(
 ) | dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP), SHORTER)
 REFUSED |= dict.fromkeys((errno.EISDIR, errno.ENOTDIR), OTHER)
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # as PyTorch says it on CPU and GPU
-KILLED = "DataLoader worker (pid"
+KILLED = "DataLoader worker (pid"  # as in data.loading, which is not imported to tell another error
 ONE_VALUE = "Expected more than 1 value per channel"
 USAGE = """usage: detkit VERB key=value …
 {verbs}

@@ -18,7 +18,6 @@ from detkit.data.draft import Draft
 from detkit.data.records import Records, Strings, offsets_of
 from detkit.errors import DetkitError, unknown
 
-PIXELS = "no fractions of the image's sides"
 SLACK = 1.0  # pixels that a box may reach over the edge: 0-based tools in 1-based formats, rounding
 MANY = 2000  # images, from which on the header check shows its progress
 
@@ -193,7 +192,7 @@ def _check_boxes(
         cut = ", or cut them at the edge with dataset.bad_boxes=clip" if outside[bad].any() else ""
         advice = f"leave such boxes out with dataset.bad_boxes=drop ({share}){cut}"
         remedy = f"correct the box, or {advice}."
-        if PIXELS in what:
+        if _no_fractions(draft, boxes[first], limit[first]):
             remedy = "divide x and width by the image's width, y and height by its height."
         raise DetkitError(what, file=file, record=record, remedy=remedy)
     keep, areas = ~bad, records.areas
@@ -216,14 +215,19 @@ def _where(draft: Draft, n: int, owner: NDArray[np.int64]) -> tuple[str, str]:
     return str(draft.annotation_files[owner[n]]), record
 
 
+def _no_fractions(draft: Draft, box: NDArray[np.float64], limit: NDArray[np.float64]) -> bool:
+    """Whether pixels were written where fractions belong."""
+    return draft.relative and bool(np.isfinite(box).all() and (np.abs(box) > 2 * limit).any())
+
+
 def _what(draft: Draft, box: NDArray[np.float64], limit: NDArray[np.float64]) -> str:
     """The fault of a bad box, in the file's own coordinates."""
     sides = (("xmin", "xmax", "width"), ("ymin", "ymax", "height"))
     shown = box + (np.array([1, 1, 0, 0]) if draft.inclusive else 0)
     if not np.isfinite(box).all():
         return f"the box {', '.join(f'{v:g}' for v in shown)} is not all finite numbers."
-    if draft.relative and (np.abs(box) > 2 * limit).any():
-        return f"the numbers are {PIXELS}, 0 … 1, as they have to be here."
+    if _no_fractions(draft, box, limit):
+        return "the numbers are no fractions of the image's sides, 0 … 1, as they have to be here."
     for k, (low, high, _) in enumerate(sides):
         if box[k + 2] <= box[k]:
             return f"{high} {shown[k + 2]:g} is not beyond {low} {shown[k]:g}."

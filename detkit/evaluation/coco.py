@@ -1,7 +1,7 @@
 """COCO's average precision and recall (Lin et al. 2014), by COCO's own code.
 
 pycocotools is the reference. hotcoco, if it is installed, gives the same figures bit for bit in a
-hundredth of the time (a test compares them) and is used then.
+fraction of the time (a test compares them) and is used then.
 
 Crowd regions are ignored by COCO's rules. VOC's difficult objects are ordinary objects here: COCO
 has no such flag, and calling them crowds would change how detections on them are matched.
