@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -27,8 +25,9 @@ NEEDS: dict[str, frozenset[str]] = {
     "segment_pixels": frozenset({"pixels"}),
     "segment_instances": frozenset({"boxes", "masks"}),
 }
-KILLED = "DataLoader worker (pid"  # as PyTorch says it
-ENDED = ("Terminated", "Interrupt", "Hangup")  # and of what did it, if it was no lack of memory
+KILLED = "DataLoader worker (pid"  # as PyTorch says it; and what did it, if no lack of memory:
+ENDED = ("Terminated", "Interrupt", "Hangup", "Alarm clock")
+GRACE = 60  # seconds that a worker outlives a SIGTERM, without a main process about five
 STRIDE = 32  # batches are padded to a multiple of it: the coarsest level of every backbone
 
 
@@ -257,13 +256,13 @@ def _as_it_is(parcel: Any) -> Any:
 
 def _start_worker(worker: int) -> None:
     """One thread each (torch has done so); signals are for the main process, which still needs
-    this one to end its step: a terminal and torchrun send them to the whole process group.
+    this one to end its step: terminals, torchrun and schedulers send them to every process.
     """
     import cv2
 
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "setpgid"):
-        signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a warning may still go to the terminal
-        with suppress(OSError):  # where that is not allowed, signals reach it as they did
-            os.setpgid(0, 0)
+    if hasattr(signal, "alarm"):  # Windows has none, nor such signals
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))

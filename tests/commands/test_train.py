@@ -165,7 +165,7 @@ def test_ctrl_c_in_a_terminal_then_torchruns_sigterm_then_resume(whole, tmp_path
     assert 2 <= stopped < 12
     size = metrics_file.stat().st_size
     process = start(f"resume={folder}", until=lambda: metrics_file.stat().st_size > size)
-    os.killpg(process.pid, signal.SIGTERM)  # loading processes too, as torchrun does
+    os.killpg(process.pid, signal.SIGTERM)  # loading processes too, as schedulers do
     assert process.wait() == 130
     assert not (folder / "results.json").exists()
     train(resumed(folder))
