@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -25,9 +27,8 @@ NEEDS: dict[str, frozenset[str]] = {
     "segment_pixels": frozenset({"pixels"}),
     "segment_instances": frozenset({"boxes", "masks"}),
 }
-KILLED = "DataLoader worker (pid"  # as PyTorch says it; and what did it, if no lack of memory:
-ENDED = ("Terminated", "Interrupt", "Hangup", "Alarm clock")
-GRACE = 60  # seconds that a worker outlives a SIGTERM, without a main process about five
+KILLED = "DataLoader worker (pid"  # as PyTorch says it
+ENDED = ("Terminated", "Interrupt", "Hangup")  # and of what did it, if it was no lack of memory
 STRIDE = 32  # batches are padded to a multiple of it: the coarsest level of every backbone
 
 
@@ -258,11 +259,22 @@ def _start_worker(worker: int) -> None:
     """One thread each (torch has done so); signals are for the main process, which still needs
     this one to end its step: terminals, torchrun and schedulers send them to every process.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # on macOS and Windows PyTorch's own handling stays
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_for, args=(os.getppid(),), daemon=True).start()
+
     import cv2
 
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "alarm"):  # Windows has none, nor such signals
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+
+
+def _end_for(main: int) -> None:
+    """End this process at a SIGTERM of the main one, which ends its workers so; at no other's.
+
+    A thread of its own hears it also while the others are deep in a library.
+    """
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
+        pass
+    os._exit(0)

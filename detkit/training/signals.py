@@ -42,12 +42,15 @@ def stop_signals() -> Iterator[Stop]:
 
     Under `torchrun` one Ctrl-C arrives twice: from the terminal and from torchrun.
 
-    The loader's processes inherit the handler until they have set their own (`data.loading`).
+    The loader's processes inherit the handler until they have set their own (`data.loading`), and
+    leave the matter to this one.
     """
     stop, main = Stop(), os.getpid()
 
     def handle(number: int, frame: object) -> None:
         if os.getpid() != main:
+            if number == signal.SIGTERM:  # how the loader ends its processes
+                os._exit(1)
             return
         if stop.asked and time.monotonic() > stop.asked_at + TWICE_SECONDS:
             raise KeyboardInterrupt

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -271,6 +273,44 @@ def test_a_killed_worker_is_an_error_with_a_remedy():
     data = Dataset(replace(shapes(), render=killed), build({"name": "detection"}, train=False))
     with pytest.raises(DetkitError, match=r"killed(.|\n)*training\.workers"):
         list(evaluation_batches(data, batch_size=1, workers=1))
+
+
+KILLER = "import os, sys; [os.kill(int(pid), 15) for pid in sys.argv[1:]]"
+THROWN = """
+import sys
+from detkit.data.formats.shapes import read
+from detkit.data.loading import Dataset
+from detkit.data.order import training_batches
+from detkit.data.transforms import build
+records = read(None, "train", task="detect", images=True, train_images=8, size=48)
+data = Dataset(records, build({"name": "detection"}, train=False))
+held = iter(training_batches(data, batch_size=1, steps=100, workers=2))
+next(held)
+sys.exit("thrown") if len(sys.argv) > 1 else 1 / 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="nobody says whose signal it is")
+def test_a_sigterm_to_every_process_leaves_the_loading_ones_to_the_main_one(dataset):
+    given = {"batch_size": 1, "steps": 30, "seed": 5}
+    there = iter(training_batches(dataset, **given, workers=2))
+    batches = [next(there)]
+    workers = [str(worker.pid) for worker in multiprocessing.active_children()]
+    assert len(workers) == 2
+    subprocess.run([sys.executable, "-c", KILLER, *workers], check=True)
+    batches += there
+    for one, other in zip(training_batches(dataset, **given), batches, strict=True):
+        same(one, other)
+
+
+@pytest.mark.parametrize("how", [[], ["exit"]])
+def test_an_error_while_loading_processes_are_held_ends_the_program_at_once(how):
+    """At exit Python waits for processes as long as they take."""
+    ended = subprocess.run(
+        [sys.executable, "-c", THROWN, *how], timeout=45, capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    assert ("thrown" if how else "ZeroDivisionError") in ended.stderr
 
 
 def test_many_objects_do_not_use_up_the_file_descriptors():
