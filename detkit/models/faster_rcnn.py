@@ -14,7 +14,7 @@ Differences from the paper:
 - a ground-truth box that overlaps no anchor makes none positive; in the published systems its
   best overlap, 0, makes all those positive that have it too.
 - anchors that cross the border are trained unless `rpn_across_border` is off (the paper leaves them
-  out); those around the padding of a batch are not, and are never proposed.
+  out); those around the padding of a batch are not, and are proposed after all others.
 - RoIAlign, 512 RoIs an image and smooth L1 with the RPN's beta (1/9) in the head too, as later
   systems have them; the paper: RoIPool, 128 and a beta of 1.
 - every proposal that overlaps no object by half is background, also without any overlap (Fast

@@ -13,6 +13,7 @@ from detkit.models.heads.rpn import (
     grid_anchors,
     in_padding,
 )
+from detkit.ops.boxes import clip
 
 
 def test_the_second_anchor_of_a_row_sits_one_stride_further():
@@ -58,6 +59,18 @@ def test_padding_takes_no_proposals_place(network):
     (found,) = network.propose([(logits, deltas)], network.anchors(maps), size, training=False)
     assert len(found) == 4
     assert (found[:, :2] < size.flip(1)).all()
+
+
+def test_padding_is_proposed_where_places_are_left_after_all_of_the_image(network):
+    network.rules = ProposalRules((64, 64), (64, 64), 1.0)
+    maps, size = [torch.zeros(1, 8, 8, 8)], torch.tensor([[33, 60]])
+    logits, deltas = torch.full((1, 64), -20.0), torch.zeros(1, 64, 4)
+    (found,) = network.propose([(logits, deltas)], network.anchors(maps), size, training=True)
+    centres = network.anchors(maps)[0].reshape(64, 2, 2).mean(1)
+    (of_image,) = (centres <= size.flip(1)).all(1).nonzero(as_tuple=True)
+    boxes = clip(network.anchors(maps)[0][of_image][None], size)[0]
+    assert len(found) > len(boxes)
+    assert sorted(found[: len(boxes)].tolist()) == sorted(boxes.tolist())
 
 
 def test_scores_and_deltas_are_full_precision_and_start_small(network):
