@@ -12,6 +12,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from detkit.backbones.backbone import Chain, Trunk, backbones, scaled
+from detkit.ranges import Count
 
 
 @backbones.register("darknet53", depths=(1, 2, 8, 8, 4))
@@ -21,14 +22,17 @@ class Darknet(Trunk):
     Args:
         depths: residual blocks of each stage.
         width: multiplies every channel count.
+        in_channels: of the images: 3 for RGB, 1 for grey.
     """
 
     classifier = ("fc.",)
 
-    def __init__(self, *, depths: tuple[int, ...], width: float = 1.0) -> None:
-        super().__init__()
+    def __init__(
+        self, *, depths: tuple[int, ...], width: float = 1.0, in_channels: Count = 3
+    ) -> None:
+        super().__init__(in_channels)
         before = scaled(32, width)
-        self.stem = ConvNorm(3, before, 3)
+        self.stem = ConvNorm(in_channels, before, 3)
         path = {"0": (before, ["stem"])}
         for i, depth in enumerate(depths, start=1):
             after = scaled(32 * 2**i, width)

@@ -31,7 +31,7 @@ from detkit.models.build import build
 from detkit.models.model import Model
 from detkit.ops.device import pick_device
 from detkit.ops.precision import autocast, describe, layout, resolve
-from detkit.structures import Targets
+from detkit.structures import Classes, Targets
 
 CLASSES = 20
 OBJECTS = 8  # in each image
@@ -220,7 +220,7 @@ def faster_rcnn_pair(height: int, width: int) -> tuple[Model, nn.Module]:
     ours = build(
         {"name": "faster_rcnn"},
         {"name": "resnet50_fpn", "norm": "frozen", "frozen_stages": 2},
-        CLASSES,
+        Classes.numbered(CLASSES),
     )
     load_faster_rcnn(ours, peer.state_dict())
     return ours, peer

@@ -22,7 +22,7 @@ def evals(shared):
     return shared / "eval"
 
 
-def opened(root, name, split, task="detect"):
+def opened(root, name, split, needs=frozenset({"boxes"})):
     return open_dataset({"name": name, "root": str(root)}, split, task=task, images=False)
 
 
