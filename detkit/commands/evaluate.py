@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from detkit import checkpoint, restore
 from detkit.atomic import write_json
+from detkit.commands.recording import recorded
 from detkit.data.loading import Dataset
 from detkit.data.open import open_dataset, split_name
 from detkit.data.order import evaluation_batches
@@ -41,6 +42,7 @@ from detkit.training.distributed import World
 UNSURE = 0.1  # a curve of precision and recall ends with detections that score less
 
 
+@recorded
 def evaluate(settings: Any) -> Figures:
     """Prints a table, writes `results.json`, and what a checkpoint found as `predictions.json`.
 

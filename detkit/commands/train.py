@@ -18,6 +18,7 @@ from detkit.backbones.norms import match_norms
 from detkit.commands import telling
 from detkit.commands.evaluate import headline, match_classes, measure, report
 from detkit.commands.opening import open_data
+from detkit.commands.recording import recorded
 from detkit.config.settings import TrainSettings
 from detkit.data.balance import class_weights
 from detkit.data.loading import Dataset
@@ -41,6 +42,7 @@ from detkit.training.state import State
 from detkit.training.validation import validation_losses
 
 
+@recorded
 def train(settings: TrainSettings) -> dict[str, Any]:
     """Trains, and measures the best checkpoint.
 
