@@ -194,7 +194,7 @@ def joined(file: Path, row: Row, new: Row) -> Row:
     for key, values in row.figure.items():
         if key not in new.figure:
             raise DetkitError(f"The run has no {key}.", file=file, record="figure", remedy=OTHER)
-        figure[key] = [*values, *new.figure[key]]  # type: ignore[list-item]
+        figure[key] = [*values, *new.figure[key]]
     unknown = [None] * row.runs
     return replace(
         row,

@@ -93,7 +93,7 @@ def _seeds(seeds: list[int] | None) -> str:
         return ""
     if len(seeds) == 1:
         return f" (seed {seeds[0]})"
-    return f"; means of seeds {', '.join(map(str, seeds))}"
+    return f"; mean of seeds {', '.join(map(str, seeds))}"
 
 
 def duration(row: Row) -> str:
