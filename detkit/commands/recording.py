@@ -86,7 +86,7 @@ def _begun(verb: str, settings: Any) -> Row:
         raise DetkitError("A row is of one run.", remedy="run the seeds one after the other.")
     parts = {key: getattr(settings, key, None) for key in ("model", "dataset", "seed")}
     commits = [_commit(run_folder.versions())]
-    cost, said = None, command([sys.argv])  # what it takes is known afterwards
+    cost, said = None, command([sys.argv], _processes())  # what it takes is known afterwards
     source = {"train": "resume", "evaluate": "checkpoint"}.get(verb)
     if source and (run := _run(getattr(settings, source), verb)):
         record = checkpoint.read_json(run / "run.json", ("calls", "seed", "versions"))
@@ -96,9 +96,12 @@ def _begun(verb: str, settings: Any) -> Row:
         commits.insert(0, _commit(record["versions"]))
         calls = [shlex.split(call["command"]) for call in record["calls"]]
         if verb == "train":
-            said = command([*calls, sys.argv])
+            said = command([*calls, sys.argv], _processes())
         else:
-            said = f"{command(calls)} && {command([sys.argv], of_run=True)}"
+            last = checkpoint.find(settings.checkpoint).parent.name == "last"
+            of_run = f"checkpoint=RUN{'/last' if last else ''}"
+            trained = command(calls, record["calls"][-1].get("processes", 1))
+            said = f"{trained} && {command([[*sys.argv, of_run]])}"
             cost = _cost(record["calls"])
     row = Row(
         system=_name(parts["model"]),
@@ -131,7 +134,7 @@ def _run(path: str | None, verb: str) -> Path | None:
 def _noted(file: Path, cost: Cost) -> Cost:
     """Adds to the run's last call what it took; returns what all its calls took."""
     record = checkpoint.read_json(file, ("calls",))
-    record["calls"][-1] |= cost._asdict()
+    record["calls"][-1] |= cost._asdict() | {"processes": _processes()}
     write_json(file, record)
     return _cost(record["calls"])
 
@@ -212,24 +215,24 @@ def _both(one: str | None, other: str | None, between: str) -> str | None:
     return between.join(dict.fromkeys(parts)) or None
 
 
-def command(calls: Sequence[Sequence[str]], of_run: bool = False) -> str:
+def command(calls: Sequence[Sequence[str]], processes: int = 1) -> str:
     """What to type to get it again, but for the seed: the calls of one run as one.
 
     Args:
         calls: `sys.argv` of each; a later value of a setting is the run's.
-        of_run: the checkpoint is that of the command before.
+        processes: of `torchrun`.
     """
     found: dict[str, str] = {}
     for program, *rest in calls:
         script = Path(program).name
         start = f"python scripts/{script}"
+        if processes > 1:
+            start = f"torchrun --nproc-per-node {processes} scripts/{script}"
         if script in ("detkit", "__main__.py"):
             start, rest = " ".join(["detkit", *rest[:1]]), rest[1:]
         for argument in rest:
             key, sign, value = argument.partition("=")
             found[key] = f"{key}{sign}{_placeless(value)}" if sign else _placeless(key)
-    if of_run:
-        found["checkpoint"] = "checkpoint=RUN"
     return " ".join([start, *(shlex.quote(v) for key, v in found.items() if key not in FREE)])
 
 
@@ -249,8 +252,11 @@ def _machine(settings: Any) -> str:
     device = pick_device(settings.device)
     if device.type == "cuda":
         text = f"{torch.cuda.get_device_name(device)}, {text}"
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    return f"{processes} processes, each on {text}" if processes > 1 else text
+    return f"{_processes()} processes, each on {text}" if _processes() > 1 else text
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _commit(versions: Mapping[str, str]) -> str:

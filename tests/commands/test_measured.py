@@ -112,6 +112,7 @@ def test_a_command_says_nothing_of_its_machine():
     weights = ["scripts/train.py", "backbone.weights=../w.safetensors", "dataset.train_split=a b"]
     said = "python scripts/train.py backbone.weights=w.safetensors 'dataset.train_split=a b'"
     assert command([weights]) == said
+    assert command([weights], 2).startswith("torchrun --nproc-per-node 2 scripts/train.py backbone")
 
 
 def test_ratios_of_a_benchmark_are_a_row_and_sweeps_are_none(monkeypatch, tmp_path):
