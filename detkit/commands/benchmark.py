@@ -23,6 +23,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from detkit.atomic import write_json
 from detkit.commands.benchmark_loader import LOADING
+from detkit.commands.recording import recorded
 from detkit.errors import unknown
 from detkit.folders import in_home
 from detkit.inference.run import prepare
@@ -38,6 +39,7 @@ OBJECTS = 8  # in each image
 Step = Callable[[], None]
 
 
+@recorded
 def benchmark(settings: Any) -> dict[str, Any]:
     """Times each row of `settings.rows` in each precision and prints ours / torchvision's.
 

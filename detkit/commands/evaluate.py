@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detkit import checkpoint, distributed, restore
+from detkit.commands.recording import recorded
 from detkit.data.open import open_dataset, split_name
 from detkit.data.records import Records
 from detkit.data.splits import ALL
@@ -26,6 +27,7 @@ from detkit.ops.precision import describe, resolve
 UNSURE = 0.1  # a curve of precision and recall ends with detections that score less
 
 
+@recorded
 def evaluate(settings: Any) -> Figures:
     """Prints a table, writes `results.json`, and what a checkpoint found as `predictions.json`.
 

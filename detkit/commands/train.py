@@ -8,6 +8,7 @@ from typing import Any
 
 from detkit import distributed
 from detkit.commands import telling
+from detkit.commands.recording import recorded
 from detkit.commands.session import Session
 from detkit.config.settings import TrainSettings
 from detkit.inference.measure import headline, report
@@ -20,6 +21,7 @@ from detkit.training.signals import Interrupted
 from detkit.training.state import same_random_states
 
 
+@recorded
 def train(settings: TrainSettings) -> dict[str, Any]:
     """Trains, and measures the best checkpoint.
 

@@ -87,6 +87,7 @@ def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
     if verb == "train" and given.get("resume", "null") != "null":
         config = _config_of(given["resume"], "last")
         _check_plugins(config, plugins, given["resume"])
+        config["row"] = None  # named anew: no run says which files are written outside of it
         ConfigStore.instance().store(STORED, _literal(config))
         return STORED, overrides
     return verb, [*_implied(verb, given), *overrides]
