@@ -24,13 +24,13 @@ from detkit import checkpoint
 from detkit.atomic import json_text, write_json
 from detkit.commands.measured import Figure, Row, read, write
 from detkit.errors import DetkitError
-from detkit.evaluation.evaluate import evaluators
 from detkit.folders import held, in_home, make_folder
+from detkit.inference.tasks import tasks
 from detkit.ops.device import pick_device
 from detkit.ops.precision import emulated
 from detkit.training import run_folder
 
-COMPANIONS = {"voc07/mAP", "coco/AP50", "coco/AP"}  # of the figures that choose checkpoints
+COMPANIONS = {"voc07/mAP"}  # kept too, beside the figures that the last line tells
 FREE = ("seed", "row", "run_dir", "resume", "output")  # in what the runs of a row may differ
 OTHER = "name another file with row=FILE, or delete this one to measure anew."
 
@@ -266,7 +266,8 @@ def _commit(versions: Mapping[str, str]) -> str:
 def _headline(figures: Mapping[str, Any]) -> Figure:
     """The figures that choose checkpoints and their companions; of a benchmark its ratios."""
     found: Figure = {}
-    wanted = COMPANIONS | {evaluator.headline for evaluator in evaluators.values()}
+    kinds = [task.evaluator for task in tasks.values()]
+    wanted = {key for kind in kinds for key in (kind.headline, *kind.beside)} | COMPANIONS
     for key, value in figures.items():
         if isinstance(value, Mapping) and "ratio" in value:
             spread = f" ({value['low']:.2f}–{value['high']:.2f})" if "low" in value else ""

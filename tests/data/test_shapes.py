@@ -18,7 +18,7 @@ SIZE = 96
 
 def opened(split="train", count=60, needs=frozenset({"boxes"}), **settings):
     settings = {"size": SIZE, f"{split}_images": count, **settings}
-    return read(None, split, task=task, images=True, **settings)
+    return read(None, split, needs=needs, images=True, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_an_image_depends_on_seed_and_number_alone():
 def test_another_process_draws_the_same(records):
     script = (
         "from detkit.data.formats.shapes import read; import hashlib;"
-        f"r = read(None, 'train', task='detect', images=True, train_images=60, size={SIZE});"
+        f"r = read(None, 'train', needs=frozenset({'boxes'}), images=True, train_images=60, size={SIZE});"
         "print(r.fingerprint(), hashlib.sha256(r.image(7).tobytes()).hexdigest())"
     )
     here = f"{records.fingerprint()} {hashlib.sha256(records.image(7).tobytes()).hexdigest()}"

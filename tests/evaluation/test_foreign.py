@@ -23,7 +23,7 @@ def evals(shared):
 
 
 def opened(root, name, split, needs=frozenset({"boxes"})):
-    return open_dataset({"name": name, "root": str(root)}, split, task=task, images=False)
+    return open_dataset({"name": name, "root": str(root)}, split, needs=needs, images=False)
 
 
 def assert_figures(got, stated, prefix="coco"):
