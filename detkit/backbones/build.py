@@ -72,9 +72,9 @@ def build(
             remedy="derive it from detkit.backbones.backbone.Trunk, as CONTRIBUTING.md shows.",
         )
     known = frozenset(trunk.state_dict())
-    coarsest = list(trunk.channels)[-1]
+    coarsest, whole = list(trunk.channels)[-1], levels is not None and COARSEST in levels
     asked = _levels(name, trunk, levels, tail, strict, fpn)
-    if tail and (fpn or (trunk.tail_size is None and asked[-1] != coarsest)):
+    if tail and (fpn or (trunk.tail_size is None and not whole)):
         raise _no_tail(name)
     behind = trunk.make_tail(asked[-1]) if tail else None
     beyond = any(int(level) > int(coarsest) for level in asked)  # made from the last one
@@ -148,7 +148,7 @@ def _levels(
 ) -> list[str]:
     """The levels that come out, finest first."""
     exist = list(trunk.channels)
-    if levels is not None and tuple(levels) == (COARSEST,):
+    if levels is not None and COARSEST in levels:
         return exist[-1:]
     if fpn:
         exist += [str(int(exist[-1]) + i + 1) for i in range(BEYOND if levels and strict else 1)]
