@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,9 @@ class Normalization:
 
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+PLAIN = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # what Darknet's weights expect
 
 
 def normalize(images: Tensor, mean_std: Tensor, sizes: Tensor | None = None) -> Tensor:
@@ -102,10 +105,15 @@ class Trunk(Backbone):
     Attributes:
         tail_size: cells a side that its tail takes of an RoI, None where there is no tail.
         classifier: how the keys of the parts that are never built begin (for the weights' report).
+        darknet_layout: the whole network's convolutions in the order of a Darknet weights file
+            (key → shape); empty where none is of it.
+        darknet_exact: whether such a file holds this network alone, or may go on behind it.
     """
 
     tail_size: ClassVar[int | None] = 14
     classifier: ClassVar[tuple[str, ...]] = ("fc.",)
+    darknet_layout: Sequence[Mapping[str, tuple[int, ...]]] = ()
+    darknet_exact: ClassVar[bool] = False
 
     def cut(self, path: Mapping[str, tuple[int, Sequence[str]]]) -> None:
         """Say which modules lead to which level, and initialise them (He et al. 2015, eq. 10).
@@ -147,6 +155,11 @@ class Trunk(Backbone):
         """The stages behind level "4" and a mean."""
         modules = {name: self.get_submodule(name) for name in self.path["5"]}
         return MeanTail(modules, self.tail_size or 0, self.channels["5"])
+
+    @classmethod
+    def self_contained(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings with what files they name written into them, for a checkpoint."""
+        return dict(settings)
 
     def check_metadata(self, metadata: Mapping[str, str], file: str) -> None:
         """Raise a DetkitError where a weights file says that it is of a network built otherwise."""

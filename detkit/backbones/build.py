@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -69,11 +69,11 @@ def build(
             remedy="derive it from detkit.backbones.backbone.Trunk, as CONTRIBUTING.md shows.",
         )
     known = frozenset(trunk.state_dict())
-    asked = _levels(name, trunk, levels, tail, strict, fpn)
     if tail and (fpn or trunk.tail_size is None):
         raise _no_tail(name)
+    asked = _levels(name, trunk, levels, tail, strict, fpn)
     last = list(trunk.channels)[-1]
-    beyond = any(int(level) > int(last) for level in asked)  # made from the last one
+    beyond = any(level not in trunk.channels for level in asked)  # made from the last one
     trunk.keep([n for n in trunk.channels if n in asked or (beyond and n == last)], tail)
     if weights != "none":
         imagenet = weights == "imagenet"
@@ -101,6 +101,12 @@ def settings(name: str) -> dict[str, inspect.Parameter]:
     return {k: p for k, p in general.items() if k not in decided} | backbones.settings(base)
 
 
+def self_contained(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """`name` and settings that rebuild the network anywhere: no file is needed but a checkpoint."""
+    builder: Any = backbones[_split(backbone["name"])[0]]
+    return getattr(builder, "func", builder).self_contained(backbone)
+
+
 def _split(name: str) -> tuple[str, bool]:
     fpn = name not in backbones and name.endswith("_fpn")
     base = name.removesuffix("_fpn") if fpn else name
@@ -121,7 +127,8 @@ def _levels(
     """The levels that come out, finest first."""
     exist = list(trunk.channels)
     if fpn:
-        exist += [str(int(exist[-1]) + i + 1) for i in range(BEYOND if levels and strict else 1)]
+        first = trunk.strides[exist[-1]].bit_length()
+        exist += [str(first + i) for i in range(BEYOND if levels and strict else 1)]
     if levels is None:
         if fpn:
             return [n for n in exist if n in PYRAMID or n not in trunk.channels]

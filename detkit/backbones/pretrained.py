@@ -13,7 +13,8 @@ import torchvision
 from safetensors import safe_open
 from torch import Tensor
 
-from detkit.backbones.backbone import Normalization, Trunk
+from detkit.backbones import darknet_weights
+from detkit.backbones.backbone import PLAIN, Normalization, Trunk
 from detkit.backbones.norms import STATISTICS, freeze_norms
 from detkit.backbones.report import WeightsReport
 from detkit.errors import DetkitError
@@ -34,14 +35,16 @@ def load(trunk: Trunk, known: frozenset[str], path: str | Path, norm: str) -> We
         DetkitError: the file cannot be read, has a tensor of another shape, or none that fits.
     """
     path = Path(path)
-    tensors, metadata = read(path)
+    darknet = path.suffix == ".weights" or darknet_weights.is_partial(path)
+    tensors, metadata = read_darknet(trunk, path) if darknet else read(path)
     trunk.check_metadata(metadata, str(path))
     own = trunk.state_dict()
     places = {key: [place for place in (key, f"tail.{key}") if place in own] for key in tensors}
     taken = {place: tensors[key] for key, where in places.items() for place in where}
     _check_fit(taken, own, tensors, path)
     trunk.load_state_dict(taken, strict=False)
-    trunk.normalization = OTHER_NORMALIZATION.get(_digits(path), trunk.normalization)
+    normalization = PLAIN if darknet else trunk.normalization
+    trunk.normalization = OTHER_NORMALIZATION.get(_digits(path), normalization)
 
     frozen: list[str] = []
     if norm == "train":
@@ -94,6 +97,19 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if odd := [str(key) for key, value in tensors.items() if not isinstance(value, Tensor)]:
         raise _no_weights(path, f"{odd[0]} is not a tensor")
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, metadata
+
+
+def read_darknet(trunk: Trunk, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The same of a Darknet weights file, which only the network's own order gives names to."""
+    if not trunk.darknet_layout:
+        raise DetkitError(
+            f"It is a Darknet file, {type(trunk).__name__} is none of its networks.",
+            file=path,
+            remedy="choose the Darknet backbone that the file is of, or darknet_cfg with its .cfg.",
+        )
+    header, tensors = darknet_weights.read(path, trunk.darknet_layout, more=not trunk.darknet_exact)
+    version = f"{header.major}.{header.minor}.{header.revision}"
+    return tensors, {"darknet_version": version, "darknet_seen": str(header.seen)}
 
 
 def _digits(path: Path) -> str:
