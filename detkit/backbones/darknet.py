@@ -62,6 +62,8 @@ class Darknet(Trunk):
 class PlainDarknet(Trunk):
     """Levels "0" … "5"; the tail is stage 5 and a mean, on 14×14 cells of level "4".
 
+    `darknet_tiny` is YOLOv3-tiny's trunk, `darknet_tiny_v2` that of YOLOv2-tiny for VOC.
+
     Args:
         widths: channels of each convolution, stage by stage; one that is narrower than the widest
             before it in its stage is 1×1, the others are 3×3. 0 is a 2×2 max pool of stride 1.

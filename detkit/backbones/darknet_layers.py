@@ -184,7 +184,7 @@ def maxpool(section: Section, before: Before) -> Layer:
     index, shape = _previous(section, before)
     stride = section.integer("stride", 1, 1, 1024)
     size = section.integer("size", stride, 1, 1024)
-    padding = section.integer("padding", size - 1, 0, 2 * size)
+    padding = section.integer("padding", size - 1, 0, 2 * size - 2)
     return Layer(
         MaxPool(size, stride, padding), (index,), shape.channels, _times(shape.stride, stride)
     )

@@ -69,8 +69,11 @@ def test_levels_that_are_not_asked_are_neither_built_nor_returned(name):
     backbone, whole = narrow(name, levels=[3]), narrow(name)
     assert list(backbone.channels) == list(backbone(torch.randn(1, 3, 64, 64))) == ["3"]
     kept = {key for key, _ in backbone.named_parameters()}
-    if name == "darknet_cfg":  # a graph: its finest level needs the coarser ones
-        assert kept == {key for key, _ in whole.named_parameters()}
+    if name == "darknet_cfg":  # a graph: its finest level needs all but the coarser outputs
+        outputs = {f"layers.{whole.sources[level]}" for level in ("4", "5")}
+        dropped = {key for key, _ in whole.named_parameters()} - kept
+        assert {key.rsplit(".", 2)[0] for key in dropped} > outputs
+        assert not any(f"layers.{backbone.sources['3']}." in key for key in dropped)
         return
     needed = [p for stage in whole.stages()[: list(whole.path).index("3") + 1] for p in stage]
     expected = {id(p) for module in needed for p in module.parameters()}
@@ -133,8 +136,8 @@ def test_a_fully_connected_tail_is_fc6_and_fc7(name):
 
 
 def test_who_has_no_tail_says_who_has_one():
-    for name in ("squeezenet1_0", "unet_encoder"):
-        with pytest.raises(DetkitError, match=r"alexnet, darknet53, .*vgg19_bn") as error:
+    for name in ("squeezenet1_0", "unet_encoder", "darknet_cfg"):
+        with pytest.raises(DetkitError, match=r"alexnet, darknet19, .*vgg19_bn") as error:
             narrow(name, tail=True)
         assert "squeezenet" not in error.value.remedy
 
