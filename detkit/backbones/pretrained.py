@@ -103,7 +103,7 @@ def read_darknet(trunk: Trunk, path: Path) -> tuple[dict[str, Tensor], dict[str,
     """The same of a Darknet weights file, which only the network's own order gives names to."""
     if not trunk.darknet_layout:
         raise DetkitError(
-            f"It is a Darknet file, and {type(trunk).__name__} is none of its networks.",
+            f"This is no weights file for {type(trunk).__name__}: it is one of Darknet's.",
             file=path,
             remedy="choose the Darknet backbone that the file is of, or darknet_cfg with its .cfg.",
         )

@@ -145,5 +145,5 @@ def test_a_backbone_takes_a_darknet_file_as_any_other(tmp_path):
 def test_a_network_of_another_kind_takes_none(tmp_path):
     path = tmp_path / "net.weights"
     path.write_bytes(Header().encode())
-    with pytest.raises(DetkitError, match=r"It is a Darknet file, and ResNet is none"):
+    with pytest.raises(DetkitError, match="no weights file for ResNet"):
         build("resnet18", width=0.25, weights=str(path))
