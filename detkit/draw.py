@@ -86,8 +86,8 @@ def _(picture: Tensor) -> np.ndarray:
 def _(picture: np.ndarray) -> np.ndarray:
     if picture.dtype != np.uint8:
         raise _refused(picture, "for floats in 0 … 1: (255 * image).round().astype('uint8').")
-    if picture.ndim == 2:
-        picture = np.repeat(picture[..., None], 3, axis=2)
+    if picture.ndim == 2 or picture.shape[2:] == (1,):
+        picture = np.repeat(picture.reshape(*picture.shape[:2], 1), 3, axis=2)
     if picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         remedy = "pass (H, W, 3) RGB or (H, W) grey."
         if picture.ndim == 3 and picture.shape[2] == 4:
@@ -178,6 +178,17 @@ def draw_pixels(image: Any, labels: np.ndarray, names: Sequence[str] = ()) -> np
         top = _label(picture, name, 0, top, label, size, below=True)
         if top + size > picture.shape[0]:
             break
+    return picture
+
+
+def draw_labels(image: Any, texts: Sequence[str], labels: Sequence[int]) -> np.ndarray:
+    """A copy of the picture with lines of text at its upper left, each on its class's colour."""
+    picture = _copy(image)
+    size, top = _font_size(float(np.sqrt(picture.shape[0] * picture.shape[1]))), 0
+    for text, label in zip(texts, labels, strict=True):
+        if top + size * 4 // 3 > picture.shape[0]:
+            break
+        top = _label(picture, text, 0, top, label, size, below=True)
     return picture
 
 

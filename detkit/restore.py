@@ -14,6 +14,7 @@ from detkit.checkpoint import damaged, find, read_meta, read_tensors
 from detkit.errors import DetkitError, UnknownName
 from detkit.models.build import build
 from detkit.models.model import Model
+from detkit.structures import Classes
 
 PARTS = ("model", "backbone")  # what a model is rebuilt from
 
@@ -34,7 +35,7 @@ def load_model(
         raise damaged(file, f"Its config does not name {' and '.join(PARTS)}.")
     modules = config.get("plugins")
     try:
-        model = _rebuild(config, len(meta["names"]))
+        model = _rebuild(config, classes_of(meta))
     except UnknownName as error:
         if not modules:
             raise
@@ -68,9 +69,16 @@ def _of_plugin(error: DetkitError, modules: Any, file: Path) -> DetkitError:
     )
 
 
-def _rebuild(config: Mapping[str, Any], num_classes: int) -> Model:
+def classes_of(meta: Mapping[str, Any]) -> Classes:
+    """What a checkpoint's model tells apart."""
+    parents = meta.get("parents")
+    names, ids = tuple(meta["names"]), tuple(meta["category_ids"])
+    return Classes(names, ids, None if parents is None else tuple(parents))
+
+
+def _rebuild(config: Mapping[str, Any], classes: Classes) -> Model:
     backbone = {**config["backbone"], "weights": "none"}
-    return build(config["model"], backbone, num_classes)
+    return build(config["model"], backbone, classes)
 
 
 def _difference(wanted: Mapping[str, Any], have: Mapping[str, Any]) -> str:
@@ -128,5 +136,6 @@ def _without_classes(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> 
     """Those whose shape would be the same with one class more."""
     model = {k: v for k, v in meta["config"]["model"].items() if k != "class_weights"}
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        other = _rebuild({**meta["config"], "model": model}, len(meta["names"]) + 1).state_dict()
+        more = Classes.numbered(len(meta["names"]) + 1)
+        other = _rebuild({**meta["config"], "model": model}, more).state_dict()
     return {k: v for k, v in tensors.items() if k not in other or v.shape == other[k].shape}

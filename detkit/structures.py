@@ -1,4 +1,4 @@
-"""What travels between rooms: Targets and Batch go in, Detections and Segmentation come out.
+"""What goes into a model: Batch, its Targets, and Frame, the way back to the file's image.
 
 Boxes are `xyxy`, float32, absolute pixels and continuous: a box that covers one pixel is
 `[x, y, x + 1, y + 1]`. Labels are 0 … K−1; background exists only inside a model's head.
@@ -6,40 +6,87 @@ Boxes are `xyxy`, float32, absolute pixels and continuous: a box that covers one
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from detkit.errors import unknown
-
-if TYPE_CHECKING:
-    import numpy as np
-
 ROWS = 64  # of a file's image that are classified at once
 IGNORE = 255  # the pixel label that no loss and no metric counts (VOC's void)
 
 
-class _Tensors:
-    """Moves every tensor of a dataclass at once."""
+# Metadata of a field: it has a row for each object, or is of the whole image. Where its last two
+# axes are the image's, "pad" is the value of a batch's padding.
+OF_OBJECTS = {"per": "object"}
+OF_IMAGE = {"per": "image"}
+
+
+class Tensors:
+    """Of a dataclass of tensors: all moved, or selected, at once."""
 
     def to(self, device: torch.device | str, non_blocking: bool = False):
-        return replace(  # type: ignore[type-var]
-            self,
-            **{
-                f.name: value.to(device, non_blocking=non_blocking)
-                for f in fields(self)  # type: ignore[arg-type]
-                if isinstance(value := getattr(self, f.name), Tensor)
-            },
-        )
+        return self._each(lambda value: value.to(device, non_blocking=non_blocking))
+
+    def float32(self):
+        """With half-precision tensors in float32."""
+        return self._each(lambda value: value.float() if value.is_floating_point() else value)
+
+    def select(self, keep: Tensor):
+        """The objects that `keep` (a bool mask or indices) names; what is the image's stays."""
+        return replace(self, **{k: v[keep] for k, v in self.of_objects().items()})  # type: ignore[type-var]
+
+    def of_objects(self) -> dict[str, Tensor]:
+        """The fields with a row for each object that are there."""
+        return self._marked("object")
+
+    def of_image(self) -> dict[str, Tensor]:
+        """The fields of the whole image that are there."""
+        return self._marked("image")
+
+    def _marked(self, per: str) -> dict[str, Tensor]:
+        names = (f.name for f in fields(self) if f.metadata.get("per") == per)  # type: ignore[arg-type]
+        return {name: v for name in names if (v := getattr(self, name)) is not None}
+
+    def _each(self, change: Any):
+        names = (f.name for f in fields(self))  # type: ignore[arg-type]
+        values = ((name, getattr(self, name)) for name in names)
+        return replace(self, **{k: change(v) for k, v in values if isinstance(v, Tensor)})  # type: ignore[type-var]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What a model tells apart, K = `len(classes)`; the background is none of them.
+
+    Attributes:
+        names: K different names.
+        category_ids: the data set's numbers for them.
+        parents: of a tree of classes (YOLO9000): the label of each one's parent, −1 for a root.
+    """
+
+    names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    parents: tuple[int, ...] | None = None
+
+    @staticmethod
+    def of(names: Sequence[str], category_ids: Iterable[int] | None = None) -> Classes:
+        """With numbers from 1 where there are none."""
+        ids = range(1, len(names) + 1) if category_ids is None else map(int, category_ids)
+        return Classes(tuple(names), tuple(ids))
+
+    @staticmethod
+    def numbered(count: int) -> Classes:
+        """So many, called by their labels."""
+        return Classes.of([str(label) for label in range(count)])
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 @dataclass
-class Targets(_Tensors):
+class Targets(Tensors):
     """What one image shows, in pixels of the network's image.
 
     Attributes:
@@ -49,23 +96,32 @@ class Targets(_Tensors):
         crowd: (N,) bool: a group of objects; not trained on, ignored by COCO's metrics.
         difficult: (N,) bool: VOC's flag, ignored by VOC's metrics.
         pixels: (H, W) uint8 class of each pixel, 255 where it does not count, or None.
+        image_label: () int64, the class of the whole image, −1 where it is unknown, or None.
     """
 
-    boxes: Tensor
-    labels: Tensor
-    masks: Tensor | None = None
-    crowd: Tensor | None = None
-    difficult: Tensor | None = None
-    pixels: Tensor | None = None
+    boxes: Tensor = field(metadata=OF_OBJECTS)
+    labels: Tensor = field(metadata=OF_OBJECTS)
+    masks: Tensor | None = field(default=None, metadata={**OF_OBJECTS, "pad": 0})
+    crowd: Tensor | None = field(default=None, metadata=OF_OBJECTS)
+    difficult: Tensor | None = field(default=None, metadata=OF_OBJECTS)
+    pixels: Tensor | None = field(default=None, metadata={**OF_IMAGE, "pad": IGNORE})
+    image_label: Tensor | None = field(default=None, metadata=OF_IMAGE)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def select(self, keep: Tensor) -> Targets:
-        """The objects that `keep` (a bool mask or indices) names; `pixels` stay."""
-        per_object = ("boxes", "labels", "masks", "crowd", "difficult")
-        kept = {k: v[keep] for k in per_object if (v := getattr(self, k)) is not None}
-        return replace(self, **kept)
+    def padded(self, height: int, width: int) -> Targets:
+        """With its maps as large as the batch."""
+
+        maps = {f.name: p for f in fields(self) if (p := f.metadata.get("pad")) is not None}
+        there = {name: v for name in maps if (v := getattr(self, name)) is not None}
+        return replace(
+            self,
+            **{
+                name: F.pad(v, (0, width - v.shape[-1], 0, height - v.shape[-2]), value=maps[name])
+                for name, v in there.items()
+            },
+        )
 
 
 @dataclass(frozen=True)
@@ -92,13 +148,16 @@ class Frame:
     top: int = 0
     left: int = 0
 
-    def boxes_to_image(self, boxes: Tensor) -> Tensor:
+    def boxes_to_image(self, boxes: Tensor, clip: bool = True) -> Tensor:
         """(N, 4) boxes of the network's image → the file's image, clipped to it."""
         (height, width), (h, w) = self.original, self.resized
         scale = boxes.new_tensor([width / w, height / h, width / w, height / h])
         offset = boxes.new_tensor([self.left, self.top, self.left, self.top])
+        moved = (boxes - offset) * scale
+        if not clip:
+            return moved
         limit = boxes.new_tensor([width, height, width, height])
-        return torch.minimum(((boxes - offset) * scale).clamp(min=0), limit)
+        return torch.minimum(moved.clamp(min=0), limit)
 
     def labels_to_image(self, logits: Tensor) -> Tensor:
         """(K, H, W) maps of the network's image → (height, width) uint8 best class in the file's.
@@ -122,27 +181,39 @@ class Frame:
 
 
 @dataclass
-class Batch(_Tensors):
+class Batch(Tensors):
     """Images of one step, padded at the right and bottom to one size.
 
     Attributes:
-        images: (B, 3, H, W) uint8 RGB, or float32 in 0 … 1 for 16-bit data.
+        images: (B, C, H, W) uint8, RGB where C is 3, or float32 in 0 … 1 for 16-bit data.
         sizes: (B, 2) int64, height and width of each image without the padding.
         targets: one per image; empty when the images come without annotations.
         frames: one per image.
+        proposals: (P, 4) float32 of each image, xyxy, pixels of the network's image, for models
+            that need them; else None.
     """
 
     images: Tensor
     sizes: Tensor
     targets: list[Targets] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
+    proposals: list[Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
+    def inputs(self) -> dict[str, Any]:
+        """What a network gets beside the targets: images, sizes, and proposals if there are any."""
+        given: dict[str, Any] = {"images": self.images, "sizes": self.sizes}
+        return given if self.proposals is None else {**given, "proposals": self.proposals}
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         moved = super().to(device, non_blocking)
-        return replace(moved, targets=[t.to(device, non_blocking) for t in self.targets])
+        proposals = self.proposals
+        if proposals is not None:
+            proposals = [p.to(device, non_blocking=non_blocking) for p in proposals]
+        targets = [t.to(device, non_blocking) for t in self.targets]
+        return replace(moved, targets=targets, proposals=proposals)
 
     def pin_memory(self) -> Batch:
         """With the images where a GPU can fetch them by itself."""
@@ -159,129 +230,3 @@ def content_mask(images: Tensor, sizes: Tensor) -> Tensor:
     rows = torch.arange(images.shape[2], device=images.device) < sizes[:, :1]
     columns = torch.arange(images.shape[3], device=images.device) < sizes[:, 1:]
     return rows[:, :, None] & columns[:, None]
-
-
-@dataclass
-class Detections(_Tensors):
-    """The objects found in one image, best first.
-
-    Attributes:
-        boxes: (N, 4) float32, xyxy; pixels of the network's image until `to_image`.
-        scores: (N,) float32, 0 … 1.
-        labels: (N,) int64, 0 … K−1.
-        names: the K class names, or empty inside a model, which does not know them.
-        masks: (N, H, W) bool or None.
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    names: tuple[str, ...] = ()
-    masks: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def __getitem__(self, keep: int | slice | Tensor | np.ndarray | Sequence[int]) -> Detections:
-        """Some of them, by a slice, indices or a bool mask; an integer gives a set of one."""
-        if not isinstance(keep, slice):
-            keep = torch.as_tensor(keep, device=self.scores.device)
-            if keep.dtype != torch.bool:  # also an empty list, which is of floats
-                keep = keep.long().reshape(-1)
-        return replace(
-            self,
-            boxes=self.boxes[keep],
-            scores=self.scores[keep],
-            labels=self.labels[keep],
-            masks=None if self.masks is None else self.masks[keep],
-        )
-
-    def __iter__(self) -> Iterator[Detections]:
-        return (self[i] for i in range(len(self)))
-
-    def filter(
-        self, score_thresh: float = 0.0, classes: Sequence[str | int] | None = None
-    ) -> Detections:
-        """Those at or above a score, of some classes (names or labels).
-
-        Raises:
-            DetkitError: a class name that the detector does not know.
-        """
-        keep = self.scores >= score_thresh
-        if classes is not None:
-            wanted = [self._label(c) if isinstance(c, str) else c for c in classes]
-            keep &= torch.isin(self.labels, self.labels.new_tensor(wanted))
-        return self[keep]
-
-    def _label(self, name: str) -> int:
-        if name not in self.names:
-            raise unknown("class", name, self.names)
-        return self.names.index(name)
-
-    def to_image(self, frame: Frame) -> Detections:
-        """The same in pixels of the file's image; what lies in the padding alone is left out."""
-        found = replace(self, boxes=frame.boxes_to_image(self.boxes))
-        return found[(found.boxes[:, 2:] > found.boxes[:, :2]).all(1)]
-
-    def draw(self, image: Any) -> np.ndarray:
-        """An (H, W, 3) uint8 RGB copy of a picture with the boxes, names and scores on it.
-
-        Args:
-            image: an (H, W, 3) RGB array, or whatever else the predictor takes.
-        Raises:
-            DetkitError: it is no picture.
-        """
-        from detkit.draw import draw_boxes
-
-        return draw_boxes(image, self)
-
-    def to_coco(self, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-        """COCO result records: `bbox` is x, y, width, height."""
-        boxes = self.boxes.cpu().double()
-        boxes[:, 2:] -= boxes[:, :2]
-        rows = zip(boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
-        return [
-            {"image_id": image_id, "category_id": category_ids[k], "bbox": b, "score": s}
-            for b, s, k in rows
-        ]
-
-
-@dataclass
-class Segmentation(_Tensors):
-    """The class of each pixel of one image.
-
-    Attributes:
-        logits: (K, H, W) float32, pixels of the network's image.
-        names: the K class names, or empty inside a model.
-        frame: the way to the file's image, after `to_image`.
-    """
-
-    logits: Tensor
-    names: tuple[str, ...] = ()
-    frame: Frame | None = None
-
-    @cached_property
-    def labels(self) -> Tensor:
-        """(H, W) uint8, the best class of each pixel: of the network's image until `to_image`."""
-        if self.frame is not None:
-            return self.frame.labels_to_image(self.logits)
-        return self.logits.argmax(0).to(torch.uint8)
-
-    def to_image(self, frame: Frame) -> Segmentation:
-        """The same in pixels of the file's image."""
-        return replace(self, frame=frame)
-
-    def draw(self, image: Any) -> np.ndarray:
-        """An (H, W, 3) uint8 RGB copy of a picture with the classes laid over it in colour.
-
-        Args:
-            image: an (H, W, 3) RGB array, or whatever else the predictor takes.
-        Raises:
-            DetkitError: it is no picture.
-        """
-        from detkit.draw import draw_pixels
-
-        return draw_pixels(image, self.labels.cpu().numpy(), self.names)
-
-
-Prediction = Detections | Segmentation

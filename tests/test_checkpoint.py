@@ -12,6 +12,7 @@ from detkit import checkpoint, restore
 from detkit.backbones.norms import freeze_norms
 from detkit.errors import DetkitError
 from detkit.models.build import build
+from detkit.structures import Classes
 
 CONFIG = {
     "model": {"name": "yolo_v3", "neck_width": 1 / 64},
@@ -26,7 +27,7 @@ def meta(names: list[str] = NAMES, config: dict = CONFIG) -> dict:
 
 def model(seed: int, names: list[str] = NAMES, config: dict = CONFIG) -> torch.nn.Module:
     torch.manual_seed(seed)
-    return build(config["model"], config["backbone"], len(names))
+    return build(config["model"], config["backbone"], Classes.numbered(len(names)))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from detkit import draw
 from detkit.data import images
 from detkit.errors import DetkitError
-from detkit.structures import Detections, Segmentation
+from detkit.predictions import Detections, Segmentation
 
 NAMES = ("cat", "dog", "été", "車")
 

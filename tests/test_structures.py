@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from detkit.errors import DetkitError
-from detkit.structures import Batch, Detections, Frame, Segmentation, Targets
+from detkit.predictions import Detections, Segmentation
+from detkit.structures import Batch, Frame, Targets
 
 FRAME = Frame("a", 0, "a.jpg", original=(200, 100), resized=(100, 50), top=10, left=20)
 

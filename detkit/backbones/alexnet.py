@@ -11,6 +11,7 @@ from __future__ import annotations
 from torch import nn
 
 from detkit.backbones.backbone import FullyConnectedTail, Tail, Trunk, backbones, scaled
+from detkit.ranges import Count
 
 
 @backbones.register("alexnet")
@@ -19,19 +20,20 @@ class AlexNet(Trunk):
 
     Args:
         width: multiplies every channel count.
+        in_channels: of the images: 3 for RGB, 1 for grey.
         dropout: before fc6 and fc7, in the tail.
     """
 
     tail_size = 6
     classifier = ("classifier.",)
 
-    def __init__(self, *, width: float = 1.0, dropout: float = 0.5) -> None:
-        super().__init__()
+    def __init__(self, *, width: float = 1.0, in_channels: Count = 3, dropout: float = 0.5) -> None:
+        super().__init__(in_channels)
         c = [scaled(channels, width) for channels in (64, 192, 384, 256, 256)]
         self.fc = scaled(4096, width)
         self.dropout = dropout
         self.features = nn.Sequential(
-            nn.Conv2d(3, c[0], 11, stride=4, padding=2),
+            nn.Conv2d(in_channels, c[0], 11, stride=4, padding=2),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, 2),
             nn.Conv2d(c[0], c[1], 5, padding=2),
@@ -55,10 +57,10 @@ class AlexNet(Trunk):
             }
         )
 
-    def make_tail(self) -> Tail:
+    def make_tail(self, after: str) -> Tail:
         layers = [
             nn.Dropout(self.dropout),
-            nn.Linear(self.channels["4"] * 36, self.fc),
+            nn.Linear(self.channels[after] * 36, self.fc),
             nn.ReLU(inplace=True),
             nn.Dropout(self.dropout),
             nn.Linear(self.fc, self.fc),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -24,21 +25,30 @@ backbones: Registry[Backbone] = Registry("backbone", "detkit.backbones")
 
 @dataclass(frozen=True)
 class Normalization:
-    """What the weights expect: `(images − mean) / std`, RGB in 0 … 1."""
+    """What the weights expect: `(images − mean) / std` of each channel, in 0 … 1."""
 
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
+    @staticmethod
+    def of(channels: int) -> Normalization:
+        """ImageNet's for RGB; for other pictures the mean of its channels for each."""
+        if channels == 3:
+            return Normalization()
+        return Normalization((0.449,) * channels, (0.226,) * channels)
 
-PLAIN = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # what Darknet's weights expect
+    @staticmethod
+    def plain(channels: int) -> Normalization:
+        """Pixels in 0 … 1 as they are: what Darknet's weights expect."""
+        return Normalization((0.0,) * channels, (1.0,) * channels)
 
 
 def normalize(images: Tensor, mean_std: Tensor, sizes: Tensor | None = None) -> Tensor:
     """Float images as weights expect them, zero (the mean colour) in the padding.
 
     Args:
-        images: (B, 3, H, W) uint8 RGB, or float in 0 … 1.
-        mean_std: (2, 3, 1, 1), of a `Normalization`.
+        images: (B, C, H, W) uint8, or float in 0 … 1.
+        mean_std: (2, C, 1, 1), of a `Normalization`.
         sizes: (B, 2) height and width of each image without its padding; all of it if None.
     """
     mean, std = mean_std
@@ -59,25 +69,27 @@ class Backbone(nn.Module):
         channels: width of each level's map, finest level first.
         strides: pixels of the image per cell of each level, same order.
         normalization: what its weights expect of the images.
-        tail: the stages behind the last level as a head for RoIs, or None: R-CNN's way of using a
-            classifier's upper half (ResNet's layer4, VGG's fc6 and fc7).
         weights_report: what a weights file gave it, None without one.
     """
 
     channels: dict[str, int]
     strides: dict[str, int]
     normalization: Normalization
-    tail: Tail | None
     weights_report: WeightsReport | None
 
     def __init__(self) -> None:
         super().__init__()
         self.normalization = Normalization()
-        self.tail = None
         self.weights_report = None
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) normalised float images → level: (B, channels, H/stride, W/stride)."""
+    def forward(self, images: Tensor, taps: Sequence[str] = ()) -> dict[str, Tensor]:
+        """
+        Args:
+            images: (B, C, H, W), normalised.
+            taps: names of inner modules whose maps are wanted too (GoogLeNet's auxiliary heads).
+        Returns:
+            level: (B, channels, H/stride, W/stride); behind the levels each tap by its name.
+        """
         raise NotImplementedError
 
     def stages(self) -> list[list[nn.Module]]:
@@ -86,7 +98,9 @@ class Backbone(nn.Module):
 
 
 class Tail(nn.Module):
-    """(R, C, size, size) features of RoIs → (R, channels) vectors.
+    """(R, C, size, size) features of RoIs, or of whole images → (R, channels) vectors.
+
+    It is what a classifier has behind a level: ResNet's layer4 and a mean, VGG's fc6 and fc7.
 
     Attributes:
         size: cells a side that it takes of each RoI.
@@ -103,7 +117,9 @@ class Trunk(Backbone):
     A subclass makes its modules under torchvision's names and calls `cut` at the end.
 
     Attributes:
-        tail_size: cells a side that its tail takes of an RoI, None where there is no tail.
+        in_channels: C of the images; a subclass takes it as a setting unless it is always 3.
+        tail_size: cells a side that its tail behind level "4" takes of an RoI, None where it has no
+            such tail.
         classifier: how the keys of the parts that are never built begin (for the weights' report).
         darknet_layout: the whole network's convolutions in the order of a Darknet weights file
             (key → shape); empty where none is of it.
@@ -114,6 +130,11 @@ class Trunk(Backbone):
     classifier: ClassVar[tuple[str, ...]] = ("fc.",)
     darknet_layout: Sequence[Mapping[str, tuple[int, ...]]] = ()
     darknet_exact: ClassVar[bool] = False
+
+    def __init__(self, in_channels: int = 3) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.normalization = Normalization.of(in_channels)
 
     def cut(self, path: Mapping[str, tuple[int, Sequence[str]]]) -> None:
         """Say which modules lead to which level, and initialise them (He et al. 2015, eq. 10).
@@ -127,21 +148,22 @@ class Trunk(Backbone):
         self.strides = {level: 2 ** int(level) for level in path}
         initialize(self)
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        maps, x = {}, images
+    def forward(self, images: Tensor, taps: Sequence[str] = ()) -> dict[str, Tensor]:
+        maps, tapped, x = {}, {}, images
         for level, names in self.path.items():
-            x = run_chain(map(self.get_submodule, names), x)
+            for run in _runs(names, taps):
+                x = run_chain(map(self.get_submodule, run), x)
+                if run[-1] in taps:
+                    tapped[run[-1]] = x
             if level in self.channels:
                 maps[level] = x
-        return maps
+        return maps | tapped
 
     def stages(self) -> list[list[nn.Module]]:
         return [[self.get_submodule(name) for name in names] for names in self.path.values()]
 
-    def keep(self, levels: Sequence[str], tail: bool = False) -> None:
-        """Drop what these levels (and the tail) don't need."""
-        if tail:
-            self.tail = self.make_tail()
+    def keep(self, levels: Sequence[str]) -> None:
+        """Drop what these levels don't need."""
         last = max(map(int, levels))
         dropped = [self.path.pop(level) for level in list(self.path) if int(level) > last]
         needed = {name for names in self.path.values() for name in names}
@@ -151,10 +173,11 @@ class Trunk(Backbone):
         self.channels = {level: n for level, n in self.channels.items() if level in levels}
         self.strides = {level: n for level, n in self.strides.items() if level in levels}
 
-    def make_tail(self) -> Tail:
-        """The stages behind level "4" and a mean."""
-        modules = {name: self.get_submodule(name) for name in self.path["5"]}
-        return MeanTail(modules, self.tail_size or 0, self.channels["5"])
+    def make_tail(self, after: str) -> Tail:
+        """The stages behind a level, and a mean; they are copies, `keep` drops the originals."""
+        above = [names for level, names in self.path.items() if int(level) > int(after)]
+        modules = {name: self.get_submodule(name) for names in above for name in names}
+        return MeanTail(modules, self.tail_size or 0, list(self.channels.values())[-1])
 
     @classmethod
     def self_contained(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,7 +216,7 @@ class FullyConnectedTail(Tail):
 
     Args:
         layers: what `classifier` consists of, without its last layer.
-        size: cells a side that fc6 takes.
+        size: cells a side that fc6 takes; larger maps are averaged to it.
         channels: width of fc7.
     """
 
@@ -204,6 +227,8 @@ class FullyConnectedTail(Tail):
         initialize(self)
 
     def forward(self, rois: Tensor) -> Tensor:
+        if rois.shape[2:] != (self.size, self.size):
+            rois = F.adaptive_avg_pool2d(rois, self.size)
         return self.classifier(rois.flatten(1))
 
 
@@ -236,6 +261,12 @@ def run_chain(chain: Iterable[nn.Module], x: Tensor) -> Tensor:
         else:
             x = module(x)
     return x
+
+
+def _runs(names: Sequence[str], taps: Sequence[str]) -> list[Sequence[str]]:
+    """The names in runs that end at a tap, or at the end."""
+    ends = [i + 1 for i, name in enumerate(names) if name in taps or i + 1 == len(names)]
+    return [names[start:end] for start, end in pairwise([0, *ends])]
 
 
 class Chain(nn.Sequential):

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from detkit.backbones import pretrained
-from detkit.backbones.backbone import Backbone, Trunk, backbones
+from detkit.backbones.backbone import Backbone, Tail, Trunk, backbones
 from detkit.backbones.fpn import FPN
 from detkit.backbones.norms import freeze_norms
 from detkit.errors import DetkitError, unknown
@@ -18,6 +18,7 @@ from detkit.ranges import Count, Natural
 NORMS = ("auto", "frozen", "train")
 NECK = ("fpn_channels",)
 BEYOND = 3  # levels that a pyramid may be asked for beyond the network's last one
+COARSEST = "coarsest"  # as a level: the last one that the network has
 PYRAMID = ("2", "3", "4", "5")  # the paper's, where `levels` says nothing
 
 
@@ -32,15 +33,16 @@ def build(
     frozen_stages: Natural = 0,
     norm: str = "auto",
     width: float = 1.0,
+    in_channels: Count | None = None,
     fpn_channels: Count = 256,
     **own: Any,
-) -> Backbone:
-    """The backbone of that name, with an FPN on it where the name ends in `_fpn`.
+) -> tuple[Backbone, Tail | None]:
+    """The backbone of that name, with an FPN on it where the name ends in `_fpn`, and its tail.
 
     Args:
         levels: the maps that come out, by the logarithm of their stride. None: all that exist (in
             front of the tail, if there is one); with an FPN those of "2" … "5" and the next one.
-        tail: keep the stages behind level "4" as a head for RoIs.
+        tail: also build the stages behind the last of these levels.
         strict: whether a level that does not exist is an error, or left out (a model asks so).
         weights: "none", a file, or "imagenet": torchvision's published file of that network.
         allow_download: "imagenet" may fetch that file.
@@ -48,12 +50,13 @@ def build(
         norm: "auto" freezes the batch norms whose weights came from the file, "frozen" all of them,
             "train" none.
         width: multiplies every channel count, except `fpn_channels`.
+        in_channels: of the images: 3 for RGB, 1 for grey; None: as the data have them.
         fpn_channels: width of the pyramid.
         own: that network's own settings; `settings(name)` lists them.
     Raises:
         DetkitError: a name, setting, level or weights file that does not fit.
     """
-    base, fpn = _split(name)
+    base, fpn = split(name)
     if norm not in NORMS:
         raise unknown("norm", norm, NORMS)
     for key in own:
@@ -62,27 +65,41 @@ def build(
     if width <= 0 or fpn_channels < 1:
         key, value = ("fpn_channels", fpn_channels) if width > 0 else ("width", width)
         raise DetkitError(f"backbone.{key} is above 0, not {value}.", remedy="leave it out.")
-    trunk = backbones[base](width=width, **own)
+    trunk = backbones[base](width=width, **_channels(base, in_channels), **own)
     if not isinstance(trunk, Trunk):
         raise DetkitError(
             f"The backbone {base} is a {type(trunk).__name__}, not a Trunk.",
             remedy="derive it from detkit.backbones.backbone.Trunk, as CONTRIBUTING.md shows.",
         )
     known = frozenset(trunk.state_dict())
-    if tail and (fpn or trunk.tail_size is None):
-        raise _no_tail(name)
+    coarsest = list(trunk.channels)[-1]
     asked = _levels(name, trunk, levels, tail, strict, fpn)
-    last = list(trunk.channels)[-1]
+    if tail and (fpn or (trunk.tail_size is None and asked[-1] != coarsest)):
+        raise _no_tail(name)
+    behind = trunk.make_tail(asked[-1]) if tail else None
     beyond = any(level not in trunk.channels for level in asked)  # made from the last one
-    trunk.keep([n for n in trunk.channels if n in asked or (beyond and n == last)], tail)
+    trunk.keep([n for n in trunk.channels if n in asked or (beyond and n == coarsest)])
     if weights != "none":
         imagenet = weights == "imagenet"
         file = pretrained.find_imagenet(base, allow_download) if imagenet else weights
-        trunk.weights_report = pretrained.load(trunk, known, file, norm)
+        trunk.weights_report = pretrained.load(trunk, behind, known, file, norm)
     if norm == "frozen":
         freeze_norms(trunk)
+        if behind is not None:
+            freeze_norms(behind)
     _freeze(trunk, frozen_stages)
-    return FPN(trunk, fpn_channels, asked) if fpn else trunk
+    return FPN(trunk, fpn_channels, asked) if fpn else trunk, behind
+
+
+def _channels(base: str, in_channels: int | None) -> dict[str, int]:
+    if "in_channels" in backbones.settings(base):
+        return {"in_channels": in_channels or 3}
+    if in_channels in (None, 3):
+        return {}
+    raise DetkitError(
+        f"The backbone {base} takes pictures of 3 channels, not of {in_channels}.",
+        remedy="set backbone.in_channels=3, or choose another backbone.",
+    )
 
 
 def names() -> list[str]:
@@ -95,19 +112,29 @@ def settings(name: str) -> dict[str, inspect.Parameter]:
 
     Not `tail`, `strict` and `allow_download`, which whoever builds a model decides.
     """
-    base, fpn = _split(name)
+    base, fpn = split(name)
     decided = ("name", "tail", "strict", "allow_download", "own", *(() if fpn else NECK))
     general = inspect.signature(build, eval_str=True).parameters
-    return {k: p for k, p in general.items() if k not in decided} | backbones.settings(base)
+    own = {k: p for k, p in backbones.settings(base).items() if k not in general}
+    return {k: p for k, p in general.items() if k not in decided} | own
 
 
 def self_contained(backbone: Mapping[str, Any]) -> dict[str, Any]:
     """`name` and settings that rebuild the network anywhere: no file is needed but a checkpoint."""
-    builder: Any = backbones[_split(backbone["name"])[0]]
-    return getattr(builder, "func", builder).self_contained(backbone)
+    return part(backbone["name"]).self_contained(backbone)
 
 
-def _split(name: str) -> tuple[str, bool]:
+def part(name: str) -> Any:
+    """The class of the network below, to ask what stands on it."""
+    return backbones.part(split(name)[0])
+
+
+def split(name: str) -> tuple[str, bool]:
+    """The network's own name, and whether an FPN stands on it.
+
+    Raises:
+        DetkitError: there is no such backbone.
+    """
     fpn = name not in backbones and name.endswith("_fpn")
     base = name.removesuffix("_fpn") if fpn else name
     if base not in backbones:
@@ -126,6 +153,8 @@ def _levels(
 ) -> list[str]:
     """The levels that come out, finest first."""
     exist = list(trunk.channels)
+    if levels is not None and tuple(levels) == (COARSEST,):
+        return exist[-1:]
     if fpn:
         first = trunk.strides[exist[-1]].bit_length()
         exist += [str(first + i) for i in range(BEYOND if levels and strict else 1)]
@@ -157,13 +186,8 @@ def _freeze(trunk: Trunk, count: int) -> None:
 
 
 def _no_tail(name: str) -> DetkitError:
-    having = [n for n in backbones.names() if _tail_size(n)]
+    having = [n for n in backbones.names() if getattr(backbones.part(n), "tail_size", None)]
     return DetkitError(
         f"The backbone {name} has no upper stages left for a head that wants them.",
         remedy=f"choose one of {', '.join(having)}, or a model without such a head.",
     )
-
-
-def _tail_size(name: str) -> int | None:
-    builder = backbones[name]
-    return getattr(getattr(builder, "func", builder), "tail_size", None)

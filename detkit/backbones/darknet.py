@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from detkit.backbones import darknet_weights
 from detkit.backbones.backbone import Chain, Trunk, backbones, scaled
 from detkit.backbones.darknet_layers import MaxPool
+from detkit.ranges import Count
 
 SAME_POOL = 0  # among the widths of a stage: a 2×2 max pool of stride 1
 TINY = ((16,), (32,), (64,), (128,), (256,))
@@ -30,14 +31,17 @@ class Darknet(Trunk):
     Args:
         depths: residual blocks of each stage.
         width: multiplies every channel count.
+        in_channels: of the images: 3 for RGB, 1 for grey.
     """
 
     classifier = ("fc.",)
 
-    def __init__(self, *, depths: tuple[int, ...], width: float = 1.0) -> None:
-        super().__init__()
+    def __init__(
+        self, *, depths: tuple[int, ...], width: float = 1.0, in_channels: Count = 3
+    ) -> None:
+        super().__init__(in_channels)
         before = scaled(32, width)
-        self.stem = ConvNorm(3, before, 3)
+        self.stem = ConvNorm(in_channels, before, 3)
         path = {"0": (before, ["stem"])}
         for i, depth in enumerate(depths, start=1):
             after = scaled(32 * 2**i, width)
@@ -68,13 +72,16 @@ class PlainDarknet(Trunk):
         widths: channels of each convolution, stage by stage; one that is narrower than the widest
             before it in its stage is 1×1, the others are 3×3. 0 is a 2×2 max pool of stride 1.
         width: multiplies every channel count.
+        in_channels: of the images: 3 for RGB, 1 for grey.
     """
 
     classifier = ("fc.",)
 
-    def __init__(self, *, widths: tuple[tuple[int, ...], ...], width: float = 1.0) -> None:
-        super().__init__()
-        before, path = 3, {}
+    def __init__(
+        self, *, widths: tuple[tuple[int, ...], ...], width: float = 1.0, in_channels: Count = 3
+    ) -> None:
+        super().__init__(in_channels)
+        before, path = in_channels, {}
         for i, stage in enumerate(widths):
             modules: list[nn.Module] = [MaxPool(2, 2)] if i else []
             widest = 0

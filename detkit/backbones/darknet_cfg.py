@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from detkit.backbones import darknet_weights
-from detkit.backbones.backbone import PLAIN, Trunk, backbones, initialize
+from detkit.backbones.backbone import MeanTail, Normalization, Tail, Trunk, backbones, initialize
 from detkit.backbones.darknet_layers import OUTPUTS, Layer, Shape, build
 from detkit.backbones.darknet_sections import Section, read_text, sections
 from detkit.errors import DetkitError
@@ -110,6 +110,7 @@ class DarknetCfg(Trunk):
         classes: in place of the classes that the description says; the convolutions in front of
             its outputs get the filters for them.
         width: multiplies every channel count but those of the outputs.
+        in_channels: of the images, whatever the description says.
 
     Attributes:
         outputs: what reads the maps, in the description's order.
@@ -131,10 +132,11 @@ class DarknetCfg(Trunk):
         text: str | None = None,
         classes: Count | None = None,
         width: Positive = 1.0,
+        in_channels: Count = 3,
     ) -> None:
-        super().__init__()
+        super().__init__(in_channels)
         head, *parts = _description(cfg, text)
-        layers = plan([head, *parts], width, classes)
+        layers = plan([head, *parts], width, classes, in_channels)
         self.net = dict(head.options)
         self.layers = Graph(layers)
         self.darknet_layout = darknet_weights.layout(self)
@@ -149,15 +151,16 @@ class DarknetCfg(Trunk):
         self.channels = {level: layers[i].channels for level, i in self.sources.items()}
         self.strides = {one.level: one.stride for one in by_stride}
         self.path = _stages(layers)
-        self.normalization = PLAIN
+        self.normalization = Normalization.plain(in_channels)
         self.keep(list(self.channels))
         initialize(self)
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        maps = self.layers(images, list(self.sources.values()))
-        return {level: maps[index] for level, index in self.sources.items()}
+    def forward(self, images: Tensor, taps: Sequence[str] = ()) -> dict[str, Tensor]:
+        wanted = self.sources | {tap: int(tap.removeprefix("layers.")) for tap in taps}
+        maps = self.layers(images, list(wanted.values()))
+        return {name: maps[index] for name, index in wanted.items()}
 
-    def keep(self, levels: Sequence[str], tail: bool = False) -> None:
+    def keep(self, levels: Sequence[str]) -> None:
         self.sources = {level: i for level, i in self.sources.items() if level in levels}
         self.channels = {level: self.channels[level] for level in self.sources}
         self.strides = {level: self.strides[level] for level in self.sources}
@@ -166,6 +169,10 @@ class DarknetCfg(Trunk):
         kept = {f"layers.{index}" for index in self.layers.inputs}
         path = {key: tuple(n for n in names if n in kept) for key, names in self.path.items()}
         self.path = {key: names for key, names in path.items() if names}
+
+    def make_tail(self, after: str) -> Tail:
+        """The mean of a level's map: nothing lies behind an output."""
+        return MeanTail({}, 0, self.channels[after])
 
     @classmethod
     def self_contained(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,18 +184,22 @@ class DarknetCfg(Trunk):
 
 
 def plan(
-    found: Sequence[Section], width: float = 1.0, classes: int | None = None
+    found: Sequence[Section],
+    width: float = 1.0,
+    classes: int | None = None,
+    in_channels: int | None = None,
 ) -> dict[int, Layer]:
     """The layers of a description, by number; a classifier's too.
 
     Args:
         found: [net] and its layers.
-        width, classes: as for `DarknetCfg`.
+        width, classes, in_channels: as for `DarknetCfg`; None leaves the description's.
     Raises:
         DetkitError: what is unknown or does not fit, with its line and layer.
     """
     head, *parts = found
-    before = [Shape(head.integer("channels", 3, 1), Fraction(1))]
+    channels = in_channels or head.integer("channels", 3, 1)
+    before = [Shape(channels, Fraction(1))]
     layers = {}
     for section, following in zip(parts, [*parts[1:], None], strict=True):
         exact = None

@@ -36,13 +36,14 @@ class FPN(Backbone):
         self.normalization = body.normalization
         self.weights_report = body.weights_report
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        maps = self.body(images)
-        maps = dict(zip(maps, self.fpn(list(maps.values())), strict=True))
+    def forward(self, images: Tensor, taps: Sequence[str] = ()) -> dict[str, Tensor]:
+        found = self.body(images, taps)
+        below = [found[level] for level in self.body.channels]
+        maps = dict(zip(self.body.channels, self.fpn(below), strict=True))
         last = max(map(int, maps))
         for level in range(last + 1, max(map(int, self.channels)) + 1):
             maps[str(level)] = F.max_pool2d(maps[str(level - 1)], kernel_size=1, stride=2)
-        return {level: maps[level] for level in self.channels}
+        return {level: maps[level] for level in self.channels} | {tap: found[tap] for tap in taps}
 
     def stages(self) -> list[list[nn.Module]]:
         return self.body.stages()

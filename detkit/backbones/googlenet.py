@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detkit.backbones.backbone import Trunk, backbones, conv_norm, scaled
+from detkit.ranges import Count
 
 INCEPTIONS = {  # 1×1 | 3×3 reduce, 3×3 | 5×5 reduce, 5×5 | pool projection
     "3a": (64, 96, 128, 16, 32, 32),
@@ -37,14 +38,15 @@ class GoogLeNet2014(Trunk):
 
     Args:
         width: multiplies every channel count.
+        in_channels: of the images: 3 for RGB, 1 for grey.
     """
 
     classifier = ("loss1_", "loss2_", "loss3_")
 
-    def __init__(self, *, width: float = 1.0) -> None:
-        super().__init__()
+    def __init__(self, *, width: float = 1.0, in_channels: Count = 3) -> None:
+        super().__init__(in_channels)
         c = [scaled(channels, width) for channels in (64, 64, 192)]
-        self.conv1_7x7_s2 = nn.Conv2d(3, c[0], 7, stride=2, padding=3)
+        self.conv1_7x7_s2 = nn.Conv2d(in_channels, c[0], 7, stride=2, padding=3)
         self.conv2_3x3_reduce = nn.Conv2d(c[0], c[1], 1)
         self.conv2_3x3 = nn.Conv2d(c[1], c[2], 3, padding=1)
         self.relu = nn.ReLU(inplace=True)
@@ -63,14 +65,15 @@ class GoogLeNet(Trunk):
 
     Args:
         width: multiplies every channel count.
+        in_channels: of the images: 3 for RGB, 1 for grey.
     """
 
     classifier = ("fc.", "aux1.", "aux2.")
 
-    def __init__(self, *, width: float = 1.0) -> None:
-        super().__init__()
+    def __init__(self, *, width: float = 1.0, in_channels: Count = 3) -> None:
+        super().__init__(in_channels)
         c = [scaled(channels, width) for channels in (64, 64, 192)]
-        self.conv1 = ConvNorm(3, c[0], 7, stride=2)
+        self.conv1 = ConvNorm(in_channels, c[0], 7, stride=2)
         self.maxpool1 = nn.MaxPool2d(3, 2, ceil_mode=True)
         self.conv2 = ConvNorm(c[0], c[1], 1)
         self.conv3 = ConvNorm(c[1], c[2], 3)

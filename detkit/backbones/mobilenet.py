@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from detkit.backbones.backbone import Chain, Trunk, backbones, scaled
 from detkit.errors import DetkitError
+from detkit.ranges import Count
 
 BLOCKS = (  # expansion, channels, blocks, stride of the first (the paper's t, c, n, s)
     (1, 16, 1, 1),
@@ -33,17 +34,20 @@ class MobileNetV2(Trunk):
 
     Args:
         width: multiplies every channel count.
+        in_channels: of the images: 3 for RGB, 1 for grey.
         tensorflow_padding: pads convolutions of stride 2 as TensorFlow's "SAME" does, for weights
             from there (a cell of level "5" is then centred 31 pixels further right and down).
     """
 
     classifier = ("classifier.",)
 
-    def __init__(self, *, width: float = 1.0, tensorflow_padding: bool = False) -> None:
-        super().__init__()
+    def __init__(
+        self, *, width: float = 1.0, in_channels: Count = 3, tensorflow_padding: bool = False
+    ) -> None:
+        super().__init__(in_channels)
         tf = self.tensorflow_padding = tensorflow_padding
         before = scaled(32, width)
-        layers: list[nn.Module] = [ConvNorm(3, before, 3, 2, tensorflow_padding=tf)]
+        layers: list[nn.Module] = [ConvNorm(in_channels, before, 3, 2, tensorflow_padding=tf)]
         path: dict[str, tuple[int, list[str]]] = {"1": (before, ["features.0"])}
         for expansion, channels, blocks, first in BLOCKS:
             after = scaled(channels, width)

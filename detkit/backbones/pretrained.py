@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import urllib.error
 import warnings
@@ -14,19 +15,22 @@ from safetensors import safe_open
 from torch import Tensor
 
 from detkit.backbones import darknet_weights
-from detkit.backbones.backbone import PLAIN, Normalization, Trunk
+from detkit.backbones.backbone import Normalization, Tail, Trunk
 from detkit.backbones.norms import STATISTICS, freeze_norms
 from detkit.backbones.report import WeightsReport
 from detkit.errors import DetkitError
 
 COUNTER = "num_batches_tracked"
+TAIL = "tail."  # in front of the keys of what is behind the last level
 # by the first digits of the file's sha256; torchvision's GoogLeNet rescales its input from
 # ImageNet's mean and deviation to these
 OTHER_NORMALIZATION = {"1378be20": Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}
 
 
-def load(trunk: Trunk, known: frozenset[str], path: str | Path, norm: str) -> WeightsReport:
-    """Fill `trunk` (and its tail) from a file and freeze the norms that it filled.
+def load(
+    trunk: Trunk, tail: Tail | None, known: frozenset[str], path: str | Path, norm: str
+) -> WeightsReport:
+    """Fill `trunk` and its tail from a file and freeze the norms that it filled.
 
     Args:
         known: keys of the whole network, of which `trunk` may be a part.
@@ -38,13 +42,18 @@ def load(trunk: Trunk, known: frozenset[str], path: str | Path, norm: str) -> We
     darknet = path.suffix == ".weights" or darknet_weights.is_partial(path)
     tensors, metadata = read_darknet(trunk, path) if darknet else read(path)
     trunk.check_metadata(metadata, str(path))
-    own = trunk.state_dict()
-    places = {key: [place for place in (key, f"tail.{key}") if place in own] for key in tensors}
+    parts = {"": trunk} if tail is None else {"": trunk, TAIL: tail}
+    own = {f"{at}{key}": v for at, part in parts.items() for key, v in part.state_dict().items()}
+    places = {key: [place for at in parts if (place := f"{at}{key}") in own] for key in tensors}
     taken = {place: tensors[key] for key, where in places.items() for place in where}
     _check_fit(taken, own, tensors, path)
-    trunk.load_state_dict(taken, strict=False)
-    normalization = PLAIN if darknet else trunk.normalization
-    trunk.normalization = OTHER_NORMALIZATION.get(_digits(path), normalization)
+    for at, part in parts.items():
+        inside = {key.removeprefix(at): v for key, v in taken.items() if _is_of(key, at)}
+        part.load_state_dict(inside, strict=False)
+    if darknet:
+        trunk.normalization = Normalization.plain(trunk.in_channels)
+    else:
+        trunk.normalization = OTHER_NORMALIZATION.get(_digits(path), trunk.normalization)
 
     frozen: list[str] = []
     if norm == "train":
@@ -56,7 +65,8 @@ def load(trunk: Trunk, known: frozenset[str], path: str | Path, norm: str) -> We
                 stacklevel=2,
             )
     else:
-        frozen = freeze_norms(trunk, lambda name: all(f"{name}.{s}" in taken for s in STATISTICS))
+        for at, part in parts.items():
+            frozen += freeze_norms(part, functools.partial(_filled, taken, at))
     left = [key for key, where in places.items() if not where and not key.endswith(COUNTER)]
     not_used = [key for key in left if key in known or key.startswith(trunk.classifier)]
     return WeightsReport(
@@ -68,6 +78,14 @@ def load(trunk: Trunk, known: frozenset[str], path: str | Path, norm: str) -> We
         norms_frozen=len(frozen),
         metadata=metadata,
     )
+
+
+def _is_of(key: str, at: str) -> bool:
+    return key.startswith(TAIL) == (at == TAIL)
+
+
+def _filled(taken: Mapping[str, Tensor], at: str, norm: str) -> bool:
+    return all(f"{at}{norm}.{statistic}" in taken for statistic in STATISTICS)
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from detkit.backbones.backbone import Chain, Trunk, backbones, conv_norm, scaled
 from detkit.errors import DetkitError
+from detkit.ranges import Count
 
 
 @backbones.register("resnet18", depths=(2, 2, 2, 2), bottleneck=False, stride_in_1x1=False)
@@ -31,6 +32,7 @@ class ResNet(Trunk):
         bottleneck: blocks of 1×1, 3×3, 1×1 convolutions (figure 5), else of two 3×3.
         stride_in_1x1: a bottleneck's stride is in its first convolution, as in He's weights.
         width: multiplies every channel count.
+        in_channels: of the images: 3 for RGB, 1 for grey.
     """
 
     def __init__(
@@ -40,12 +42,13 @@ class ResNet(Trunk):
         bottleneck: bool,
         stride_in_1x1: bool = False,
         width: float = 1.0,
+        in_channels: Count = 3,
     ) -> None:
-        super().__init__()
+        super().__init__(in_channels)
         self.stride_in_1x1 = stride_in_1x1
         self.bottleneck = bottleneck
         before = scaled(64, width)
-        self.conv1 = nn.Conv2d(3, before, 7, stride=2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, before, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(before)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from detkit.backbones.backbone import Trunk, backbones, scaled
+from detkit.ranges import Count
 
 
 @backbones.register("squeezenet1_0")
@@ -21,15 +22,17 @@ class SqueezeNet(Trunk):
 
     Args:
         width: multiplies every channel count.
+        in_channels: of the images: 3 for RGB, 1 for grey.
     """
 
     tail_size = None
     classifier = ("classifier.",)
 
-    def __init__(self, *, width: float = 1.0) -> None:
-        super().__init__()
+    def __init__(self, *, width: float = 1.0, in_channels: Count = 3) -> None:
+        super().__init__(in_channels)
         first = scaled(96, width)
-        layers: list[nn.Module] = [nn.Conv2d(3, first, 7, stride=2), nn.ReLU(inplace=True)]
+        conv = nn.Conv2d(in_channels, first, 7, stride=2)
+        layers: list[nn.Module] = [conv, nn.ReLU(inplace=True)]
         path, before = {"1": (first, ["features.0", "features.1"])}, first
         stages = [(16, 16, 32), (32, 48, 48, 64), (64,)]  # squeeze; each expand is four times that
         for level, squeezes in enumerate(stages, start=2):

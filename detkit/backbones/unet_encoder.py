@@ -12,6 +12,7 @@ from __future__ import annotations
 from torch import nn
 
 from detkit.backbones.backbone import Chain, Trunk, backbones, scaled
+from detkit.ranges import Count
 
 
 @backbones.register("unet_encoder")
@@ -20,15 +21,18 @@ class UNetEncoder(Trunk):
 
     Args:
         width: multiplies every channel count.
+        in_channels: of the images: 3 for RGB, 1 for grey.
         batch_norm: behind every convolution.
     """
 
     tail_size = None
     classifier = ()
 
-    def __init__(self, *, width: float = 1.0, batch_norm: bool = True) -> None:
-        super().__init__()
-        path, before = {}, 3
+    def __init__(
+        self, *, width: float = 1.0, in_channels: Count = 3, batch_norm: bool = True
+    ) -> None:
+        super().__init__(in_channels)
+        path, before = {}, in_channels
         for level in range(5):
             after = scaled(64 * 2**level, width)
             layers: list[nn.Module] = [nn.MaxPool2d(2)] if level else []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import nn
 
 from detkit.backbones.backbone import FullyConnectedTail, Tail, Trunk, backbones, scaled
+from detkit.ranges import Count
 
 
 @backbones.register("vgg11", convs=(1, 1, 2, 2, 2), batch_norm=False)
@@ -25,6 +26,7 @@ class VGG(Trunk):
     Args:
         convs: convolutions of each of the five stages.
         width: multiplies every channel count.
+        in_channels: of the images: 3 for RGB, 1 for grey.
         dropout: behind fc6 and fc7, in the tail.
     """
 
@@ -37,13 +39,14 @@ class VGG(Trunk):
         convs: tuple[int, ...],
         batch_norm: bool,
         width: float = 1.0,
+        in_channels: Count = 3,
         dropout: float = 0.5,
     ) -> None:
-        super().__init__()
+        super().__init__(in_channels)
         self.fc = scaled(4096, width)
         self.dropout = dropout
         layers: list[nn.Module] = []
-        path, before, start = {}, 3, 0
+        path, before, start = {}, in_channels, 0
         for level, (depth, channels) in enumerate(
             zip(convs, (64, 128, 256, 512, 512), strict=True)
         ):
@@ -59,9 +62,9 @@ class VGG(Trunk):
         self.features = nn.Sequential(*layers)
         self.cut(path)
 
-    def make_tail(self) -> Tail:
+    def make_tail(self, after: str) -> Tail:
         layers = [
-            nn.Linear(self.channels["4"] * 49, self.fc),
+            nn.Linear(self.channels[after] * 49, self.fc),
             nn.ReLU(inplace=True),
             nn.Dropout(self.dropout),
             nn.Linear(self.fc, self.fc),

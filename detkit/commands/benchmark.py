@@ -23,6 +23,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from detkit.atomic import write_json
 from detkit.commands.benchmark_loader import LOADING
+from detkit.commands.recording import recorded
 from detkit.errors import unknown
 from detkit.folders import in_home
 from detkit.inference.run import prepare
@@ -31,13 +32,14 @@ from detkit.models.build import build
 from detkit.models.model import Model
 from detkit.ops.device import pick_device
 from detkit.ops.precision import autocast, describe, layout, resolve
-from detkit.structures import Targets
+from detkit.structures import Classes, Targets
 
 CLASSES = 20
 OBJECTS = 8  # in each image
 Step = Callable[[], None]
 
 
+@recorded
 def benchmark(settings: Any) -> dict[str, Any]:
     """Times each row of `settings.rows` in each precision and prints ours / torchvision's.
 
@@ -220,7 +222,7 @@ def faster_rcnn_pair(height: int, width: int) -> tuple[Model, nn.Module]:
     ours = build(
         {"name": "faster_rcnn"},
         {"name": "resnet50_fpn", "norm": "frozen", "frozen_stages": 2},
-        CLASSES,
+        Classes.numbered(CLASSES),
     )
     load_faster_rcnn(ours, peer.state_dict())
     return ours, peer

@@ -38,6 +38,7 @@ from detkit.data.records import Records
 from detkit.data.transforms import build as build_transform
 from detkit.errors import DetkitError
 from detkit.models.model import Model
+from detkit.structures import Classes
 
 IMAGES = 100  # a round
 OBJECTS = 8  # in each image of the memory's measurement
@@ -104,7 +105,8 @@ def our_side(records: Records, settings: Any, flip: float = 0.5) -> Load:
     short, long = sorted((settings.height, settings.width))
     preset = {"name": "detection", "short_side": short, "long_side": long, "flip": flip}
     dataset = Dataset(records, build_transform(preset, train=True))
-    model = Model(build_backbone("resnet18", width=0.125), 1)
+    backbone, _ = build_backbone("resnet18", width=0.125)
+    model = Model(backbone, Classes.numbered(1))
 
     def load(epoch: int, indices: Sequence[int]) -> Tensor:
         batch = collate([dataset[(epoch, index)] for index in indices])

@@ -5,42 +5,29 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from tqdm import tqdm
-
-from detkit import checkpoint, restore
-from detkit.atomic import write_json
-from detkit.data.loading import Dataset
+from detkit import checkpoint, distributed, restore
+from detkit.commands.recording import recorded
 from detkit.data.open import open_dataset, split_name
-from detkit.data.order import evaluation_batches
 from detkit.data.records import Records
 from detkit.data.splits import ALL
-from detkit.data.transforms import Transform
 from detkit.data.transforms import build as build_transform
+from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.evaluation import files
-from detkit.evaluation.diagnosis import diagnose
-from detkit.evaluation.evaluate import (
-    DetectionEvaluator,
-    Evaluator,
-    Figures,
-    evaluators,
-)
+from detkit.evaluation.evaluate import DetectionEvaluator, Evaluator, Figures
 from detkit.folders import dated, in_home, make_folder
-from detkit.inference.run import predictions, prepare
-from detkit.models.model import Model
+from detkit.inference.measure import headline, measure, report
+from detkit.inference.run import prepare
+from detkit.inference.tasks import tasks
 from detkit.ops.precision import describe, resolve
-from detkit.structures import Detections, Prediction
-from detkit.training import distributed
-from detkit.training.distributed import World
 
 UNSURE = 0.1  # a curve of precision and recall ends with detections that score less
 
 
+@recorded
 def evaluate(settings: Any) -> Figures:
     """Prints a table, writes `results.json`, and what a checkpoint found as `predictions.json`.
 
@@ -102,11 +89,11 @@ def _checkpoint(settings: Any, world: World) -> Figures:
     model, meta = restore.load_model(settings.checkpoint, world.device)
     config = meta["config"]
     dataset = settings.dataset or config["dataset"]
-    split = settings.split or split_name(dataset, "val", model.task)
-    records = open_dataset(dataset, split, task=model.task)
+    split = settings.split or split_name(dataset, "val", model.needs)
+    records = open_dataset(dataset, split, needs=model.needs)
     output = _output(settings, split)
     if world.main:
-        _check_free(output, predictions=model.task == "detect")
+        _check_free(output, tasks[model.task].evaluator.written)
     dtype = resolve(settings.precision, world.device)
     _say(
         world,
@@ -127,90 +114,6 @@ def _checkpoint(settings: Any, world: World) -> Figures:
     return _finish(evaluator, world, output, split)
 
 
-def measure(
-    model: Model,
-    records: Records,
-    transform: Transform,
-    *,
-    names: Sequence[str],
-    world: World,
-    precision: str = "auto",
-    batch_size: int = 1,
-    workers: int = 0,
-) -> Evaluator:
-    """The evaluator of the model's task, having seen each image of the records once.
-
-    Args:
-        model: on `world.device`, the same in every process.
-        transform: that of inference, from the checkpoint.
-        names: the model's classes, brought to those of the records.
-        world: each process takes its share of the images, and all get the whole result.
-        batch_size: images at once in this process.
-    Raises:
-        DetkitError: classes that the other side lacks.
-    """
-    label_of = match_classes(names, records.names, model.task)
-    dataset = Dataset(records, transform, needs=frozenset())
-    batches = evaluation_batches(
-        dataset,
-        batch_size=batch_size,
-        workers=workers,
-        rank=world.rank,
-        world=world.size,
-        pin_memory=world.device.type == "cuda",
-    )
-    evaluator = evaluators[model.task](records)
-    found = predictions(model, batches, device=world.device, precision=precision, names=names)
-    quiet = None if world.main else True
-    training = model.training
-    model.eval()
-    for frames, predicted in tqdm(
-        found, total=len(batches), unit="batch", disable=quiet, leave=False
-    ):
-        evaluator.add(frames, [relabelled(p, label_of, records.names) for p in predicted])
-    model.train(training)
-    evaluator.merge(distributed.gather(evaluator.state(), world))
-    return evaluator
-
-
-def match_classes(
-    theirs: Sequence[str],
-    ours: Sequence[str],
-    task: str,
-    sides: tuple[str, str] = ("The model has", "the data have"),
-    remedy: str = "evaluate on data with the model's class names, rename the data's classes, or"
-    " train from this checkpoint with weights=.",
-) -> torch.Tensor:
-    """Label in the data of each class of a model, by name; −1 for one that the data lack.
-
-    A detector may know classes more or fewer than the data; a class for each pixel leaves no such
-    choice, so there both have to have the same, in any order.
-
-    Args:
-        sides: how an error begins to list the classes of each.
-    Raises:
-        DetkitError: neither side has all the other's classes.
-    """
-    given, wanted = set(theirs), set(ours)
-    if not (given == wanted or (task == "detect" and (given < wanted or wanted < given))):
-        raise DetkitError(
-            f"The class lists do not match. {sides[0]} {', '.join(theirs)}; "
-            f"{sides[1]} {', '.join(ours)}.",
-            remedy=remedy,
-        )
-    label = {name: k for k, name in enumerate(ours)}
-    return torch.tensor([label.get(name, -1) for name in theirs])
-
-
-def relabelled(prediction: Prediction, label_of: torch.Tensor, names: Sequence[str]) -> Prediction:
-    """The same with the labels of the data; without the classes that the data lack."""
-    if isinstance(prediction, Detections):
-        labels = label_of[prediction.labels]
-        known = replace(prediction, labels=labels, names=tuple(names))
-        return known[labels >= 0]
-    return replace(prediction, logits=prediction.logits[label_of.argsort()], names=tuple(names))
-
-
 def _data(records: Records, split: str) -> str:
     return f"{len(records):,} images of {split} ({records.source})"
 
@@ -224,21 +127,21 @@ def _output(settings: Any, split: str) -> Path:
     return run / "evaluation" / re.sub(r"[^\w.+-]+", "_", split).strip("_")
 
 
-def _check_free(output: Path, predictions: bool = False) -> None:
+def _check_free(output: Path, written: Sequence[str] = ()) -> None:
     """Makes the folder.
 
     Args:
-        predictions: they will be written, too.
+        written: names of the files that come beside `results.json`.
     Raises:
         DetkitError: it cannot be made, or a file in it that `evaluate` has not written would be
             replaced.
     """
     make_folder(output, "output")
-    results, found = output / "results.json", output / "predictions.json"
+    results = output / "results.json"
     foreign = [results] if results.exists() and not _is_ours(results) else []
-    if predictions and found.exists():
-        # predict's come with a table
-        foreign += [found] if not results.exists() or (output / "predictions.csv").exists() else []
+    # predict's come with a table
+    if not results.exists() or (output / "predictions.csv").exists():
+        foreign += [output / name for name in written if (output / name).exists()]
     if foreign:
         raise DetkitError(
             "The results would replace this file, which is not evaluate's.",
@@ -266,34 +169,8 @@ def _finish(
     for note in evaluator.records.notes:
         _say(world, f"note: {note}")
     figures = report(evaluator, world, output, split, foreign)
-    if world.main and isinstance(evaluator, DetectionEvaluator) and not foreign:
-        found = evaluator.results()
-        files.write_coco(found, evaluator.records, output / "predictions.json")
-    told, file = headline(figures, evaluator.headline), output / "results.json"
+    if world.main and not foreign:
+        evaluator.save(output)
+    told, file = headline(evaluator, figures), output / "results.json"
     _say(world, f"done: {told} on {split}.  See {file}")
     return figures
-
-
-def report(
-    evaluator: Evaluator, world: World, output: Path, split: str, foreign: bool = False
-) -> Figures:
-    """Writes `results.json`, prints the table, and why the result is next to nothing if it is."""
-    figures: Figures = {}
-    if world.main:
-        records, figures, why = evaluator.records, evaluator.result(), None
-        if isinstance(evaluator, DetectionEvaluator):
-            why = diagnose(records, evaluator.results(), figures["coco/AP50"], foreign)
-        figures |= {"split": split, "data": records.source, "diagnosis": why}
-        write_json(output / "results.json", figures)
-        print(f"\n{evaluator.table(figures)}\n")
-        if why:
-            print(why)
-    return distributed.share(figures, world)
-
-
-def headline(figures: Figures, key: str) -> str:
-    """The figures of the last line: the one that chooses checkpoints, and its companions."""
-    keys = {"voc/mAP": " (area)", "coco/AP50": "", "coco/AP": ""}
-    shown = keys if key in keys else {key: ""}
-    values = ((key, figures[key], more) for key, more in shown.items())
-    return ", ".join(f"{k} {'–' if v is None else format(v, '.3f')}{more}" for k, v, more in values)

@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from detkit.commands.evaluate import match_classes
 from detkit.config.settings import TrainSettings
-from detkit.data.loading import NEEDS, Dataset
+from detkit.data.formats import Needs
+from detkit.data.loading import Dataset
 from detkit.data.open import open_dataset, split_name
 from detkit.data.records import Records
 from detkit.data.transforms import Transform
 from detkit.data.transforms import build as build_transform
 from detkit.errors import DetkitError, unknown
-from detkit.evaluation.evaluate import evaluators
+from detkit.inference.measure import match_classes
+from detkit.inference.tasks import tasks
 from detkit.models.model import models
 from detkit.training.run_folder import Saved
 
@@ -25,7 +26,6 @@ class Data:
     """The data of a run.
 
     Attributes:
-        task: of the model.
         train_split, val_split: what the two are called in the data set.
         records, val: the pictures to learn from, and those to measure on.
         dataset: `records`, transformed as in training.
@@ -33,7 +33,6 @@ class Data:
         fingerprints: of `records` (`data`) and `val` (`val_data`), for the checkpoint.
     """
 
-    task: str
     train_split: str
     val_split: str
     records: Records
@@ -52,13 +51,14 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
         DetkitError: data that cannot be read, splits of other classes, data other than those that
             the run began with, or a `training.best_by` that they do not give.
     """
-    task = models[settings.model["name"]].task  # type: ignore[attr-defined]
-    train, val = (split_name(settings.dataset, which, task) for which in ("train", "val"))
-    records, measured = (open_dataset(settings.dataset, s, task=task) for s in (train, val))
+    part = models.part(settings.model["name"])
+    task, needs = tasks[part.task], part.needs
+    train, val = (split_name(settings.dataset, which, needs) for which in ("train", "val"))
+    records, measured = (open_dataset(settings.dataset, s, needs=needs) for s in (train, val))
     match_classes(
         records.names,
         measured.names,
-        task,
+        task.prediction.every_class,
         sides=(f"{train} has", f"{val} has"),
         remedy="give both splits the same class names, or choose others with dataset.train_split "
         "and dataset.val_split.",
@@ -67,7 +67,7 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
         share = f"{twice:,} of the {len(measured):,} images of {val}"
         note = f"{share} are also trained on; name another list with dataset.val_split"
         measured = replace(measured, notes=(*measured.notes, note))
-    records = replace(records, notes=(*records.notes, *_notes(records, measured, task)))
+    records = replace(records, notes=(*records.notes, *_notes(records, measured, needs)))
     fingerprints = {"data": records.fingerprint(), "val_data": measured.fingerprint()}
     for split, (key, found) in zip((train, val), fingerprints.items(), strict=True):
         if saved and found != saved.meta.get(key, found):  # 0.1.0 kept none of val
@@ -78,22 +78,23 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
             )
     best_by = settings.training.best_by
     if best_by is not None:
-        figures = [key for key in evaluators[task](measured).result() if "/" in key]
+        figures = [key for key in task.evaluator(measured).result() if "/" in key]
         if best_by not in figures:
             raise unknown("metric", best_by, figures)
     learnt = Dataset(
         records,
         build_transform(settings.transforms, train=True),
         seed=settings.seed,
-        needs=NEEDS[task],
+        needs=needs,
+        channels=settings.backbone.get("in_channels"),
     )
     transform = build_transform(settings.transforms, train=False)
-    return Data(task, train, val, records, measured, learnt, transform, fingerprints)
+    return Data(train, val, records, measured, learnt, transform, fingerprints)
 
 
-def _notes(records: Records, measured: Records, task: str) -> list[str]:
+def _notes(records: Records, measured: Records, needs: Needs) -> list[str]:
     """What somebody may not expect of boxes to learn from."""
-    if task == "segment_pixels":
+    if "boxes" not in needs:
         return []
     notes = []
     empty = int((np.diff(records.offsets) == 0).sum())

@@ -9,14 +9,15 @@ from typing import Any
 
 from tqdm import tqdm
 
+from detkit import distributed
+from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.folders import dated, held, in_home, make_folder
 from detkit.inference.predictor import Predictor, load
 from detkit.inference.sources import Source
-from detkit.inference.write import DetectionWriter, PixelWriter, check_free, is_ours, merge, writers
+from detkit.inference.tasks import Task, tasks
+from detkit.inference.write import Writer, check_free, is_ours, merge
 from detkit.ops.precision import describe, resolve
-from detkit.training import distributed
-from detkit.training.distributed import World
 from detkit.training.signals import stop_signals
 
 SHOWN = 10  # faults that are told in full
@@ -67,11 +68,12 @@ def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
         raise faults[0] if faults else nothing
     _join(writer or _writer(predictor, output, settings, world), source, output, world)
     if world.main:
-        if predictor.model.task == "detect" and pictures and not found:
+        task = tasks[predictor.model.task]
+        if task.noun and pictures and not found:
             least = settings.score_thresh
             print(f"Nothing scored {least:g} or more: try a lower score_thresh.")
         seen = _number(pictures, "frame" if all(i.video for i in source.items) else "picture")
-        _tell(faults, seen, found, predictor.model.task, output, stopped)
+        _tell(faults, seen, found, task, output, stopped)
     return {
         "pictures": pictures,
         "found": found,
@@ -83,7 +85,7 @@ def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
 
 def _run(
     predictor: Predictor, source: Source, output: Path, settings: Any, world: World
-) -> tuple[DetectionWriter | PixelWriter | None, int, bool]:
+) -> tuple[Writer | None, int, bool]:
     """This process's share; the files are whole however it ends. No writer if nothing was read."""
     writer, pictures = None, 0
     stream = source.pictures(world.rank, world.size)
@@ -118,10 +120,8 @@ def _folder(settings: Any, world: World, stack: ExitStack) -> Path:
     return distributed.share(output, world)
 
 
-def _writer(
-    predictor: Predictor, output: Path, settings: Any, world: World
-) -> DetectionWriter | PixelWriter:
-    kind = writers[predictor.model.task]
+def _writer(predictor: Predictor, output: Path, settings: Any, world: World) -> Writer:
+    kind = tasks[predictor.model.task].writer
     part = _part(world.rank) if world.size > 1 else ""
     return kind(output, predictor.names, predictor.category_ids, part=part, videos=settings.video)
 
@@ -130,9 +130,7 @@ def _part(rank: int) -> str:
     return f"rank{rank}"
 
 
-def _join(
-    writer: DetectionWriter | PixelWriter, source: Source, output: Path, world: World
-) -> None:
+def _join(writer: Writer, source: Source, output: Path, world: World) -> None:
     writer.close()  # of a process whose share was empty; closing twice does no harm
     distributed.barrier(world)
     if world.size > 1 and world.main:
@@ -158,7 +156,7 @@ def _number(count: int, word: str) -> str:
 
 
 def _tell(
-    faults: Sequence[DetkitError], seen: str, found: int, task: str, output: Path, stopped: bool
+    faults: Sequence[DetkitError], seen: str, found: int, task: Task, output: Path, stopped: bool
 ) -> None:
     """The warnings and the last line."""
     for fault in faults[:SHOWN]:
@@ -166,10 +164,9 @@ def _tell(
     if len(faults) > SHOWN:
         names = ", ".join(str(fault.file) for fault in faults[SHOWN:])
         print(f"warning: and {len(faults) - SHOWN} more: {names}")
-    what = f"{_number(found, 'object')} in " if task == "detect" else ""
+    what = f"{_number(found, task.noun)} in " if task.noun else ""
     left_out = f", {_number(len(faults), 'fault')} (above)" if faults else ""
-    tables = "predictions.json, predictions.csv" if task == "detect" else "masks, predictions.csv"
     print(
         f"{'stopped' if stopped else 'done'}: {what}{seen}{left_out}."
-        f"  See {output}: drawn copies, {tables}"
+        f"  See {output}: {task.writer.leaves}"
     )

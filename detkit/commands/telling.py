@@ -17,8 +17,8 @@ import yaml
 from detkit import checkpoint
 from detkit.atomic import write_json, write_text
 from detkit.data.records import Records
+from detkit.distributed import World
 from detkit.ops.precision import describe
-from detkit.training.distributed import World
 from detkit.training.loop import Plan
 from detkit.training.state import State
 

@@ -32,6 +32,7 @@ from detkit.folders import date
 _PACKAGE = Path(detkit.__file__).resolve().parent
 CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())
 FOLDER = {"train": "run_dir", "evaluate": "output", "predict": "output"}  # where a verb writes
+SIGNATURE = "signature"  # the subgroup of a group with what builders' signatures say
 STORED = "of_checkpoint"  # how configs and choices that come from a checkpoint are called
 HYDRAS_FLAGS = {
     *("--hydra-help", "--cfg", "-c", "--resolve", "--package", "-p", "--run", "-r", "--multirun"),
@@ -86,6 +87,7 @@ def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
     if verb == "train" and given.get("resume", "null") != "null":
         config = _config_of(given["resume"], "last")
         _check_plugins(config, plugins, given["resume"])
+        config["row"] = None  # named anew: no run says which files are written outside of it
         ConfigStore.instance().store(STORED, _literal(config))
         return STORED, overrides
     return verb, [*_implied(verb, given), *overrides]
@@ -154,13 +156,23 @@ def _literal(value: Any) -> Any:
 
 
 def _store_choices(names: Sequence[str]) -> None:
-    """Makes a choice of every registered part that has no file of its own under `conf/`."""
+    """Makes a choice of every registered part that has no file of its own under `conf/`.
+
+    A part's own file takes its settings with `signature/NAME@_here_` and says what is left to say.
+    """
     for group in names:
         for name in groups.registry(group).names():
             if not (CONF / group / f"{name}.yaml").exists():
-                own = groups.parameters(group, name).items()
-                node = _literal({"name": name, **{key: default for key, (_, default) in own}})
-                ConfigStore.instance().store(name, node, group=group)
+                ConfigStore.instance().store(name, _signature(group, name), group=group)
+            ConfigStore.instance().store(
+                name, _signature(group, name), group=f"{group}/{SIGNATURE}"
+            )
+
+
+def _signature(group: str, name: str) -> Any:
+    """All settings of a choice with the defaults of its builder's signature."""
+    own = groups.parameters(group, name).items()
+    return _literal({"name": name, **{key: default for key, (_, default) in own}})
 
 
 def _settings(verb: str, config: DictConfig, argv: Sequence[str]) -> Any:
@@ -246,11 +258,11 @@ def _no_flag(verb: str, flag: str, overrides: Sequence[str]) -> DetkitError:
 
 def _figure(settings: TrainSettings) -> str:
     """The name of the one figure that chooses a run's checkpoint."""
-    from detkit.evaluation.evaluate import evaluators
+    from detkit.inference.tasks import tasks
     from detkit.models.model import models
 
-    task = models[settings.model["name"]].task  # type: ignore[attr-defined]
-    return settings.training.best_by or evaluators[task].headline
+    task = tasks[models.part(settings.model["name"]).task]
+    return settings.training.best_by or task.evaluator.headline
 
 
 def _is_hydras(argument: str) -> bool:

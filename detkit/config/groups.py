@@ -26,7 +26,6 @@ GROUPS = _REGISTRIES.keys()
 
 # What the commands ask of a data set that lies in a folder, and what they say to its reader.
 _DATASET = {"root": str | None, "train_split": str | None, "val_split": str | None}
-_SAID = ("task", "images")
 DRAWN = "shapes"  # the data set that needs no folder
 
 
@@ -35,6 +34,7 @@ class Parts(Protocol):
 
     def names(self) -> list[str]: ...
     def settings(self, name: str) -> dict[str, inspect.Parameter]: ...
+    def part(self, name: str) -> Any: ...
 
 
 def registry(group: str) -> Parts:
@@ -60,7 +60,7 @@ def parameters(group: str, name: str) -> dict[str, tuple[Any, Any]]:
         own = {key: (p.annotation | None, None) for one in formats for key, p in one.items()}
     else:
         own = {key: (p.annotation, p.default) for key, p in parts.settings(name).items()}
-    return common | {key: found for key, found in own.items() if not (in_a_folder and key in _SAID)}
+    return common | own
 
 
 def choices(group: str) -> list[str]:
@@ -70,7 +70,7 @@ def choices(group: str) -> list[str]:
 
 def descriptions(builder: Any) -> dict[str, str]:
     """What a builder's docstring says under `Args:` of each setting, on one line."""
-    text = inspect.getdoc(getattr(builder, "func", builder)) or ""
+    text = inspect.getdoc(builder) or ""
     section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", text, re.DOTALL | re.MULTILINE)
     found = {}
     for keys, said in re.findall(

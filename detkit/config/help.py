@@ -74,11 +74,10 @@ def _about(group: str, name: str) -> dict[str, str]:
     if (file := CONF / group / f"{name}.yaml").exists():
         return comments(file)
     if group != "backbone":
-        return groups.descriptions(groups.registry(group)[name])  # type: ignore[index]
-    from detkit.backbones.build import backbones, build
+        return groups.descriptions(groups.registry(group).part(name))
+    from detkit.backbones.build import build, part
 
-    base = name if name in backbones else name.removesuffix("_fpn")
-    return groups.descriptions(build) | groups.descriptions(backbones[base])
+    return groups.descriptions(build) | groups.descriptions(part(name))
 
 
 def _rows(values: Mapping[str, Any], prefix: str, said: Mapping[str, str]) -> Iterator[str]:

@@ -66,6 +66,7 @@ class TrainSettings:
     weights: str | None
     allow_download: bool
     plugins: list[str]
+    row: str | None
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class EvaluateSettings:
     batch_size: Count
     workers: Natural
     plugins: list[str]
+    row: str | None
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class BenchmarkSettings:
     workers: Count
     device: str
     output: str | None
+    row: str | None
 
 
 FINITE = pydantic.ConfigDict(allow_inf_nan=False)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detkit.data.formats import BOXES, Needs
 from detkit.data.records import Records
 from detkit.errors import DetkitError
 from detkit.structures import IGNORE
@@ -42,16 +43,20 @@ def repeat_factors(records: Records, thresh: float) -> np.ndarray:
     return factors
 
 
-def class_weights(records: Records, of: str = "boxes") -> Tensor:
+def class_weights(records: Records, needs: Needs = BOXES) -> Tensor:
     """Weights of the classes in a loss, by the inverse root of their share; 1 over all objects.
 
     Args:
-        of: count `boxes`, or `pixels` in at most 500 evenly chosen images.
+        needs: of the model: `pixels` are counted in at most 500 evenly chosen images; with
+            `image_labels` it is images, else objects.
     Returns:
         (K,) float32; 1 for a class that does not occur.
     """
-    if of == "boxes":
-        counts = np.bincount(records.labels[~records.crowd], minlength=len(records.names))
+    if "pixels" not in needs:
+        labels = records.labels[~records.crowd]
+        if "image_labels" in needs and records.image_labels is not None:
+            labels = records.image_labels[records.image_labels >= 0]
+        counts = np.bincount(labels, minlength=len(records.names))
     else:
         counts = np.zeros(IGNORE + 1, np.int64)
         for i in np.unique(np.linspace(0, len(records) - 1, MOST_READ).astype(int)):

@@ -8,63 +8,85 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from detkit.data.formats import BOXES, Needs
 from detkit.data.records import Records
-from detkit.data.transforms import Loaded, Transform
+from detkit.data.transforms import STRIDE, Loaded, Transform
 from detkit.errors import DetkitError
-from detkit.structures import IGNORE, Batch, Targets
+from detkit.structures import Batch, Targets
 
-Key = tuple[int, ...]  # epoch, image index, and which copy of it in that epoch if not the first
-NEEDS: dict[str, frozenset[str]] = {
-    "detect": frozenset({"boxes"}),
-    "segment_pixels": frozenset({"pixels"}),
-    "segment_instances": frozenset({"boxes", "masks"}),
-}
 KILLED = "DataLoader worker (pid"  # as PyTorch says it
 ENDED = ("Terminated", "Interrupt", "Hangup")  # and of what did it, if it was no lack of memory
-STRIDE = 32  # batches are padded to a multiple of it: the coarsest level of every backbone
+NOUNS = {"masks": "instance masks", "pixels": "class of each pixel"}  # for messages
+PROPOSALS = "proposals"  # their rows in a parcel
 
 
+class Key(NamedTuple):
+    """One image of a batch.
+
+    Attributes:
+        epoch, image: of the pass, and in the records.
+        repeat: which one of several in that epoch.
+        side: of the square that its step asks for (`Transform.variants`), 0 for none.
+    """
+
+    epoch: int
+    image: int
+    repeat: int = 0
+    side: int = 0
+
+    @property
+    def seed(self) -> tuple[int, ...]:
+        """What its random changes depend on: the same ones whatever the side."""
+        return self[:3] if self.repeat else self[:2]
+
+
+class Propose(Protocol):
+    """Where a model's proposals come from (`proposals`)."""
+
+    def __call__(self, image: np.ndarray, *, image_id: int | str, file: str) -> np.ndarray:
+        """(P, 4) float32 xyxy, pixels of the (H, W, C) image."""
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """Transformed images by (epoch, index).
+    """Transformed images by `Key`.
 
-    Args:
+    Attributes:
         records: the data set.
         transform: what makes the network's image of the file's.
         seed: of the random changes.
-        needs: of NEEDS: what the model's task asks for besides images.
+        needs: what the model learns from, as in `Model.needs`.
+        channels: of the images that come out; None: as the records have them.
+        proposer: makes the proposals, where the model needs them.
     """
 
-    def __init__(
-        self,
-        records: Records,
-        transform: Transform,
-        *,
-        seed: int = 0,
-        needs: frozenset[str] = NEEDS["detect"],
-    ) -> None:
-        self.records = records
-        self.transform = transform
-        self.seed = seed
-        self.needs = needs
+    records: Records
+    transform: Transform
+    seed: int = 0
+    needs: Needs = BOXES
+    channels: int | None = None
+    proposer: Propose | None = None
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, key: Key) -> Loaded:
-        """One image (3, H, W), what it shows and where it came from.
+    def __getitem__(self, key: tuple[int, ...]) -> Loaded:
+        """One image (C, H, W), what it shows and where it came from.
 
         Raises:
             DetkitError: naming the image, whatever went wrong with it.
         """
-        index = key[1]
+        key = Key(*key)
+        index = key.image
         try:
             return self._load(key, index)
         except DetkitError:
@@ -78,53 +100,78 @@ class Dataset:
 
     def _load(self, key: Key, index: int) -> Loaded:
         records = self.records
-        image = records.image(index)
-        sample = self.transform(
+        channels = self.channels or records.channels
+        image = with_channels(records.image(index), channels, records.path(index))
+        image_id, file = records.image_id(index), str(records.path(index))
+        transform = self.transform.variants[key.side] if key.side else self.transform
+        sample = transform(
             image,
             records.annotation(index),
             self._needed("masks", index),
             self._needed("pixels", index),
-            seed=(self.seed, *key),
+            self.proposer(image, image_id=image_id, file=file) if self.proposer else None,
+            seed=(self.seed, *key.seed),
         )
-        size = (image.shape[0], image.shape[1])
-        return sample.loaded(records.image_id(index), index, str(records.path(index)), size)
+        return sample.loaded(image_id, index, file, (image.shape[0], image.shape[1]))
 
     def _needed(self, kind: str, index: int) -> np.ndarray | None:
         if kind not in self.needs:
             return None
         found = getattr(self.records, kind)(index)
         if found is None:
-            what = "instance masks" if kind == "masks" else "class of each pixel"
             raise DetkitError(
-                f"The data set has no {what}, which the model learns from.",
+                f"The data set has no {NOUNS[kind]}, which the model learns from.",
                 file=self.records.path(index),
                 remedy="choose data with masks, or a model that detects boxes.",
             )
         return found
 
 
-def collate(samples: Sequence[Loaded]) -> Batch:
-    """One batch; images, masks and pixel classes are padded at the right and bottom."""
-    images = [image for image, _, _ in samples]
+def with_channels(image: np.ndarray, channels: int, file: Path) -> np.ndarray:
+    """The (H, W, C) picture with as many channels as a network takes: grey ↔ RGB.
+
+    Raises:
+        DetkitError: it has others.
+    """
+    if image.shape[2] == channels:
+        return image
+    if image.shape[2] == 1:
+        return np.repeat(image, channels, 2)
+    if image.shape[2] == 3 and channels == 1:
+        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+    raise DetkitError(
+        f"The picture has {image.shape[2]} channels, the network takes {channels}.",
+        file=file,
+        remedy=f"set backbone.in_channels={image.shape[2]} when training, or convert the picture.",
+    )
+
+
+def collate(samples: Sequence[Loaded], multiple: int = STRIDE) -> Batch:
+    """One batch; images, masks and pixel classes are padded at the right and bottom.
+
+    Args:
+        multiple: of so many pixels the sides become a multiple (`Transform.multiple`).
+    """
+    images = [sample.image for sample in samples]
     if len({image.dtype for image in images}) > 1:  # 8-bit among 16-bit files
         images = [i / 255 if i.dtype == torch.uint8 else i for i in images]
     sizes = torch.tensor([image.shape[-2:] for image in images])
-    height, width = ((sizes.amax(0) + STRIDE - 1) // STRIDE * STRIDE).tolist()
-
-    def pad(tensor: Tensor | None, value: int = 0) -> Tensor | None:
-        if tensor is None:
-            return None
-        below, beside = height - tensor.shape[-2], width - tensor.shape[-1]
-        return F.pad(tensor, (0, beside, 0, below), value=value)
-
-    batch = images[0].new_zeros(len(images), 3, height, width)
+    height, width = ((sizes.amax(0) + multiple - 1) // multiple * multiple).tolist()
+    batch = images[0].new_zeros(len(images), len(images[0]), height, width)
     for place, image in zip(batch, images, strict=True):
         place[:, : image.shape[1], : image.shape[2]] = image
-    targets = [
-        replace(target, masks=pad(target.masks), pixels=pad(target.pixels, IGNORE))
-        for _, target, _ in samples
-    ]
-    return Batch(batch, sizes, targets, [frame for _, _, frame in samples])
+    return Batch(
+        batch,
+        sizes,
+        [sample.targets.padded(height, width) for sample in samples],
+        [sample.frame for sample in samples],
+        _all([sample.proposals for sample in samples]),
+    )
+
+
+def _all(values: list[Tensor | None]) -> list[Tensor] | None:
+    known = [value for value in values if value is not None]
+    return known if known else None
 
 
 class Keys(Protocol):
@@ -192,49 +239,60 @@ def killed(error: Exception) -> DetkitError:
 class _Parcel:
     """A batch on its way from a worker.
 
-    A tensor costs a file descriptor there, and a thousand are all that there are, so those of the
-    images' objects travel joined.
+    A tensor costs a file descriptor there, and a thousand are all that there are, so those of all
+    images travel joined.
+
+    Attributes:
+        counts: objects of each image, and its proposals.
+        objects: by the field of Targets, all images' rows one after the other; `PROPOSALS` too.
+        maps: by the field of Targets, (B, …) what each whole image has.
     """
 
     images: Batch
-    counts: list[int]
-    joined: dict[str, Tensor]
-    pixels: Tensor | None
+    counts: dict[str, list[int]]
+    objects: dict[str, Tensor]
+    maps: dict[str, Tensor]
 
     @staticmethod
     def of(batch: Batch) -> _Parcel:
-        first = batch.targets[0]
-        joined = {
-            name: torch.cat([getattr(target, name) for target in batch.targets])
-            for name in ("boxes", "labels", "crowd", "difficult", "masks")
-            if getattr(first, name) is not None
+        first, proposals = batch.targets[0], batch.proposals
+        rows = {
+            name: [getattr(target, name) for target in batch.targets] for name in first.of_objects()
         }
-        pixels = [target.pixels for target in batch.targets if target.pixels is not None]
+        counts = {name: list(map(len, tensors)) for name, tensors in rows.items()}
+        if proposals is not None:
+            rows[PROPOSALS], counts[PROPOSALS] = proposals, list(map(len, proposals))
         return _Parcel(
-            replace(batch, targets=[]),
-            [len(target) for target in batch.targets],
-            joined,
-            torch.stack(pixels) if pixels else None,
+            replace(batch, targets=[], proposals=None),
+            counts,
+            {name: torch.cat(tensors) for name, tensors in rows.items()},
+            {
+                name: torch.stack([getattr(target, name) for target in batch.targets])
+                for name in first.of_image()
+            },
         )
 
     def batch(self) -> Batch:
-        parts = {name: tensor.split(self.counts) for name, tensor in self.joined.items()}
+        parts = {name: rows.split(self.counts[name]) for name, rows in self.objects.items()}
+        proposals = parts.pop(PROPOSALS, None)
         targets = [
             Targets(
                 **{name: part[i] for name, part in parts.items()},
-                pixels=None if self.pixels is None else self.pixels[i],
+                **{name: of_images[i] for name, of_images in self.maps.items()},
             )
-            for i in range(len(self.counts))
+            for i in range(len(self.images))
         ]
-        return replace(self.images, targets=targets)
+        return replace(
+            self.images, targets=targets, proposals=None if proposals is None else list(proposals)
+        )
 
     def pin_memory(self) -> _Parcel:
         """For the DataLoader, which calls it by this name."""
         return replace(
             self,
             images=self.images.pin_memory(),
-            joined={name: tensor.pin_memory() for name, tensor in self.joined.items()},
-            pixels=None if self.pixels is None else self.pixels.pin_memory(),
+            objects={name: tensor.pin_memory() for name, tensor in self.objects.items()},
+            maps={name: tensor.pin_memory() for name, tensor in self.maps.items()},
         )
 
 
@@ -246,7 +304,8 @@ class _Fetch:
 
     def __getitems__(self, keys: list[Key]) -> _Parcel | DetkitError:  # PyTorch's name for it
         try:
-            return _Parcel.of(collate([self.dataset[key] for key in keys]))
+            samples = [self.dataset[key] for key in keys]
+            return _Parcel.of(collate(samples, self.dataset.transform.multiple))
         except DetkitError as error:
             return error
 
@@ -264,8 +323,6 @@ def _start_worker(worker: int) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_for, args=(os.getppid(),), daemon=True).start()
-
-    import cv2
 
     cv2.setNumThreads(0)
 

@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from detkit.data import splits
-from detkit.data.formats import beside, formats
+from detkit.data.formats import BOXES, Needs, beside, formats
 from detkit.data.records import Records
 from detkit.errors import DetkitError, unknown
 from detkit.folders import in_home
 
-OTHER = (  # what the folder may be for: looked for boxes; looked for the class of each pixel
-    ("segment_pixels", "a model of pixels (model=unet)"),
-    ("detect", "a model of boxes (model=faster_rcnn)"),
-)
+OTHERS = {  # what else the folder may be for, and which models want that
+    "pixels": "a model of pixels (model=unet)",
+    "boxes": "a model of boxes (model=faster_rcnn)",
+    "image_labels": "a classifier (model=classifier)",
+}
 
 
 def open_dataset(
-    settings: Mapping[str, Any], split: str, *, task: str = "detect", images: bool = True
+    settings: Mapping[str, Any], split: str, *, needs: Needs = BOXES, images: bool = True
 ) -> Records:
     """Read one split of a data set.
 
@@ -29,16 +30,16 @@ def open_dataset(
         settings: `name` (a format, or `auto`: the folder says which), `root`, and the format's own.
             `train_split` and `val_split` are for `split_name`, and not looked at.
         split: what the format calls a split.
-        task: the model's task; it decides what is read (boxes, masks, or the class of each pixel).
+        needs: of the model (`Model.needs`): what is read (boxes, masks, classes of pixels …).
         images: whether the pictures must be there (not, where results are scored).
     Returns:
         the Records; `source` says what was read and how it was recognised.
     Raises:
         DetkitError: no such folder or split, not one format that fits, or a fault in the data.
     """
-    name, reason, arguments = _chosen(settings, task)
+    name, reason, arguments = _chosen(settings, needs)
     accepted = inspect.signature(formats[name]).parameters
-    context = {"task": task, "images": images, "root": None}
+    context = {"needs": needs, "images": images, "root": None}
     arguments = {k: v for k, v in context.items() if k in accepted} | arguments
     if strange := [key for key in arguments if key not in accepted]:
         raise unknown(f"setting of dataset={name}", strange[0], accepted)
@@ -57,7 +58,7 @@ def _left_out(root: Path) -> list[str]:
 
 
 def split_name(
-    settings: Mapping[str, Any], which: str, task: str = "detect", unsplit: str | None = None
+    settings: Mapping[str, Any], which: str, needs: Needs = BOXES, unsplit: str | None = None
 ) -> str:
     """The split that `train` or `val` stands for: the setting, else what the data set has.
 
@@ -68,18 +69,18 @@ def split_name(
     """
     if named := settings.get(f"{which}_split"):
         return str(named)
-    name, _, arguments = _chosen(settings, task)
+    name, _, arguments = _chosen(settings, needs)
     existing_splits = beside(name, "existing_splits")
     if existing_splits is None:
         return which
-    existing = existing_splits(arguments["root"], task)
+    existing = existing_splits(arguments["root"], needs)
     if not existing and unsplit:
         return unsplit
     wanted = ("val", "test") if which == "val" else (which,)
     return next((s for w in wanted if (s := splits.find(w, existing))), which)
 
 
-def _chosen(settings: Mapping[str, Any], task: str) -> tuple[str, str, dict[str, Any]]:
+def _chosen(settings: Mapping[str, Any], needs: Needs) -> tuple[str, str, dict[str, Any]]:
     """The format, why it was chosen (empty if it was named), and its arguments."""
     left_out = ("name", "train_split", "val_split")
     arguments = {k: v for k, v in settings.items() if k not in left_out and v is not None}
@@ -88,7 +89,7 @@ def _chosen(settings: Mapping[str, Any], task: str) -> tuple[str, str, dict[str,
         arguments["root"] = _root(arguments)
     if name != "auto":
         return name, "", arguments
-    return *recognise(arguments["root"], task), arguments
+    return *recognise(arguments["root"], needs), arguments
 
 
 def _root(arguments: Mapping[str, Any]) -> Path:
@@ -103,7 +104,7 @@ def _root(arguments: Mapping[str, Any]) -> Path:
     return root
 
 
-def recognise(root: Path, task: str = "detect") -> tuple[str, str]:
+def recognise(root: Path, needs: Needs = BOXES) -> tuple[str, str]:
     """The format of a folder, and why.
 
     Raises:
@@ -113,7 +114,7 @@ def recognise(root: Path, task: str = "detect") -> tuple[str, str]:
     reasons, faults = {}, {}
     for name, ask in asked.items():
         try:
-            if reason := ask(root, task):
+            if reason := ask(root, needs):
                 reasons[name] = reason
         except DetkitError as fault:  # not readable as this format, perhaps as another
             faults[name] = f" (but {str(fault).splitlines()[0]})"
@@ -130,20 +131,20 @@ def recognise(root: Path, task: str = "detect") -> tuple[str, str]:
         f"\n    {name}: {beside(name, 'LOOKS_FOR')}{faults.get(name, '')}" for name in asked
     )
     raise DetkitError(
-        f"No data set for this task ({task}) was recognised here. Looked for:{looked}",
+        f"No data set with {' and '.join(sorted(needs))} was recognised here. Looked for:{looked}",
         file=root,
-        remedy=_for_another_task(asked, root, task)
+        remedy=_for_another_task(asked, root, needs)
         or "set dataset.root to the data set's own folder, or name its format (dataset=…).",
     )
 
 
-def _for_another_task(asked: Mapping[str, Any], root: Path, task: str) -> str | None:
+def _for_another_task(asked: Mapping[str, Any], root: Path, needs: Needs) -> str | None:
     """What to do about masks where boxes were looked for, and the reverse."""
-    other, models = OTHER[task == "segment_pixels"]
-    for name, ask in asked.items():
-        try:
-            if reason := ask(root, other):
-                return f"choose {models}: {reason} ({name})."
-        except DetkitError:  # a fault in data that this task does not ask for
-            continue
+    for other, models in OTHERS.items():
+        for name, ask in asked.items():
+            try:
+                if other not in needs and (reason := ask(root, frozenset({other}))):
+                    return f"choose {models}: {reason} ({name})."
+            except DetkitError:  # a fault in data that this task does not ask for
+                continue
     return None

@@ -8,7 +8,7 @@ the next one, and going on at a step needs nothing but its number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from detkit.data.balance import repeat_factors
 from detkit.data.loading import Batches, Dataset, Key
 from detkit.data.records import Records
 from detkit.errors import DetkitError
+
+SIDE_STEPS = 10  # batches of one size, before another one is drawn
 
 
 def training_batches(
@@ -47,7 +49,9 @@ def training_batches(
             file=dataset.records.root,
             remedy="check dataset.root and dataset.train_split.",
         )
-    row = _Row(dataset.records, range(start, steps), (batch_size, rank, world), seed, repeat_thresh)
+    share = (batch_size, rank, world)
+    sides = tuple(dataset.transform.variants)
+    row = _Row(dataset.records, range(start, steps), share, seed, repeat_thresh, sides)
     return Batches(dataset, row, workers, pin_memory)
 
 
@@ -68,7 +72,7 @@ def evaluation_batches(
     largest_first = np.lexsort((-width, -height))  # memory runs out at once, or not at all
     mine = largest_first[rank::world].tolist()
     starts = range(0, len(mine), batch_size)
-    keys: list[list[Key]] = [[(0, i) for i in mine[at : at + batch_size]] for at in starts]
+    keys: list[list[Key]] = [[Key(0, i) for i in mine[at : at + batch_size]] for at in starts]
     return Batches(dataset, keys, workers, pin_memory)
 
 
@@ -86,6 +90,7 @@ class _Row:
     Args:
         steps: whose batches.
         share: images of a batch of this process, its rank, and how many processes there are.
+        sides: of the square, one of which each run of `SIDE_STEPS` steps has; none if empty.
     """
 
     def __init__(
@@ -95,8 +100,10 @@ class _Row:
         share: tuple[int, int, int],
         seed: int,
         repeat_thresh: float | None,
+        sides: Sequence[int] = (),
     ) -> None:
         self.steps = steps
+        self.sides = sides
         self.share = share
         self.seed = seed
         self.images = len(records)
@@ -111,13 +118,21 @@ class _Row:
         size, rank, world = self.share
         for step in self.steps:
             keys: list[Key] = []
+            side = self.side(step)
             for place in range(step * size * world + rank, (step + 1) * size * world, world):
                 epoch, position = divmod(place, self.length)
                 if epoch != current:
                     current, order = epoch, self.order(epoch)
                 index, copy = order[position].tolist()
-                keys.append((epoch, index, copy) if copy else (epoch, index))
+                keys.append(Key(epoch, index, copy, side))
             yield keys
+
+    def side(self, step: int) -> int:
+        """The side of the square of a step's images (YOLOv2, section 2), 0 where there is none."""
+        if not self.sides:
+            return 0
+        rng = np.random.default_rng((self.seed, step // SIDE_STEPS, len(self.sides)))
+        return int(rng.choice(self.sides))
 
     def order(self, epoch: int) -> np.ndarray:
         """(length, 2) index and copy of an epoch's images.

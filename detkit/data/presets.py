@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from detkit.data.transforms import Transform, fitted_size, stretched_size, transforms
+from detkit.data.transforms import STRIDE, Transform, fitted_size, stretched_size, transforms
 from detkit.errors import DetkitError
+from detkit.ranges import Count
 
 SMOOTH = 24  # pixels over which the shifts of elastic bending are alike
 
@@ -110,6 +111,7 @@ def square(
     jitter: float = 0.2,
     colour: float = 0.5,
     min_visibility: float = 0.25,
+    sides: Sequence[Count] | None = None,
 ) -> Transform:
     """One size for all images (YOLO, Redmon 2016, section 2.2: scaling and shifts up to 20 %).
 
@@ -120,8 +122,12 @@ def square(
         letterbox: keep the aspect ratio and fill the rest, else stretch to the square.
         jitter: each side is scaled by 1 ± this, and the image shifted by ± this part of a side.
         flip, vertical_flip, colour, min_visibility: as for `detection`.
+        sides: of the square in training, one of which every ten steps have (YOLOv2, section 2:
+            320, 352 … 608); None: always `long_side`.
     """
     _check(short_side=short_side, long_side=long_side)
+    for side in sides or ():
+        _check(sides=side)
     _check_shares(
         flip=flip,
         vertical_flip=vertical_flip,
@@ -136,17 +142,29 @@ def square(
         move = [A.Affine(**axes, balanced_scale=False, fill=fill, p=1)] if jitter else []
         return [*move, *_flips(A, flip, vertical_flip), *_colours(A, colour)]
 
-    sizes = functools.partial(fitted_size, short_side, long_side, short_side is None)
     if not letterbox and short_side is not None:
         raise DetkitError(
             f"transforms.short_side ({short_side}) has no meaning where sides are stretched.",
             remedy="set transforms.short_side=null or transforms.letterbox=true.",
         )
-    if not letterbox:
-        sizes = functools.partial(stretched_size, long_side)
-    if not train:
-        return Transform(sizes, square=long_side or 0)
-    return Transform(sizes, square=long_side or 0, steps=steps, min_visibility=min_visibility)
+
+    def of(side: int | None, variants: Mapping[int, Transform] | None = None) -> Transform:
+        sizes = functools.partial(stretched_size, side)
+        if letterbox:
+            sizes = functools.partial(fitted_size, short_side, side, short_side is None)
+        multiple = 1 if side else STRIDE  # images of one size need no padding
+        if not train:
+            return Transform(sizes, square=side or 0, multiple=multiple)
+        return Transform(
+            sizes,
+            square=side or 0,
+            steps=steps,
+            min_visibility=min_visibility,
+            multiple=multiple,
+            variants=variants,
+        )
+
+    return of(long_side, {side: of(side) for side in sides or ()})
 
 
 def _crops(A: Any, crop: int | None, fill: tuple[float, ...]) -> list:

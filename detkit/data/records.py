@@ -28,6 +28,8 @@ class Annotation(NamedTuple):
         labels: (N,) int64, 0 … K−1.
         crowd, difficult: (N,) bool.
         areas: (N,) float64, as the file states them, else the boxes'.
+        image_label: the class of the whole image, −1 where it is unknown, None where the data have
+            no such classes.
     """
 
     boxes: NDArray[np.float32]
@@ -35,6 +37,7 @@ class Annotation(NamedTuple):
     crowd: NDArray[np.bool_]
     difficult: NDArray[np.bool_]
     areas: NDArray[np.float64]
+    image_label: int | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,10 @@ class Records:
         pixel_files: I index images of the class of each pixel, or None.
         pixel_labels: (256,) int16: the label (255: does not count) of each value in those files,
             −1 where the value is not allowed. None: values are labels.
+        image_labels: (I,) int64, the class of each whole image, −1 where it is unknown, or None.
+        crops: (I, 4) int64 xyxy: images are these parts of their files, or None.
+        channels: of the images: 3 (RGB, to which grey files are brought), 1, or as many as the
+            files have.
         notes: what the user has to be told (boxes dropped, a split that was made).
         render, render_masks, render_pixels: for drawn data, instead of files. They get the integer
             `image_id(i)`, which a subset keeps, and give what `image`, `masks` and `pixels` give.
@@ -146,6 +153,9 @@ class Records:
     instances: Masks | None = None
     pixel_files: Strings | None = None
     pixel_labels: NDArray[np.int16] | None = None
+    image_labels: NDArray[np.int64] | None = None
+    crops: NDArray[np.int64] | None = None
+    channels: int = 3
     notes: tuple[str, ...] = ()
     render: Callable[[int], NDArray[np.uint8]] | None = None
     render_masks: Callable[[int], NDArray[np.bool_]] | None = None
@@ -163,12 +173,13 @@ class Records:
     def annotation(self, i: int) -> Annotation:
         at = slice(self.offsets[i], self.offsets[i + 1])
         boxes = self.boxes[at].astype(np.float32)
+        label = None if self.image_labels is None else int(self.image_labels[i])
         return Annotation(
-            boxes, self.labels[at], self.crowd[at], self.difficult[at], self.areas[at]
+            boxes, self.labels[at], self.crowd[at], self.difficult[at], self.areas[at], label
         )
 
     def image(self, i: int) -> NDArray:
-        """(H, W, 3) uint8 RGB, upright; float32 in 0 … 1 for 16-bit files.
+        """(H, W, C) uint8, RGB where C is 3, upright; float32 in 0 … 1 for 16-bit files.
 
         Raises:
             DetkitError: the file is no whole image, or not of the size that was annotated.
@@ -176,6 +187,9 @@ class Records:
         if self.render:
             return self.render(int(self.image_ids[i]))
         image = images.read(self.path(i))
+        if self.crops is not None:
+            x1, y1, x2, y2 = self.crops[i]
+            return image[y1:y2, x1:x2]
         height, width = map(int, self.sizes[i])
         if image.shape[:2] != (height, width):
             raise DetkitError(
@@ -252,6 +266,8 @@ class Records:
             value = getattr(self, item.name)
             if item.name in ("source", "root", "notes") or value is None or callable(value):
                 continue
+            if item.name == "channels" and value == 3:
+                continue  # as in fingerprints of before there were others
             digest.update(item.name.encode())
             for array in _arrays(value):
                 digest.update(array.tobytes())
@@ -268,6 +284,8 @@ class Records:
             sizes=self.sizes[chosen],
             offsets=offsets,
             pixel_files=None if self.pixel_files is None else self.pixel_files.take(chosen),
+            image_labels=None if self.image_labels is None else self.image_labels[chosen],
+            crops=None if self.crops is None else self.crops[chosen],
             **self._objects(objects),
         )
 

@@ -8,9 +8,9 @@ depends on (seed, epoch, image) and on nothing else.
 from __future__ import annotations
 
 import copy
-import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import cv2
@@ -18,14 +18,14 @@ import numpy as np
 import torch
 
 from detkit.data.records import Annotation
-from detkit.errors import unknown
 from detkit.registry import Registry
 from detkit.structures import IGNORE, Frame, Targets
 
-transforms: Registry[Transform] = Registry("transforms preset", "detkit.data")
+transforms: Registry[Transform] = Registry("transforms preset", "detkit.data", context=["train"])
 
-KINDS: tuple[np.dtype[Any], ...] = (np.dtype(np.uint8), np.dtype(np.float32))  # of images
 FILL = (124, 116, 104)  # ImageNet's mean colour: about zero after normalisation
+OTHER_FILL = 114  # the same for pictures that are not RGB
+STRIDE = 32  # batches are padded to a multiple of it: the coarsest level of every backbone
 
 NOTHING = Annotation(
     np.zeros((0, 4), np.float32),
@@ -37,16 +37,32 @@ NOTHING = Annotation(
 
 Sizes = Callable[[int, int], tuple[int, int]]
 Steps = Callable[[Any, tuple[float, ...]], list]
-Loaded = tuple[torch.Tensor, Targets, Frame]  # (3, H, W), and the rest of a sample
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a batch is made of.
+
+    Attributes:
+        image: (C, H, W).
+        targets, frame: of the image.
+        proposals: (P, 4) float32, xyxy, pixels of `image`, where the model needs them.
+    """
+
+    image: torch.Tensor
+    targets: Targets
+    frame: Frame
+    proposals: torch.Tensor | None = None
 
 
 class Sample(NamedTuple):
     """One image as the network gets it.
 
     Attributes:
-        image: (H, W, 3) uint8, or float32 in 0 … 1 where the file had 16 bits.
+        image: (H, W, C) uint8, or float32 in 0 … 1 where the file had 16 bits.
         targets: what it shows, in its pixels.
         resized, top, left: for the Frame; random crops and zooms of training are not in them.
+        proposals: (P, 4) float32, xyxy, in its pixels, or None.
     """
 
     image: np.ndarray
@@ -54,6 +70,7 @@ class Sample(NamedTuple):
     resized: tuple[int, int]
     top: int
     left: int
+    proposals: torch.Tensor | None = None
 
     def loaded(
         self, image_id: int | str, index: int, file: str, original: tuple[int, int]
@@ -61,7 +78,7 @@ class Sample(NamedTuple):
         """What a batch is made of; the arguments are those of the Frame."""
         frame = Frame(image_id, index, file, original, self.resized, self.top, self.left)
         image = np.ascontiguousarray(self.image.transpose(2, 0, 1))
-        return torch.from_numpy(image), self.targets, frame
+        return Loaded(torch.from_numpy(image), self.targets, frame, self.proposals)
 
 
 class Transform:
@@ -75,6 +92,9 @@ class Transform:
         steps: (albumentations, fill colour) → random changes, or None.
         min_visibility: objects of which a crop leaves less than this part of the box are dropped;
             crowds are cut to what is left, which is no background.
+        multiple: the sides of a batch are padded to a multiple of so many pixels.
+        variants: the same transform for other sides of the square; in training each step takes one
+            of them (YOLOv2, section 2: multi-scale training).
     """
 
     def __init__(
@@ -85,26 +105,19 @@ class Transform:
         square: int | None = None,
         steps: Steps | None = None,
         min_visibility: float = 0.0,
+        multiple: int = STRIDE,
+        variants: Mapping[int, Transform] | None = None,
     ) -> None:
         self.sizes = sizes
         self.scale = scale
         self.square = square
-        self.compose = {}
+        self.steps = steps
         self.min_visibility = min_visibility
+        self.multiple = multiple
+        self.variants = dict(variants or {})
+        self._composed: dict[tuple[Any, int, float], Any] = {}
         if steps is not None:
-            import albumentations as A  # 2 s, which prediction does not have to wait for
-
-            for dtype, least in itertools.product(KINDS, sorted({min_visibility, 0.0})):
-                self.compose[dtype, least] = A.Compose(
-                    steps(A, _fill(dtype)),
-                    bbox_params=A.BboxParams(
-                        "albumentations",
-                        label_fields=["kept"],
-                        min_visibility=least,
-                        min_width=1,
-                        min_height=1,
-                    ),
-                )
+            import albumentations  # noqa: F401  # now, and not once more in each loading process
 
     def __call__(
         self,
@@ -112,15 +125,17 @@ class Transform:
         annotation: Annotation | None = None,
         masks: np.ndarray | None = None,
         pixels: np.ndarray | None = None,
+        proposals: np.ndarray | None = None,
         *,
         seed: tuple[int, ...] = (0,),
     ) -> Sample:
         """
         Args:
-            image: (H, W, 3) uint8 or float32 RGB.
-            annotation: its objects; None for none.
+            image: (H, W, C) uint8 or float32, RGB where C is 3.
+            annotation: what it shows; None for nothing.
             masks: (N, H, W) bool.
             pixels: (H, W) uint8.
+            proposals: (P, 4) xyxy; they go through the same changes.
             seed: what this sample's randomness depends on; without random changes it is not used.
         """
         height, width = image.shape[:2]
@@ -135,33 +150,38 @@ class Transform:
         border = ((top, below - top), (left, beside - left))
         if annotation is None:
             annotation = NOTHING
-        boxes = annotation.boxes.astype(np.float64) * np.tile([w / width, h / height], 2)
+        count = 0 if proposals is None else len(proposals)
+        boxes = annotation.boxes if proposals is None else np.vstack([annotation.boxes, proposals])
+        boxes = boxes.astype(np.float64) * np.tile([w / width, h / height], 2)
         boxes = np.clip(boxes, 0, [w, h, w, h])
         kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(1))
         boxes = boxes[kept] + [left, top, left, top]
-        image = _resize(image, h, w)
-        if below or beside:
-            image = cv2.copyMakeBorder(
-                image, *border[0], *border[1], cv2.BORDER_CONSTANT, value=_fill(image.dtype)
-            )
+        image = _bordered(_resize(image, h, w), border)
+        objects = len(annotation.boxes)  # whatever comes behind them is a proposal
         if masks is not None:
-            masks = np.pad(_nearest(masks[kept], h, w), ((0, 0), *border))
+            masks = np.pad(_nearest(masks[kept[kept < objects]], h, w), ((0, 0), *border))
         if pixels is not None:
             pixels = np.pad(_nearest(pixels, h, w), border, constant_values=IGNORE)
-        if self.compose:
-            crowd = annotation.crowd[kept].astype(bool)
+        if self.steps:
+            crowd = np.append(annotation.crowd.astype(bool), np.zeros(count, bool))[kept]
             changed = self._change(image, boxes, crowd, masks, pixels, rng)
             image, boxes, chosen, masks, pixels = changed
             kept = kept[chosen]
+        drawn, kept = kept < objects, kept[kept < objects]
+        label = annotation.image_label
         targets = Targets(
-            boxes=torch.from_numpy(boxes.astype(np.float32)),
+            boxes=torch.from_numpy(boxes[drawn].astype(np.float32)),
             labels=torch.from_numpy(annotation.labels[kept].astype(np.int64)),
             masks=None if masks is None else torch.from_numpy(np.ascontiguousarray(masks)),
             crowd=torch.from_numpy(annotation.crowd[kept].astype(bool)),
             difficult=torch.from_numpy(annotation.difficult[kept].astype(bool)),
             pixels=None if pixels is None else torch.from_numpy(np.ascontiguousarray(pixels)),
+            image_label=None if label is None else torch.tensor(label),
         )
-        return Sample(image, targets, (h, w), top, left)
+        offered = torch.from_numpy(boxes[~drawn].astype(np.float32)) if count else None
+        if proposals is not None and offered is None:
+            offered = torch.zeros(0, 4)
+        return Sample(image, targets, (h, w), top, left, offered)
 
     def _change(
         self,
@@ -172,8 +192,12 @@ class Transform:
         pixels: np.ndarray | None,
         rng: np.random.Generator,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
-        """Everything through albumentations, with the indices of the objects that are left."""
-        compose = self.compose[image.dtype, self.min_visibility]
+        """Everything through albumentations, with the indices of the boxes that are left.
+
+        Args:
+            boxes: those of objects, then proposals. masks: of the objects.
+        """
+        compose = self._compose(image, self.min_visibility)
         # One stream for all steps: set_random_seed would give each step the same numbers, and two
         # coins would always fall alike.
         streams = rng, random.Random(int(rng.integers(2**63)))
@@ -196,7 +220,7 @@ class Transform:
         height, width = image.shape[:2]
         boxes, kept = _left(data)
         if cut_too:  # once more, the crowds alone: the same changes
-            compose = self.compose[image.dtype, 0.0]
+            compose = self._compose(image, 0.0)
             compose.set_random_state(*again)
             alone = {key: given[key][crowd] for key in ("bboxes", "kept")}
             crowds, theirs = _left(compose(image=np.zeros_like(given["image"]), **alone))
@@ -206,10 +230,30 @@ class Transform:
         boxes = boxes * np.tile([width, height], 2)
         if masks is not None:
             empty = np.zeros((0, height, width), bool)
-            masks = np.stack(data["masks"]).astype(bool)[kept] if "masks" in data else empty
+            own = kept[kept < len(masks)]
+            masks = np.stack(data["masks"]).astype(bool)[own] if "masks" in data else empty
         if pixels is not None:
             pixels = data["mask"] - np.uint8(1)
         return image, boxes, kept, masks, pixels
+
+    def _compose(self, image: np.ndarray, min_visibility: float) -> Any:
+        """The random changes for images of that kind, made once."""
+        key = (image.dtype, image.shape[2], min_visibility)
+        if key not in self._composed:
+            import albumentations as A  # 2 s, which prediction does not have to wait for
+
+            assert self.steps is not None
+            self._composed[key] = A.Compose(
+                self.steps(A, _fill(image)),
+                bbox_params=A.BboxParams(
+                    "albumentations",
+                    label_fields=["kept"],
+                    min_visibility=min_visibility,
+                    min_width=1,
+                    min_height=1,
+                ),
+            )
+        return self._composed[key]
 
 
 def _left(data: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -237,9 +281,11 @@ def stretched_size(side: int | None, height: int, width: int) -> tuple[int, int]
     return side, side
 
 
-def _fill(dtype: np.dtype) -> tuple[float, ...]:
-    """The colour around images of that kind."""
-    return FILL if dtype == np.uint8 else tuple(value / 255 for value in FILL)
+def _fill(image: np.ndarray) -> tuple[float, ...]:
+    """The colour around such images."""
+    channels = image.shape[2]
+    colour = FILL if channels == 3 else (OTHER_FILL,) * channels
+    return colour if image.dtype == np.uint8 else tuple(value / 255 for value in colour)
 
 
 def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -248,7 +294,20 @@ def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
         return image
     shrinks = height * width < image.shape[0] * image.shape[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(image, (width, height), interpolation=how)
+    resized = cv2.resize(image, (width, height), interpolation=how)
+    return resized if resized.ndim == 3 else resized[..., None]  # OpenCV drops a single channel
+
+
+def _bordered(image: np.ndarray, border: tuple[tuple[int, int], tuple[int, int]]) -> np.ndarray:
+    """With so many pixels of the fill colour above and below, at the left and right."""
+    (above, below), (left, right) = border
+    if not (above or below or left or right):
+        return image
+    height, width, channels = image.shape
+    canvas = np.empty((above + height + below, left + width + right, channels), image.dtype)
+    canvas[:] = _fill(image)
+    canvas[above : above + height, left : left + width] = image
+    return canvas
 
 
 def _nearest(labels: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -264,10 +323,4 @@ def build(settings: Mapping[str, Any], train: bool) -> Transform:
     Raises:
         DetkitError: no such preset or setting, or a value that it cannot have.
     """
-    given = dict(settings)
-    name = given.pop("name")
-    known = transforms.settings(name)
-    for key in given:
-        if key not in known:
-            raise unknown(f"setting of transforms={name}", key, known)
-    return transforms[name](train, **given)
+    return transforms.build(settings["name"], settings, train)

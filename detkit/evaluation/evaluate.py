@@ -7,15 +7,19 @@ one of them merges the others' states.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
 from detkit.evaluation.coco import coco, implementation
+from detkit.evaluation.diagnosis import diagnose
+from detkit.evaluation.files import write_coco
 from detkit.evaluation.pixels import count, pixels
 from detkit.evaluation.results import Results
 from detkit.evaluation.voc import voc
-from detkit.structures import Detections, Frame, Prediction, Segmentation
+from detkit.predictions import Detections, Segmentation
+from detkit.structures import Frame
 
 if TYPE_CHECKING:
     from detkit.data.records import Records
@@ -28,15 +32,17 @@ class Evaluator(Protocol):
 
     Attributes:
         headline: the key of the figure by which checkpoints are compared, more is better.
+        beside: keys of other figures that are told with it.
         records: the ground truth.
     """
 
     headline: ClassVar[str]
+    beside: ClassVar[tuple[str, ...]]
     records: Records
 
     def __init__(self, records: Records) -> None: ...
 
-    def add(self, frames: Sequence[Frame], predictions: Sequence[Prediction]) -> None:
+    def add(self, frames: Sequence[Frame], predictions: Sequence[Any]) -> None:
         """Predictions in pixels of the files' images; only the first ones of an image count."""
 
     def state(self) -> Any:
@@ -51,6 +57,18 @@ class Evaluator(Protocol):
     def table(self, result: Figures) -> str:
         """The result to read, with what each figure means."""
 
+    def diagnose(self, result: Figures, foreign: bool) -> str | None:
+        """Why the result is next to nothing, if it is and that can be seen.
+
+        Args:
+            foreign: the predictions came from a file, not from a model of ours.
+        """
+
+    def save(self, output: Path) -> None:
+        """Write what was found beside `results.json`, in the files that `written` names."""
+
+    written: ClassVar[tuple[str, ...]]
+
 
 class DetectionEvaluator:
     """COCO's figures and both VOC metrics of boxes.
@@ -60,15 +78,16 @@ class DetectionEvaluator:
     """
 
     headline: ClassVar[str] = "voc/mAP"
+    beside: ClassVar[tuple[str, ...]] = ("coco/AP50", "coco/AP")
+    written: ClassVar[tuple[str, ...]] = ("predictions.json",)
 
     def __init__(self, records: Records, given: Results | None = None) -> None:
         self.records = records
         self._given = given
         self._parts: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
-    def add(self, frames: Sequence[Frame], predictions: Sequence[Prediction]) -> None:
+    def add(self, frames: Sequence[Frame], predictions: Sequence[Detections]) -> None:
         for frame, found in zip(frames, predictions, strict=True):
-            assert isinstance(found, Detections)
             part = (found.boxes.double(), found.scores.double(), found.labels)
             boxes, scores, labels = (tensor.cpu().numpy() for tensor in part)
             self._parts.setdefault(frame.index, (boxes, scores, labels))
@@ -98,20 +117,27 @@ class DetectionEvaluator:
     def table(self, result: Figures) -> str:
         return detection_table(self.records, result)
 
+    def diagnose(self, result: Figures, foreign: bool) -> str | None:
+        return diagnose(self.records, self.results(), result["coco/AP50"], foreign)
+
+    def save(self, output: Path) -> None:
+        write_coco(self.results(), self.records, output / self.written[0])
+
 
 class PixelEvaluator:
     """Mean intersection over union and accuracy of pixels."""
 
     headline: ClassVar[str] = "pixels/mIoU"
+    beside: ClassVar[tuple[str, ...]] = ()
+    written: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, records: Records) -> None:
         self.records = records
         self._counts = np.zeros((len(records.names),) * 2, np.int64)
         self._seen: set[int] = set()
 
-    def add(self, frames: Sequence[Frame], predictions: Sequence[Prediction]) -> None:
+    def add(self, frames: Sequence[Frame], predictions: Sequence[Segmentation]) -> None:
         for frame, found in zip(frames, predictions, strict=True):
-            assert isinstance(found, Segmentation)
             truth = self.records.pixels(frame.index)
             if truth is not None and frame.index not in self._seen:
                 self._counts += count(truth, found.labels.cpu().numpy(), len(self._counts))
@@ -151,11 +177,11 @@ class PixelEvaluator:
         ]
         return "\n".join(lines)
 
+    def diagnose(self, result: Figures, foreign: bool) -> str | None:
+        return None
 
-evaluators: dict[str, type[Evaluator]] = {
-    "detect": DetectionEvaluator,
-    "segment_pixels": PixelEvaluator,
-}
+    def save(self, output: Path) -> None:
+        """Nothing: the counts are in the figures, and maps would take gigabytes."""
 
 
 def detection_figures(records: Records, results: Results) -> Figures:

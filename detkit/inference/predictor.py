@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 
 from detkit import restore
 from detkit.data import images
-from detkit.data.loading import collate
-from detkit.data.transforms import Transform
+from detkit.data.loading import collate, with_channels
+from detkit.data.transforms import Loaded, Transform
 from detkit.data.transforms import build as build_transform
 from detkit.draw import as_rgb, eight_bit
 from detkit.errors import DetkitError
@@ -24,7 +24,8 @@ from detkit.inference.run import predictions, prepare
 from detkit.inference.sources import Item, Picture
 from detkit.models.model import Model
 from detkit.ops.device import pick_device
-from detkit.structures import Batch, Detections, Prediction
+from detkit.predictions import Prediction
+from detkit.structures import Batch
 
 
 class Predictor:
@@ -85,23 +86,23 @@ class Predictor:
         def stream() -> Iterator[Batch]:
             for chunk in _chunks(pictures, batch_size):
                 waiting.append(chunk)
-                yield collate([self._sample(picture) for picture in chunk])
+                samples = [self._sample(picture) for picture in chunk]
+                yield collate(samples, self.transform.multiple)
 
         found = predictions(
             self._fast, stream(), device=self.device, precision=self.precision, names=self.names
         )
         for _, batch in found:
-            yield waiting.popleft(), [self._filtered(p) for p in batch]
+            yield waiting.popleft(), [p.filter(self.score_thresh) for p in batch]
 
-    def _filtered(self, prediction: Prediction) -> Prediction:
-        if isinstance(prediction, Detections):
-            return prediction.filter(self.score_thresh)
-        return prediction
-
-    def _sample(self, picture: Picture) -> tuple:
-        sample = self.transform(picture.image)
-        height, width = picture.image.shape[:2]
-        return sample.loaded(picture.image_id, -1, picture.item.file, (height, width))
+    def _sample(self, picture: Picture) -> Loaded:
+        image_id, file = picture.image_id, picture.item.file
+        image = with_channels(picture.image, self.model.mean_std.shape[1], Path(file))
+        proposals = None
+        if self.model.proposer is not None:
+            proposals = self.model.proposer(image, image_id=image_id, file=file)
+        sample = self.transform(image, proposals=proposals)
+        return sample.loaded(image_id, -1, file, (image.shape[0], image.shape[1]))
 
     def _picture(self, picture: Any, place: int) -> Picture:
         if isinstance(picture, (str, Path)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -12,7 +13,8 @@ from detkit.backbones.backbone import Backbone
 from detkit.backbones.norms import fold_norms, freeze_norms
 from detkit.models.model import Model
 from detkit.ops.precision import autocast, resolve
-from detkit.structures import Batch, Frame, Prediction
+from detkit.predictions import Prediction
+from detkit.structures import Batch, Frame
 
 _WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
@@ -47,9 +49,9 @@ def predictions(
 def _predict(
     model: nn.Module, batch: Batch, device: torch.device, dtype: torch.dtype
 ) -> list[Prediction]:
-    images = batch.images.to(device, non_blocking=True)
+    inputs = replace(batch, targets=[]).to(device, non_blocking=True).inputs()
     with autocast(device, dtype):
-        found = model(images, sizes=batch.sizes.to(device, non_blocking=True))
+        found = [prediction.float32() for prediction in model(**inputs)]  # whoever wrote it
     if device.type != "cuda":
         return [p.to("cpu") for p in found]
     moved = [p.to("cpu", non_blocking=True) for p in found]
@@ -88,7 +90,8 @@ def _folded(model: Model) -> Model:
     for part in folded.children():
         fold_norms(part, inside=nn.Sequential)
     with torch.inference_mode():
-        probe = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+        channels = plain.mean_std.shape[1]
+        probe = torch.rand(1, channels, 128, 128, generator=torch.Generator().manual_seed(0))
         probe = probe.to(next(plain.parameters()))
         ours, theirs = folded.backbone(probe), plain.backbone(probe)
     # a wrong order is wrong by far; a GPU's convolutions (TF32) alone differ by about a thousandth

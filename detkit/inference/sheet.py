@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
 from detkit.data.records import Records
-from detkit.draw import captioned, draw_boxes, draw_pixels, eight_bit, save_image
+from detkit.draw import captioned, eight_bit, save_image
 from detkit.errors import DetkitError
 from detkit.inference.predictor import Predictor
-from detkit.structures import Detections, Frame, Prediction, Segmentation
+from detkit.inference.tasks import tasks
 
 PAIRS = 8
 CELL = 400  # pixels: smaller pictures are enlarged before boxes and names are put on them
@@ -42,47 +40,18 @@ def _sheet(predictor: Predictor, records: Records) -> np.ndarray:
         image = eight_bit(records.image(i))
         factor = max(1, round(CELL / max(image.shape[:2])))
         large = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
-        found = predictor(image)
-        pictures.append(enlarged(found, image.shape[:2], factor).draw(large))
-        pictures.append(annotated(large, factor, records, i, predictor.model.task))
+        found, size = predictor(image), (image.shape[0], image.shape[1])
+        truth = tasks[predictor.model.task].truth(records, i).ground_truth()
+        pictures += [p.enlarged(size, factor).draw(large) for p in (found, truth)]
         name = _short(records.path(i).name or str(records.image_id(i)))
-        captions += [f"{_what(found, predictor.score_thresh)}: {name}", "annotated"]
+        captions += [f"{found.caption(predictor.score_thresh)}: {name}", "annotated"]
     widest = 4 * max(picture.shape[1] for picture in pictures)  # letters are lost when it shrinks
     return contact_sheet(pictures, captions, width=min(max(widest, WIDTHS[0]), WIDTHS[1]))
-
-
-def _what(found: Prediction, least: float) -> str:
-    """How a caption begins, so that it is read even where the file's name is cut off."""
-    if isinstance(found, Segmentation):
-        return "found"
-    return f"{'found' if len(found) else 'nothing found'} (score from {least:g})"
 
 
 def _short(name: str) -> str:
     """A file's name of which beginning and end are left."""
     return name if len(name) <= 2 * KEPT else f"{name[:KEPT]}...{name[-KEPT:]}"
-
-
-def enlarged(prediction: Prediction, size: tuple[int, int], factor: int) -> Prediction:
-    """A prediction on an image of that height and width as one on the `factor` times larger one."""
-    original = (size[0] * factor, size[1] * factor)
-    if isinstance(prediction, Segmentation):
-        assert prediction.frame is not None
-        return prediction.to_image(replace(prediction.frame, original=original))
-    return prediction.to_image(Frame("", -1, "", original, size))
-
-
-def annotated(large: np.ndarray, factor: int, records: Records, i: int, task: str) -> np.ndarray:
-    """The enlarged image with its ground truth on it."""
-    if task == "segment_pixels":
-        pixels = records.pixels(i)
-        assert pixels is not None
-        pixels = np.repeat(np.repeat(pixels, factor, 0), factor, 1)
-        return draw_pixels(large, pixels, records.names)
-    truth = records.annotation(i)
-    boxes, labels = torch.from_numpy(truth.boxes * factor), torch.from_numpy(truth.labels)
-    objects = Detections(boxes, torch.ones(len(labels)), labels, records.names)
-    return draw_boxes(large, objects, scores=False)
 
 
 def contact_sheet(

@@ -15,7 +15,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from detkit.draw import save_image
 from detkit.errors import DetkitError
 from detkit.inference import video
 from detkit.inference.sources import Item, Picture
-from detkit.structures import Detections, Prediction, Segmentation
+from detkit.predictions import Detections, Prediction, Segmentation
 
 JSON, CSV = "predictions.json", "predictions.csv"
 KEYS = ("file", "frame", "timestamp")  # what every table's columns begin with
@@ -114,6 +114,36 @@ class Drawings:
         self._clip = self._path = self._writer = None
 
 
+class Writer(Protocol):
+    """What leaves a task's predictions on disk.
+
+    Attributes:
+        tables: the names of its tables, which processes write in parts that `merge` joins.
+        leaves: what is in the folder at the end, for the last line.
+        found: how many of the task's nouns were found so far.
+    """
+
+    tables: ClassVar[tuple[str, ...]]
+    leaves: ClassVar[str]
+    found: int
+
+    def __init__(
+        self,
+        output: Path,
+        names: Sequence[str],
+        category_ids: Sequence[int],
+        *,
+        part: str = "",
+        videos: bool = True,
+    ) -> None: ...
+
+    def add(self, picture: Picture, prediction: Any) -> None:
+        """What was found in one picture, in its pixels."""
+
+    def close(self) -> None:
+        """Give the files their final names; a second time it does nothing."""
+
+
 class DetectionWriter:
     """Drawn copies, `predictions.json` (COCO results and more keys) and `predictions.csv`.
 
@@ -124,7 +154,8 @@ class DetectionWriter:
         videos: draw videos, too.
     """
 
-    tables = (JSON, CSV)
+    tables: ClassVar[tuple[str, ...]] = (JSON, CSV)
+    leaves: ClassVar[str] = f"drawn copies, {JSON}, {CSV}"
     columns = (*KEYS, "class", "score", "xmin", "ymin", "xmax", "ymax")
 
     def __init__(
@@ -143,8 +174,7 @@ class DetectionWriter:
         self._csv = csv_lines(_part(output / CSV, part), self.columns)
         self.found = 0
 
-    def add(self, picture: Picture, prediction: Prediction) -> None:
-        assert isinstance(prediction, Detections)
+    def add(self, picture: Picture, prediction: Detections) -> None:
         self.drawings.add(picture, prediction)
         file, frame, seconds = picture.item.file, picture.frame, _rounded(picture.seconds)
         records = prediction.to_coco(picture.image_id, self.category_ids)
@@ -171,7 +201,8 @@ class PixelWriter:
     A video's masks are `masks/NAME/000012.png`, one a frame.
     """
 
-    tables = (CSV,)
+    tables: ClassVar[tuple[str, ...]] = (CSV,)
+    leaves: ClassVar[str] = f"drawn copies, masks, {CSV}"
 
     def __init__(
         self,
@@ -190,8 +221,7 @@ class PixelWriter:
         self.found = 0
         self.masks.mkdir(exist_ok=True)
 
-    def add(self, picture: Picture, prediction: Prediction) -> None:
-        assert isinstance(prediction, Segmentation)
+    def add(self, picture: Picture, prediction: Segmentation) -> None:
         self.drawings.add(picture, prediction)
         labels, name = prediction.labels.cpu().numpy(), picture.item.name
         path = self.masks / f"{name}.png"
@@ -208,12 +238,6 @@ class PixelWriter:
     def close(self) -> None:
         self.drawings.close()
         self._csv.close()
-
-
-writers: dict[str, type[DetectionWriter] | type[PixelWriter]] = {
-    "detect": DetectionWriter,
-    "segment_pixels": PixelWriter,
-}
 
 
 def is_ours(output: Path) -> bool:

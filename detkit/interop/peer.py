@@ -16,7 +16,8 @@ torchvision's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN as Peer
@@ -31,7 +32,8 @@ from detkit.backbones.fpn import FPN
 from detkit.errors import DetkitError
 from detkit.models.faster_rcnn import sizes_per_level
 from detkit.models.model import Model, Wants, models
-from detkit.structures import Detections, Prediction, Targets
+from detkit.predictions import Detections, Prediction
+from detkit.structures import Classes, Targets
 
 TRUNKS = {(3, 4, 6, 3): resnet50, (2, 2, 2, 2): resnet18}
 
@@ -46,12 +48,12 @@ class TorchvisionFasterRCNN(Model):
         score_thresh, nms_iou, detections: as in `faster_rcnn`.
     """
 
-    task = "detect"
+    task, needs = "detect", frozenset({"boxes"})
 
     def __init__(
         self,
         backbone: Backbone,
-        num_classes: int,
+        classes: Classes,
         *,
         anchor_sizes: Sequence[float] | Sequence[Sequence[float]] | None = None,
         roi_samples: int = 512,
@@ -64,11 +66,11 @@ class TorchvisionFasterRCNN(Model):
                 "torchvision_faster_rcnn is compared on a ResNet with an FPN.",
                 remedy="set backbone=resnet50_fpn.",
             )
-        super().__init__(backbone, num_classes)
+        super().__init__(backbone, classes)
         sizes = sizes_per_level(anchor_sizes, list(backbone.strides.values()))
         self.peer = Peer(
             their_backbone(backbone),
-            num_classes=num_classes + 1,
+            num_classes=len(classes) + 1,
             rpn_anchor_generator=AnchorGenerator(
                 tuple(map(tuple, sizes)), ((0.5, 1.0, 2.0),) * len(sizes)
             ),
@@ -83,7 +85,7 @@ class TorchvisionFasterRCNN(Model):
         self.backbone.weights_report = backbone.weights_report
 
     @classmethod
-    def wants(cls, fpn: bool) -> Wants:
+    def wants(cls, fpn: bool, settings: Mapping[str, Any]) -> Wants:
         return Wants(("2", "3", "4", "5", "6"))
 
     def forward(

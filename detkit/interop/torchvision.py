@@ -14,9 +14,9 @@ _FASTER_RCNN = {
     "rpn.head.conv.0.0.": "rpn.conv.",
     "rpn.head.cls_logits.": "rpn.objectness.",
     "rpn.head.bbox_pred.": "rpn.deltas.",
-    "roi_heads.box_head.": "head.tail.",
-    "roi_heads.box_predictor.cls_score.": "head.logits.",
-    "roi_heads.box_predictor.bbox_pred.": "head.deltas.",
+    "roi_heads.box_head.": "head.extractor.tail.",
+    "roi_heads.box_predictor.cls_score.": "head.predictor.logits.",
+    "roi_heads.box_predictor.bbox_pred.": "head.predictor.deltas.",
 }
 
 

@@ -28,19 +28,27 @@ Differences from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
-from detkit.backbones.backbone import Backbone, normalize
+from detkit.backbones.backbone import Backbone, Tail, normalize
 from detkit.errors import DetkitError
-from detkit.models.heads.box_head import BoxHead, RoIRules, Selection, TwoLayers
+from detkit.models.heads.box_head import (
+    BoxHead,
+    Pooled,
+    RoIRules,
+    Selection,
+    SoftmaxBoxes,
+    TwoLayers,
+    roi_levels,
+)
 from detkit.models.heads.rpn import RPN, AnchorRules, ProposalRules
 from detkit.models.model import Model, Wants, models
+from detkit.predictions import Prediction
 from detkit.ranges import Count, Positive, Share
-from detkit.structures import Prediction, Targets, full_sizes
-
-COARSEST_ROI_LEVEL = 5  # levels beyond it serve the RPN alone (FPN, section 4.1)
+from detkit.structures import Classes, Targets, full_sizes
 
 
 @models.register("faster_rcnn")
@@ -48,6 +56,7 @@ class FasterRCNN(Model):
     """See the figure above.
 
     Args:
+        tail: the upper stages as the head, where no pyramid stands on the backbone.
         anchor_sizes: pixels; with a pyramid one a level (or a list of them), else all at one map.
             None: 8 strides a level, or the paper's 128, 256 and 512.
         anchor_ratios: height / width.
@@ -65,13 +74,14 @@ class FasterRCNN(Model):
         score_thresh, nms_iou, detections: which boxes are detections, and how many at most.
     """
 
-    task = "detect"
+    task, needs = "detect", frozenset({"boxes"})
 
     def __init__(
         self,
         backbone: Backbone,
-        num_classes: int,
+        classes: Classes,
         *,
+        tail: Tail | None = None,
         anchor_sizes: Sequence[Positive] | Sequence[Sequence[Positive]] | None = None,
         anchor_ratios: Sequence[Positive] = (0.5, 1.0, 2.0),
         rpn_pos_iou: Share = 0.7,
@@ -93,18 +103,13 @@ class FasterRCNN(Model):
         nms_iou: Share = 0.5,
         detections: Count = 100,
     ) -> None:
-        super().__init__(backbone, num_classes)
+        super().__init__(backbone, classes)
         if rpn_pos_iou < rpn_neg_iou:
             raise DetkitError(
                 f"model.rpn_pos_iou ({rpn_pos_iou}) is below model.rpn_neg_iou ({rpn_neg_iou}).",
                 remedy="an anchor is an object from the higher overlap on, as 0.7 and 0.3.",
             )
-        if backbone.tail and list(backbone.channels) != ["4"]:
-            asked = ", ".join(backbone.channels)
-            raise DetkitError(
-                f"The upper stages that are the head follow level 4, not {asked}.",
-                remedy="leave backbone.levels out, or choose a backbone with _fpn behind its name.",
-            )
+        levels = roi_levels(backbone, tail)
         if not anchor_ratios:
             raise DetkitError(
                 "model.anchor_ratios is empty.", remedy="give height / width of at least one shape."
@@ -120,26 +125,16 @@ class FasterRCNN(Model):
             ),
             ProposalRules(proposals_before_nms, proposals, proposal_nms_iou),
         )
-        levels = [int(level) for level in backbone.strides if int(level) <= COARSEST_ROI_LEVEL]
-        if not levels:
-            raise DetkitError(
-                f"RoIs are pooled from the levels up to {COARSEST_ROI_LEVEL}, and there is none.",
-                remedy="add one to backbone.levels, such as [4,5,6].",
-            )
+        tail = tail or TwoLayers(channels, channels=head_channels)
         self.head = BoxHead(
-            backbone.tail or TwoLayers(channels, channels=head_channels),
-            levels,
-            num_classes,
+            Pooled(tail, levels, roi_pooling),
+            SoftmaxBoxes(tail.channels, len(classes), class_agnostic, class_weights),
             RoIRules(roi_pos_iou, roi_samples, roi_positive_fraction),
             Selection(score_thresh, nms_iou, detections),
-            roi_pooling,
-            class_agnostic,
-            class_weights,
         )
-        backbone.tail = None  # it is the head's now, under one name in the checkpoint
 
     @classmethod
-    def wants(cls, fpn: bool) -> Wants:
+    def wants(cls, fpn: bool, settings: Mapping[str, Any]) -> Wants:
         return Wants(levels=("2", "3", "4", "5", "6")) if fpn else Wants(levels=("4",), tail=True)
 
     def forward(
@@ -147,12 +142,11 @@ class FasterRCNN(Model):
     ) -> dict[str, Tensor] | list[Prediction]:
         if sizes is None:
             sizes = full_sizes(images)
-        maps = list(self.backbone(normalize(images, self.mean_std, sizes)).values())
+        images = normalize(images, self.mean_std, sizes)
+        maps = list(self.backbone(images).values())
         proposals, rpn_losses = self.rpn(maps, sizes, targets)
-        detections, head_losses = self.head(
-            maps[: len(self.head.levels)], proposals, sizes, targets
-        )
-        return list(detections) if targets is None else {**rpn_losses, **head_losses}
+        found, head_losses = self.head(images, maps, proposals, sizes, targets)
+        return found if targets is None else {**rpn_losses, **head_losses}
 
 
 def sizes_per_level(

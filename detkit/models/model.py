@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from detkit.backbones.backbone import Backbone
 from detkit.errors import DetkitError
+from detkit.models.stages import Stage
+from detkit.predictions import Prediction
 from detkit.registry import Registry
-from detkit.structures import Prediction, Targets
+from detkit.structures import Classes, Targets
 
-models: Registry[Model] = Registry("model", "detkit.models")
+models: Registry[Model] = Registry("model", "detkit.models", context=["tail"])
 
 
 @dataclass(frozen=True)
 class Wants:
-    """What a model asks of its backbone: levels (those that exist are built), maybe a tail."""
+    """What a model asks of its backbone.
+
+    Attributes:
+        levels: those that exist are built; (`backbones.build.COARSEST`,) is the network's last.
+        tail: whether the stages behind the last of them come along, as the argument `tail`.
+    """
 
     levels: tuple[str, ...]
     tail: bool = False
@@ -31,32 +38,48 @@ class Model(nn.Module):
     What comes back depends on the arguments alone, never on `train()` or `eval()`.
 
     Attributes:
-        task: what it predicts (`detect`, `segment_pixels`); chooses evaluator and writers.
-        num_classes: K, without the background.
-        mean_std: (2, 3, 1, 1), what the backbone's weights expect of images; a checkpoint has it.
+        task: what it predicts (`detect`, `segment_pixels`): a key of `inference.tasks.tasks`.
+        needs: what it learns from: a subset of `boxes`, `masks`, `pixels`, `image_labels`; with
+            `proposals` it also takes those, as an argument, in training and at inference.
+        proposer: where its proposals come from, if it needs any.
+        class_list: K classes, without the background.
+        num_classes: K.
+        mean_std: (2, C, 1, 1), what the backbone's weights expect of images of C channels; a
+            checkpoint has it.
     """
 
     task: ClassVar[str]
+    needs: ClassVar[frozenset[str]]
+    proposer: Any = None
     mean_std: Tensor
 
-    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+    def __init__(self, backbone: Backbone, classes: Classes) -> None:
         super().__init__()
         self.backbone = backbone
-        self.num_classes = num_classes
+        self.class_list = classes
+        self.num_classes = len(classes)
         mean_std = torch.tensor([backbone.normalization.mean, backbone.normalization.std])
-        self.register_buffer("mean_std", mean_std.reshape(2, 3, 1, 1))
+        self.register_buffer("mean_std", mean_std[..., None, None])
 
     @classmethod
-    def wants(cls, fpn: bool) -> Wants:
-        """What the backbone has to offer, with an FPN on it or without."""
+    def wants(cls, fpn: bool, settings: Mapping[str, Any]) -> Wants:
+        """What the backbone has to offer, with an FPN on it or without.
+
+        Args:
+            settings: all arguments of the model.
+        """
         raise NotImplementedError
+
+    def stages(self) -> Sequence[Stage]:
+        """The steps of its recipe, first to last."""
+        return (Stage("train"),)
 
     def forward(
         self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None
     ) -> dict[str, Tensor] | list[Prediction]:
         """
         Args:
-            images: (B, 3, H, W) uint8 RGB, or float in 0 … 1.
+            images: (B, C, H, W) uint8, RGB where C is 3, or float in 0 … 1.
             targets: one per image, in pixels of `images`.
             sizes: (B, 2) height and width of each image without its padding; all of it if None.
         Returns:

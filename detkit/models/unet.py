@@ -20,7 +20,8 @@ Differences from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +30,11 @@ from torch.nn import functional as F
 from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import DetkitError, unknown
 from detkit.models.model import Model, Wants, models, weights_of_classes
+from detkit.predictions import Prediction, Segmentation
 from detkit.ranges import Count, Positive
-from detkit.structures import IGNORE, Prediction, Segmentation, Targets, content_mask
+from detkit.structures import IGNORE, Classes, Targets, content_mask
+
+LEVELS = ("0", "1", "2", "3", "4", "5")
 
 
 @models.register("unet")
@@ -47,40 +51,38 @@ class UNet(Model):
         DetkitError: an unknown way of upsampling, or class weights that are not K.
     """
 
-    task = "segment_pixels"
+    task, needs = "segment_pixels", frozenset({"pixels"})
     class_weights: Tensor
 
     def __init__(
         self,
         backbone: Backbone,
-        num_classes: int,
+        classes: Classes,
         *,
         decoder_width: Count = 16,
         upsample: str = "bilinear",
         class_weights: Sequence[Positive] | None = None,
     ) -> None:
-        super().__init__(backbone, num_classes)
+        super().__init__(backbone, classes)
         if upsample not in ("bilinear", "transposed"):
             raise unknown("way of upsampling", upsample, ("bilinear", "transposed"))
         self.register_buffer(
-            "class_weights", weights_of_classes(class_weights, num_classes), persistent=False
+            "class_weights", weights_of_classes(class_weights, len(classes)), persistent=False
         )
 
         # halvings: how often the resolution was halved; a level's name is just that number
-        self.coarsest = max(
-            level for level in backbone.channels if level in self.wants(False).levels
-        )
+        self.coarsest = max(level for level in backbone.channels if level in LEVELS)
         channels, blocks = backbone.channels[self.coarsest], []
         for halvings in reversed(range(int(self.coarsest))):
             skip, width = backbone.channels.get(str(halvings), 0), decoder_width * 2**halvings
             blocks.append(Block(channels, skip, width, transposed=upsample == "transposed"))
             channels = width
         self.decoder = nn.ModuleList(blocks)
-        self.head = nn.Conv2d(channels, num_classes, 1)
+        self.head = nn.Conv2d(channels, len(classes), 1)
 
     @classmethod
-    def wants(cls, fpn: bool) -> Wants:
-        return Wants(("2", "3", "4", "5") if fpn else ("0", "1", "2", "3", "4", "5"))
+    def wants(cls, fpn: bool, settings: Mapping[str, Any]) -> Wants:
+        return Wants(LEVELS[2:] if fpn else LEVELS)
 
     def forward(
         self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None

@@ -32,6 +32,7 @@ class Journal:
     def __init__(self, folder: Path | None, step: int = 0, steps: int = 0, size: int = 0) -> None:
         self.folder = folder
         self.loss: tuple[int, float] | None = None  # the last step logged, and its loss
+        self.stage = ""  # which of several stages runs
         self._said = time.monotonic()
         self._bar: tqdm[Any] | None = None
         self._board: Any = None
@@ -59,7 +60,8 @@ class Journal:
         if self.folder is None:
             return
         with self._metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+            stage = {"stage": self.stage} if self.stage else {}
+            file.write(json.dumps({"step": step, **stage, **values}) + "\n")
         if self._board is not None:
             for key, value in values.items():
                 if isinstance(value, (int, float)):
@@ -82,13 +84,14 @@ class Journal:
             shown += f" (step {logged})"
         if self._bar is not None:
             with suppress(OSError):
+                self._bar.set_description_str(self.stage, refresh=False)
                 self._bar.set_postfix_str(shown, refresh=False)
                 self._bar.update(step - self._bar.n)
             return
         now = time.monotonic()
         if self.folder is not None and now - self._said >= QUIET_SECONDS:
             self._said = now
-            told = (f"step {step}/{self._steps}", shown, f"about {duration(left)} left")
+            told = (self.stage, f"step {step}/{self._steps}", shown, f"about {duration(left)} left")
             self.say("  ".join(filter(None, told)))
 
     def close(self) -> None:

@@ -15,13 +15,16 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
+from torch.optim import Optimizer
 
+from detkit import distributed
+from detkit.distributed import World
+from detkit.models.stages import Stage
 from detkit.ops.precision import autocast
 from detkit.structures import Batch
-from detkit.training import distributed
-from detkit.training.distributed import World
 from detkit.training.journal import Journal
 from detkit.training.optimization import Schedule, set_rate
+from detkit.training.recipe import Interval, train_mode
 from detkit.training.signals import Interrupted, stop_signals
 from detkit.training.state import State, same_random_states, undisturbed
 from detkit.training.watch import Watch
@@ -103,20 +106,26 @@ def fit(
     journal: Journal,
     folder: Path,
     world: World,
+    interval: Interval | None = None,
 ) -> None:
-    """Trains `state.model` from `state.step` to `plan.steps`.
+    """Trains `state.model` from `state.step` to the end of a stage.
 
     Args:
         batches: `plan.accumulate` for each update from `state.step` on.
         folder: where a replay file goes when a loss is not finite.
+        interval: the stage's steps; None: it is the run's only one.
     Raises:
         DetkitError: a loss that is not finite; nothing is saved after it.
         Interrupted: after Ctrl-C or SIGTERM, once the step is done and saved.
     """
-    net, device = distributed.wrap(state.model, world), world.device
+    interval = interval or Interval(Stage("train"), 0, 0, plan.steps)
+    stage, start, end = interval.stage, interval.start, interval.end
+    view = stage.losses(state.model) if stage.losses else state.model
+    net, device = distributed.wrap(view, world), world.device
     name = "replay" if world.main else f"replay_{world.rank}"
     watch = Watch(state, folder / f"{name}.safetensors", device)
-    clock = Clock(state.step)
+    clock, optimizer = Clock(state.step), state.optimizer
+    assert optimizer is not None
     asking = Asking(world, plan.log_every)
     with stop_signals() as stop:
 
@@ -124,24 +133,27 @@ def fit(
             with same_random_states(device), clock.paused(), stop.at_once():
                 hooks.validate(state)
             state.due = False
-            net.train()
+            train_mode(net, stage)
 
-        net.train()
+        train_mode(net, stage)
         if state.due:  # the run was saved, and then ended before or while it was measured
             measure()
         feed = undisturbed(batches, device)
-        while state.step < plan.steps:
-            rate = set_rate(state.optimizer, schedule(state.step, plan.steps))
+        while state.step < end:
+            rate = set_rate(optimizer, stage.rate * schedule(state.step - start, end - start))
             images = backward(net, feed, state, plan, watch, device)
-            update(state, plan, watch)
-            if state.step % plan.log_every == 0 or state.step == plan.steps:
+            update(state, optimizer, plan, watch, start)
+            if state.step % plan.log_every == 0 or state.step == end:
                 watch.wait()
                 log(state, plan, journal, clock, rate, images, world)
             left = clock.seconds_a_step(state.step) * (plan.steps - state.step)
             journal.progress(state.step, left)
             stopping = asking.stopping(stop.asked, state.step, clock)
-            state.due = plan.completes(state.step, plan.evaluate_every) or state.step == plan.steps
-            if stopping or state.due or saves(state.step, plan):
+            ended = state.step == end
+            state.due = stage.measured and (
+                ended or plan.completes(state.step, plan.evaluate_every)
+            )
+            if stopping or ended or state.due or saves(state.step, plan):
                 watch.wait()
                 hooks.save(state)
                 distributed.barrier(world)  # nobody ends while the main process still writes
@@ -164,16 +176,16 @@ def backward(
         batch = next(feed).to(device, non_blocking=True)
         with distributed.local(net, last=part == plan.accumulate - 1):
             with autocast(device, plan.dtype):
-                losses = net(batch.images, batch.targets, batch.sizes)
+                losses = net(**batch.inputs(), targets=batch.targets)
             watch.see(batch, losses)
             total = torch.stack(list(losses.values())).sum() / plan.accumulate
             state.scaler.scale(total).backward()
     return len(batch)
 
 
-def update(state: State, plan: Plan, watch: Watch) -> None:
-    """One step of the optimiser and of the average."""
-    state.scaler.unscale_(state.optimizer)
+def update(state: State, optimizer: Optimizer, plan: Plan, watch: Watch, start: int) -> None:
+    """One step of the optimiser and of the average; `start` is the stage's first step."""
+    state.scaler.unscale_(optimizer)
     if plan.clip_norm is not None:
         norm = clip_grad_norm_(state.model.parameters(), plan.clip_norm)
     else:
@@ -181,11 +193,11 @@ def update(state: State, plan: Plan, watch: Watch) -> None:
         norm = get_total_norm(gradients)
     if not state.scaler.is_enabled():  # it leaves such steps out by itself
         watch.see_norm(norm)
-    state.scaler.step(state.optimizer)
+    state.scaler.step(optimizer)
     state.scaler.update()
-    state.optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
     if state.ema:
-        state.ema.update(state.model, state.step)
+        state.ema.update(state.model, state.step - start)
     state.step += 1
 
 

@@ -186,17 +186,12 @@ def cosine(*, warmup_steps: int = 500, warmup_start: float = 0.001, final: float
 
 def build_optimizer(settings: Mapping[str, Any], model: nn.Module) -> Optimizer:
     """`{"name": "sgd", "lr": …}` for the parameters of `model` that are trained."""
-    return _call(optimizers, settings, model)
+    return optimizers.build(settings["name"], settings, model)
 
 
 def build_schedule(settings: Mapping[str, Any]) -> Schedule:
     """`{"name": "cosine", …}` → factor of the learning rate by (step, steps)."""
-    return _call(schedules, settings)
-
-
-def _call(registry: Registry[Any], settings: Mapping[str, Any], *arguments: Any) -> Any:
-    keywords = {key: value for key, value in settings.items() if key != "name"}
-    return registry[settings["name"]](*arguments, **keywords)
+    return schedules.build(settings["name"], settings)
 
 
 def set_rate(optimizer: Optimizer, factor: float) -> float:

@@ -18,6 +18,7 @@ from detkit.structures import Batch, Frame, Targets
 def write(file: Path, step: int, batch: Batch, losses: Mapping[str, float]) -> DetkitError:
     """Writes the batch to a safetensors file, and a JSON beside it; the error to stop with."""
     saved = {"images": batch.images, "sizes": batch.sizes}
+    saved |= {f"proposals/{i}": boxes for i, boxes in enumerate(batch.proposals or [])}
     for i, targets in enumerate(batch.targets):
         for part in fields(targets):
             if (value := getattr(targets, part.name)) is not None:
@@ -54,5 +55,12 @@ def read(file: Path) -> tuple[Batch, int]:
         Frame(**{**f, "original": tuple(f["original"]), "resized": tuple(f["resized"])})
         for f in told["frames"]
     ]
-    batch = Batch(saved["images"], saved["sizes"], [Targets(**t) for t in targets], frames)
+    proposals = [saved.get(f"proposals/{i}") for i in range(len(frames))]
+    batch = Batch(
+        saved["images"],
+        saved["sizes"],
+        [Targets(**t) for t in targets],
+        frames,
+        [boxes for boxes in proposals if boxes is not None] or None,
+    )
     return batch, told["step"]

@@ -27,7 +27,7 @@ CHANGEABLE = (
     *("resume", "run_dir", "weights", "device", "allow_download", "plugins", "dataset"),
     *(f"training.{key}" for key in ("epochs", "max_steps", "batch_size", "accumulate", "workers")),
     *(f"training.{key}" for key in ("checkpoint_every", "evaluate_every", "log_every")),
-    "training.val_losses",
+    *("training.val_losses", "row"),
 )
 
 # of a run, in resume.json
@@ -218,19 +218,23 @@ def versions() -> dict[str, str]:
 
 
 def _commit() -> str:
-    """`+abc1234` in a clone, with `.changed` behind it where it differs from the commit."""
+    """`+abc1234` in a clone, with `.changed` behind it where the code differs from the commit."""
     root = Path(detkit.__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return ""
+    asked = ["describe --always --exclude=*", "status --porcelain -uno -- detkit conf scripts"]
     try:
-        told = subprocess.run(
-            ["git", "describe", "--always", "--dirty=.changed", "--exclude=*"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
+        commit, changed = (
+            subprocess.run(
+                ["git", *question.split()],
+                cwd=root,
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            ).stdout.strip()
+            for question in asked
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return f"+{told.stdout.strip()}"
+    return f"+{commit}{'.changed' if changed else ''}"

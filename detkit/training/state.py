@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from detkit import distributed
+from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.models.model import Model
-from detkit.training import distributed
-from detkit.training.distributed import World
 from detkit.training.optimization import EMA
 
 T = TypeVar("T")
@@ -30,20 +30,24 @@ class State:
         model: the raw weights, which are trained.
         ema: their moving average, which is evaluated and saved where there is one.
         step: updates made so far; the position in the data follows from it.
+        stage: number of the stage of the recipe that it is in.
+        solved: what solved stages wrote: a digest of their folder by their name.
         due: whether the shown weights of this step are still to be measured.
         best: the best value so far of the metric that chooses `best/`, None before the first.
         sums, count: losses since the last line of metrics.jsonl, and over how many batches.
     """
 
     model: Model
-    optimizer: Optimizer
+    optimizer: Optimizer | None
     scaler: torch.amp.GradScaler
     ema: EMA | None = None
     step: int = 0
+    stage: int = 0
     due: bool = False
     best: float | None = None
     sums: dict[str, float] = field(default_factory=dict)
     count: int = 0
+    solved: dict[str, str] = field(default_factory=dict)
 
     @property
     def shown(self) -> Model:
@@ -55,6 +59,8 @@ class State:
         packed = {f"model/{key}": tensor for key, tensor in self.model.state_dict().items()}
         plain: dict[str, Any] = {
             "step": self.step,
+            "stage": self.stage,
+            "solved": self.solved,
             "due": self.due,
             "best": self.best,
             "sums": self.sums,
@@ -63,8 +69,9 @@ class State:
             "optimizer": {},
             "random": [],
         }
+        states = self.optimizer.state if self.optimizer else {}
         for name, parameter in self.model.named_parameters():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
+            for key, value in states.get(parameter, {}).items():
                 if isinstance(value, Tensor):
                     packed[f"optimizer/{name}/{key}"] = value
                 else:
@@ -97,16 +104,18 @@ class State:
             if self.ema:
                 self.ema.model.load_state_dict(shown)
             parameters = dict(self.model.named_parameters())
+            states = self.optimizer.state if self.optimizer else {}
             for place, value in [*packed.items(), *plain["optimizer"].items()]:
                 if isinstance(value, Tensor):
                     group, _, place = place.partition("/")
                     if group != "optimizer":
                         continue
                 name, _, key = place.rpartition("/")
-                self.optimizer.state[parameters[name]][key] = _like(value, parameters[name])
+                states[parameters[name]][key] = _like(value, parameters[name])
             if plain["scaler"] and self.scaler.is_enabled():
                 self.scaler.load_state_dict(dict(plain["scaler"]))
             self.step, self.due, self.best = plain["step"], plain["due"], plain["best"]
+            self.stage, self.solved = plain.get("stage", 0), dict(plain.get("solved", {}))
             self.sums, self.count = dict(plain["sums"]), plain["count"]
             if len(plain["random"]) == world.size:
                 prefix = f"random/{world.rank}/"

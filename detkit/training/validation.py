@@ -8,13 +8,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from detkit import distributed
 from detkit.data.loading import Dataset
 from detkit.data.order import evaluation_batches
+from detkit.distributed import World
 from detkit.models.model import Model
 from detkit.ops.precision import autocast
 from detkit.structures import IGNORE, Targets
-from detkit.training import distributed
-from detkit.training.distributed import World
 
 
 @torch.no_grad()
@@ -50,7 +50,7 @@ def validation_losses(
         batch = loaded.to(world.device, non_blocking=True)
         targets = [in_labels_of_the_model(t, label_of) for t in batch.targets]
         with autocast(world.device, dtype):
-            losses = model(batch.images, targets, batch.sizes)
+            losses = model(**batch.inputs(), targets=targets)
         for name, loss in losses.items():
             seen.setdefault(name, []).append(loss.float() * len(batch))
     model.train(training)

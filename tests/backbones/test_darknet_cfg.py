@@ -9,10 +9,17 @@ import torch
 from torch import nn
 
 from detkit.backbones import darknet_weights
-from detkit.backbones.build import build, self_contained
+from detkit.backbones.build import build as build_both
+from detkit.backbones.build import self_contained
 from detkit.backbones.darknet_cfg import DEFAULT, DarknetCfg, Graph, plan
 from detkit.backbones.darknet_sections import read_text, sections
 from detkit.errors import DetkitError
+
+
+def build(name: str, **settings):
+    """The backbone alone."""
+    return build_both(name, **settings)[0]
+
 
 SMALL = """\
 [network]
@@ -160,6 +167,9 @@ def test_classes_and_width_change_what_they_name():
     wide, narrow = DarknetCfg(), DarknetCfg(width=0.5)
     assert narrow.channels == wide.channels
     assert narrow.layers["0"][0].out_channels * 2 == wide.layers["0"][0].out_channels
+    grey = DarknetCfg(in_channels=1, width=0.25)
+    assert grey(torch.zeros(1, 1, 32, 32)).keys() == grey.channels.keys()
+    assert grey.normalization.std == (1.0,)
     assert DarknetCfg(classes=80).state_dict().keys() == wide.state_dict().keys()
 
 
@@ -235,3 +245,13 @@ def test_our_trunks_are_the_beginning_of_darknets_descriptions(shared, tmp_path,
         scale = expected[end].abs().max()
         assert scale > 0.01
         torch.testing.assert_close(x / scale, expected[end] / scale, rtol=0, atol=1e-4)
+
+
+def test_inner_maps_come_out_by_name_and_the_tail_is_a_mean():
+    net, tail = build_both("darknet_cfg", width=0.25, levels=["5"], tail=True)
+    maps = net.eval()(torch.rand(2, 3, 64, 64), taps=("layers.3", "layers.1"))
+    assert list(maps) == ["5", "layers.3", "layers.1"]
+    assert maps["layers.1"].shape == (2, 8, 32, 32)
+    torch.testing.assert_close(tail(maps["5"]), maps["5"].mean((2, 3)))
+    with pytest.raises(DetkitError, match="no upper stages"):
+        build("darknet_cfg", levels=["3", "4"], tail=True)

@@ -11,9 +11,14 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from detkit.backbones import darknet_weights
-from detkit.backbones.build import build
+from detkit.backbones.build import build as build_both
 from detkit.backbones.darknet_weights import Header, decode_header, layout
 from detkit.errors import DetkitError
+
+
+def build(name: str, **settings):
+    """The backbone alone."""
+    return build_both(name, **settings)[0]
 
 
 class Net(nn.Sequential):
@@ -119,12 +124,12 @@ def test_a_backbone_takes_a_darknet_file_as_any_other(tmp_path):
     data = darknet_weights.encode(source.state_dict(), source.darknet_layout, Header(seen=64))
     path = tmp_path / "darknet19.weights"
     path.write_bytes(data + np.ones(1000, "<f4").tobytes())
-    net = build("darknet19", width=0.25, levels=["4"], tail=True, weights=str(path))
+    net, tail = build_both("darknet19", width=0.25, levels=["4"], tail=True, weights=str(path))
     report = net.weights_report
     assert (report.missing, report.unexpected, report.norms_frozen) == ((), (), 18)
     assert report.metadata == {"darknet_version": "0.2.5", "darknet_seen": "64"}
     own = source.state_dict()
-    assert torch.equal(net.state_dict()["tail.stage5.5.0.weight"], own["stage5.5.0.weight"])
+    assert torch.equal(tail.state_dict()["stage5.5.0.weight"], own["stage5.5.0.weight"])
     assert torch.equal(net.state_dict()["stage1.1.1.running_var"], own["stage1.1.1.running_var"])
     assert isinstance(net.stage1[1][1], FrozenBatchNorm2d)
     assert net.normalization.mean == (0.0, 0.0, 0.0)

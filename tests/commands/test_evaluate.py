@@ -19,7 +19,8 @@ from detkit.__main__ import main
 from detkit.commands.evaluate import evaluate, match_classes, relabelled
 from detkit.errors import DetkitError
 from detkit.models.build import build
-from detkit.structures import Detections, Segmentation
+from detkit.predictions import Detections, Segmentation
+from detkit.structures import Classes
 
 SHAPES = {"name": "shapes", "val_images": 7, "size": 96}
 CONFIGS = {
@@ -46,7 +47,9 @@ def runs(tmp_path_factory) -> dict[str, Path]:
     for task, config in CONFIGS.items():
         names = NAMES if task == "detect" else ["background", *NAMES]
         torch.manual_seed(0)
-        model = build(config["model"], {**config["backbone"], "weights": "none"}, len(names))
+        model = build(
+            config["model"], {**config["backbone"], "weights": "none"}, Classes.numbered(len(names))
+        )
         assert model.task == task
         folders[task] = tmp_path_factory.mktemp(task)
         ids = list(range(1, len(names) + 1))
@@ -56,7 +59,7 @@ def runs(tmp_path_factory) -> dict[str, Path]:
 
 
 def settings(**given) -> SimpleNamespace:
-    values = dict.fromkeys(("checkpoint", "predictions", "dataset", "split", "output"))
+    values = dict.fromkeys(("checkpoint", "predictions", "dataset", "split", "output", "row"))
     values |= {"device": "cpu", "precision": "fp32", "batch_size": 2, "workers": 0, "plugins": []}
     return SimpleNamespace(**{**values, **{k: _plain(v) for k, v in given.items()}})
 

@@ -21,6 +21,7 @@ from detkit.data import images
 from detkit.errors import DetkitError
 from detkit.inference import video
 from detkit.models.build import build
+from detkit.structures import Classes
 
 CONFIG = {
     "model": {"name": "faster_rcnn", "score_thresh": 0.0, "detections": 5},
@@ -34,7 +35,7 @@ def run_folder(tmp_path_factory) -> Path:
     """A run folder with a small Faster R-CNN of random weights."""
     folder = tmp_path_factory.mktemp("run")
     torch.manual_seed(0)
-    model = build(CONFIG["model"], {**CONFIG["backbone"], "weights": "none"}, 2)
+    model = build(CONFIG["model"], {**CONFIG["backbone"], "weights": "none"}, Classes.numbered(2))
     meta = {"config": CONFIG, "names": ["cat", "dog"], "category_ids": [1, 2]}
     checkpoint.save(folder / "best", model.state_dict(), meta)
     return folder
@@ -177,7 +178,7 @@ def test_two_processes_leave_what_one_leaves(settings, shared, tmp_path):
     script.write_text(
         "from types import SimpleNamespace\n"
         "from detkit.commands.predict import predict\n"
-        "from detkit.training.distributed import stop\n"
+        "from detkit.distributed import stop\n"
         f"predict(SimpleNamespace(**{both!r}))\n"
         "stop()\n"
     )

@@ -15,7 +15,8 @@ from detkit.backbones.build import build as build_backbone
 from detkit.errors import DetkitError
 from detkit.models.build import build
 from detkit.models.model import Model, models
-from detkit.structures import Detections, Segmentation, Targets
+from detkit.predictions import Detections, Segmentation
+from detkit.structures import Targets
 
 SIDE, CLASSES = 64, 3
 WIDTH = 0.125

@@ -21,6 +21,7 @@ from detkit.data.records import Records
 from detkit.data.transforms import build as build_transform
 from detkit.models.build import build
 from detkit.models.model import models
+from detkit.structures import Classes
 
 HOUSE = Path(detkit.__file__).parent
 GUIDE = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
@@ -94,7 +95,11 @@ def test_the_guide_names_the_files_that_run_and_ten_hold_nine_tenths_of_it(name,
         build_transform({"name": transforms, "long_side": 96}, train=True),
         needs=NEEDS[task],
     )
-    network = build({"name": model}, {"name": backbone, "width": 0.125}, len(dataset.records.names))
+    network = build(
+        {"name": model},
+        {"name": backbone, "width": 0.125},
+        Classes.numbered(len(dataset.records.names)),
+    )
 
     def from_disk_to_loss() -> None:
         (batch,) = Batches(dataset, [[(0, 0)]], 0, False)

@@ -42,7 +42,7 @@ def test_crowds_are_not_counted():
 
 
 def test_pixel_weights_count_pixels_and_leave_out_void():
-    records = read(None, "train", task="segment_pixels", images=True, train_images=6, size=48)
+    records = read(None, "train", needs=frozenset({"pixels"}), images=True, train_images=6, size=48)
     counts = sum(np.bincount(records.pixels(i).ravel(), minlength=5) for i in range(6))
     weights = class_weights(records, of="pixels").double()
     np.testing.assert_allclose(weights, counts.sum() / counts**0.5 / (counts**0.5).sum(), rtol=1e-5)
@@ -62,6 +62,6 @@ def test_an_unknown_threshold_is_refused():
 
 
 def test_repeating_what_has_no_objects_is_refused(shared):
-    pixels = open_dataset({"root": shared / "camvid"}, "val", task="segment_pixels")
+    pixels = open_dataset({"root": shared / "camvid"}, "val", needs=frozenset({"pixels"}))
     with pytest.raises(DetkitError, match="these data have none"):
         repeat_factors(pixels, 0.1)

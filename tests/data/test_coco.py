@@ -19,7 +19,7 @@ from detkit.errors import DetkitError
 
 @pytest.mark.parametrize(("split", "objects", "crowds"), [("train", 1048, 8), ("val", 1104, 12)])
 def test_coco_mini_is_what_pycocotools_reads(shared, split, objects, crowds):
-    records = coco.read(shared / "coco-mini", split, task="segment_instances")
+    records = coco.read(shared / "coco-mini", split, needs=frozenset({"boxes", "masks"}))
     assert (len(records), len(records.boxes), records.crowd.sum()) == (120, objects, crowds)
     reference = COCO(str(shared / f"coco-mini/annotations/instances_{split}.json"))
     assert len(records.names) == 80
@@ -39,7 +39,7 @@ def test_coco_mini_is_what_pycocotools_reads(shared, split, objects, crowds):
 
 
 def test_masks_follow_their_objects_into_a_subset(shared):
-    whole = coco.read(shared / "coco-mini", "val", task="segment_instances")
+    whole = coco.read(shared / "coco-mini", "val", needs=frozenset({"boxes", "masks"}))
     part = whole.subset([7, 3])
     assert (part.masks(0) == whole.masks(7)).all()
     assert (part.masks(1) == whole.masks(3)).all()
@@ -62,7 +62,7 @@ def test_the_three_ways_to_write_a_mask_are_one(tmp_path):
     }
     (tmp_path / "train.json").write_text(json.dumps(data))
     save_image(tmp_path / "a.jpg", 40, 60)
-    masks = coco.read(tmp_path, "train", task="segment_instances").masks(0)
+    masks = coco.read(tmp_path, "train", needs=frozenset({"boxes", "masks"})).masks(0)
     assert masks.shape == (3, 40, 60)
     assert all((m == grid).all() for m in masks)
 

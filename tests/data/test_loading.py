@@ -30,7 +30,7 @@ AUGMENTED = {"name": "detection", "short_side": 48, "scale": [0.7, 1.4], "colour
 
 
 def shapes(count=10):
-    return read(None, "train", task="detect", images=True, train_images=count, size=48)
+    return read(None, "train", needs=frozenset({"boxes"}), images=True, train_images=count, size=48)
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +219,7 @@ def test_a_batch_without_any_object_arrives_whole(workers):
 
 
 def test_pixels_come_only_where_the_task_needs_them():
-    records = read(None, "train", task="segment_pixels", images=True, train_images=2, size=48)
+    records = read(None, "train", needs=frozenset({"pixels"}), images=True, train_images=2, size=48)
     plain = {"name": "segmentation"}
     with_them = Dataset(records, build(plain, False), needs=NEEDS["segment_pixels"])
     (batch,) = evaluation_batches(with_them, batch_size=2)
@@ -282,7 +282,7 @@ from detkit.data.formats.shapes import read
 from detkit.data.loading import Dataset
 from detkit.data.order import training_batches
 from detkit.data.transforms import build
-records = read(None, "train", task="detect", images=True, train_images=8, size=48)
+records = read(None, "train", needs=frozenset({"boxes"}), images=True, train_images=8, size=48)
 data = Dataset(records, build({"name": "detection"}, train=False))
 held = iter(training_batches(data, batch_size=1, steps=100, workers=2))
 next(held)

@@ -18,28 +18,28 @@ CAMVID += ["car", "pedestrian", "cyclist"]
 def test_camvid_is_recognised_by_its_lists(shared):
     given = {"root": shared / "camvid", "classes": CAMVID, "ignore": 11}
     for split, count in (("train", 184), ("val", 51), ("test", 117)):
-        records = open_dataset(given, split, task="segment_pixels")
+        records = open_dataset(given, split, needs=frozenset({"pixels"}))
         assert len(records) == count
         assert records.names == tuple(CAMVID)
         raw = np.asarray(Image.open(records.root / records.pixel_files[0]))
         assert (records.pixels(0) == np.where(raw == 11, 255, raw)).all()
         assert records.image(0).shape == (360, 480, 3)
-    unnamed = open_dataset({"root": shared / "camvid"}, "val", task="segment_pixels")
+    unnamed = open_dataset({"root": shared / "camvid"}, "val", needs=frozenset({"pixels"}))
     assert unnamed.names == tuple(map(str, range(12)))
 
 
 def test_membrane_has_two_classes_and_its_lists(shared):
     given = {"root": shared / "membrane"}
-    assert split_name(given, "val", task="segment_pixels") == "test"
+    assert split_name(given, "val", needs=frozenset({"pixels"})) == "test"
     for split, count in (("train", 24), ("test", 6)):
-        records = open_dataset(given, split, task="segment_pixels")
+        records = open_dataset(given, split, needs=frozenset({"pixels"}))
         assert len(records) == count
         assert records.names == ("0", "1")
         raw = np.asarray(Image.open(records.root / records.pixel_files[0]))
         assert (records.pixels(0) == (raw == 255)).all()
     assert records.image_id(0) == "24"
     explicit = {**given, "values": {0: 0, 255: 1}, "classes": ["membrane", "inside"]}
-    records = open_dataset(explicit, "test", task="segment_pixels")
+    records = open_dataset(explicit, "test", needs=frozenset({"pixels"}))
     assert (records.pixels(0) == (raw == 255)).all()
     assert records.names == ("membrane", "inside")
 
@@ -58,13 +58,13 @@ def test_a_list_means_the_picture_of_the_folder_that_it_names(tmp_path):
         write(tmp_path, f"images/{folder}", f"masks/{folder}", value=value)
     (tmp_path / "train.txt").write_text("a/p0.jpg\nimages/b/p1.jpg\n/else/where/images/a/p2.jpg\n")
     given = {"name": "mask_folder", "root": tmp_path}
-    records = open_dataset(given, "train", task="segment_pixels")
+    records = open_dataset(given, "train", needs=frozenset({"pixels"}))
     assert list(records.files) == ["images/a/p0.jpg", "images/b/p1.jpg", "images/a/p2.jpg"]
     assert [records.pixels(i).max() for i in range(3)] == [1, 2, 1]
     for line, told in (("p0.jpg", "could be"), ("c/p0.jpg", "is not there"), ("/", "no picture")):
         (tmp_path / "train.txt").write_text(line)
         with pytest.raises(DetkitError, match=told):
-            open_dataset(given, "train", task="segment_pixels")
+            open_dataset(given, "train", needs=frozenset({"pixels"}))
 
 
 LAYOUTS = {
@@ -82,7 +82,7 @@ LAYOUTS = {
 def test_layouts_are_recognised(tmp_path, layout):
     images, masks, ending = LAYOUTS[layout]
     write(tmp_path, images, masks, ending)
-    records = open_dataset({"root": tmp_path}, "train", task="segment_pixels")
+    records = open_dataset({"root": tmp_path}, "train", needs=frozenset({"pixels"}))
     assert len(records) == (5 if "train" in images else 4)
     assert records.names == ("0", "1", "2")
     assert np.unique(records.pixels(0)).tolist() == [0, 2]
@@ -130,7 +130,7 @@ def test_a_value_beyond_the_classes_is_named_with_its_file(tmp_path):
 def test_boxes_are_not_made_of_masks(tmp_path):
     write(tmp_path, "images", "masks")
     with pytest.raises(DetkitError, match="no objects"):
-        open_dataset({"name": "mask_folder", "root": tmp_path}, "all", task="detect")
+        open_dataset({"name": "mask_folder", "root": tmp_path}, "all", needs=frozenset({"boxes"}))
 
 
 def of_values(root, *values, name="masks/p0.png"):
@@ -154,22 +154,22 @@ def test_values_that_are_no_indices_stop_with_the_setting_that_reads_them(
 ):
     settings = of_values(tmp_path, *values)
     with pytest.raises(DetkitError, match=", ".join(map(str, values))) as caught:
-        open_dataset(settings, "all", task="segment_pixels")
+        open_dataset(settings, "all", needs=frozenset({"pixels"}))
     assert f"dataset.values={setting}" in caught.value.remedy
-    records = open_dataset({**settings, "values": setting}, "all", task="segment_pixels")
+    records = open_dataset({**settings, "values": setting}, "all", needs=frozenset({"pixels"}))
     assert np.unique(records.pixels(0)).tolist() == list(range(len(values)))
 
 
 @pytest.mark.parametrize("values", [(0, 1, 2), (1, 2), (0, 3, 5, 255), (0, 255), (255,), (0,)])
 def test_indices_of_which_some_are_absent_are_read(tmp_path, values):
-    records = open_dataset(of_values(tmp_path, *values), "all", task="segment_pixels")
+    records = open_dataset(of_values(tmp_path, *values), "all", needs=frozenset({"pixels"}))
     assert set(np.unique(records.pixels(0))) <= {*values, 1}
     assert len(records.names) <= 6
 
 
 def test_named_classes_may_be_absent(tmp_path):
     settings = {**of_values(tmp_path, 0, 200), "classes": list(map(str, range(201)))}
-    assert open_dataset(settings, "all", task="segment_pixels").pixels(0).max() == 200
+    assert open_dataset(settings, "all", needs=frozenset({"pixels"})).pixels(0).max() == 200
 
 
 def test_masks_as_jpeg_are_refused(tmp_path):
@@ -177,7 +177,7 @@ def test_masks_as_jpeg_are_refused(tmp_path):
     Image.open(tmp_path / "masks/p1.png").convert("L").save(tmp_path / "masks/p1.jpg")
     (tmp_path / "masks/p1.png").unlink()
     with pytest.raises(DetkitError, match=r"p1\.jpg.* is a JPEG") as caught:
-        open_dataset(settings, "all", task="segment_pixels")
+        open_dataset(settings, "all", needs=frozenset({"pixels"}))
     assert "PNG" in caught.value.remedy
 
 
@@ -193,7 +193,7 @@ def test_a_list_may_begin_with_a_byte_order_mark(tmp_path):
     write(tmp_path, "images", "masks")
     lines = "images/p1.jpg masks/p1.png\nimages/p2.jpg masks/p2.png\n"
     (tmp_path / "train.txt").write_text(lines, encoding="utf-8-sig")
-    records = open_dataset({"root": tmp_path}, "train", task="segment_pixels")
+    records = open_dataset({"root": tmp_path}, "train", needs=frozenset({"pixels"}))
     assert [records.image_id(i) for i in range(2)] == ["p1", "p2"]
     with pytest.raises(DetkitError, match="no split"):  # a name too long for a file
         mask_folder.read(tmp_path, "x" * 300)
@@ -203,10 +203,10 @@ def test_a_broken_list_is_told_where_the_format_is_looked_for(tmp_path):
     write(tmp_path, "images", "masks")
     (tmp_path / "train.txt").write_text("images/p1.jpg masks/p1.png\nimages/p2.jpg\n")
     with pytest.raises(DetkitError, match=r"'images/p2\.jpg' is not a picture and a mask"):
-        open_dataset({"root": tmp_path}, "train", task="segment_pixels")
+        open_dataset({"root": tmp_path}, "train", needs=frozenset({"pixels"}))
 
 
 def test_a_link_to_nothing_is_no_list(tmp_path):
     write(tmp_path, "images", "masks")
     (tmp_path / "notes.txt").symlink_to(tmp_path / "gone.txt")
-    assert len(open_dataset({"root": tmp_path}, "all", task="segment_pixels")) == 5
+    assert len(open_dataset({"root": tmp_path}, "all", needs=frozenset({"pixels"}))) == 5

@@ -53,7 +53,7 @@ def test_two_formats_in_one_folder_are_a_question_to_the_user(tmp_path):
 def test_boxes_where_masks_were_looked_for_are_told_and_the_reverse(tmp_path):
     write_voc(tmp_path / "boxes", three(), {"train": "abc"})
     with pytest.raises(DetkitError) as caught:
-        open_dataset({"root": tmp_path / "boxes"}, "train", task="segment_pixels")
+        open_dataset({"root": tmp_path / "boxes"}, "train", needs=frozenset({"pixels"}))
     assert "model=faster_rcnn" in caught.value.remedy
     for folder, suffix in (("images", ".jpg"), ("masks", ".png")):
         save_image(tmp_path / "pixels" / folder / f"a{suffix}", 8, 8)

@@ -16,9 +16,9 @@ from detkit.errors import DetkitError
 SIZE = 96
 
 
-def opened(split="train", count=60, task="detect", **settings):
+def opened(split="train", count=60, needs=frozenset({"boxes"}), **settings):
     settings = {"size": SIZE, f"{split}_images": count, **settings}
-    return read(None, split, task=task, images=True, **settings)
+    return read(None, split, needs=needs, images=True, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_no_object_is_hidden_by_more_than_60_percent_and_some_by_more_than_40():
 
 
 def test_pixel_classes_are_the_masks_with_background_as_class_0():
-    records = opened(task="segment_pixels", count=10)
+    records = opened(needs=frozenset({"pixels"}), count=10)
     assert records.names == ("background", "circle", "square", "star", "triangle")
     for i in range(len(records)):
         expected = np.zeros((SIZE, SIZE), np.uint8)
@@ -86,7 +86,7 @@ def test_splits_number_their_images_from_ranges_that_never_meet():
     pictures = {r.image(i).tobytes() for r in (train, val) for i in range(30)}
     assert len(pictures) == 60
     with pytest.raises(DetkitError, match="Did you mean train"):
-        read(None, "trian", task="detect", images=True)
+        read(None, "trian", needs=frozenset({"boxes"}), images=True)
 
 
 def test_an_image_depends_on_seed_and_number_alone():
@@ -99,7 +99,7 @@ def test_an_image_depends_on_seed_and_number_alone():
 def test_another_process_draws_the_same(records):
     script = (
         "from detkit.data.formats.shapes import read; import hashlib;"
-        f"r = read(None, 'train', task='detect', images=True, train_images=60, size={SIZE});"
+        f"r = read(None, 'train', needs=frozenset({'boxes'}), images=True, train_images=60, size={SIZE});"
         "print(r.fingerprint(), hashlib.sha256(r.image(7).tobytes()).hexdigest())"
     )
     here = f"{records.fingerprint()} {hashlib.sha256(records.image(7).tobytes()).hexdigest()}"

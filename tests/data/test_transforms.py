@@ -25,7 +25,7 @@ RANDOM = {
 
 @pytest.fixture(scope="module")
 def records():
-    return read(None, "train", task="detect", images=True, train_images=12, size=SIZE)
+    return read(None, "train", needs=frozenset({"boxes"}), images=True, train_images=12, size=SIZE)
 
 
 def scene(records, i, height=SIZE):

@@ -48,7 +48,7 @@ def test_every_box_of_voc2007_lies_in_its_picture(shared):
 
 def test_segmentation_has_a_class_per_pixel(shared):
     for split, count in (("train", 66), ("val", 27)):
-        records = open_dataset({"root": shared / "voc2007"}, split, task="segment_pixels")
+        records = open_dataset({"root": shared / "voc2007"}, split, needs=frozenset({"pixels"}))
         assert len(records) == count
         assert records.names == voc.PIXEL_NAMES
         assert not len(records.boxes)
@@ -208,12 +208,14 @@ def test_masks_without_lists_are_split_by_hash_and_a_listed_one_must_exist(tmp_p
     (tmp_path / "SegmentationClass").mkdir()
     for n in range(5):
         Image.new("L", (60, 40), n).save(tmp_path / f"SegmentationClass/p{n}.png")
-    sizes = [len(voc.read(tmp_path, s, task="segment_pixels")) for s in ("train", "val", "all")]
+    sizes = [
+        len(voc.read(tmp_path, s, needs=frozenset({"pixels"}))) for s in ("train", "val", "all")
+    ]
     assert sizes == [4, 1, 5]
     (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
     (tmp_path / "ImageSets/Segmentation/train.txt").write_text("p1\np6\n")
     with pytest.raises(DetkitError, match=r"no mask SegmentationClass/p6\.png"):
-        voc.read(tmp_path, "train", task="segment_pixels")
+        voc.read(tmp_path, "train", needs=frozenset({"pixels"}))
 
 
 def written_anew(root, *changes):

@@ -120,7 +120,7 @@ def test_polygons_give_masks_and_their_box(tmp_path):
     line = "1 0.25 0.25 0.75 0.25 0.75 0.5 0.25 0.5\n"
     (tmp_path / "labels/train/b.txt").write_text(line)
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
-    records = open_dataset({"root": tmp_path}, "train", task="segment_instances")
+    records = open_dataset({"root": tmp_path}, "train", needs=frozenset({"boxes", "masks"}))
     assert records.annotation(1).boxes.tolist() == [[15, 10, 45, 20]]
     expected = np.zeros((40, 60), bool)
     expected[10:20, 15:45] = True

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from detkit.evaluation.evaluate import DetectionEvaluator, evaluators
-from detkit.structures import Detections, Frame, Segmentation
+from detkit.predictions import Detections, Segmentation
+from detkit.structures import Frame
 
 
 def frame(index: int) -> Frame:

@@ -22,8 +22,8 @@ def evals(shared):
     return shared / "eval"
 
 
-def opened(root, name, split, task="detect"):
-    return open_dataset({"name": name, "root": str(root)}, split, task=task, images=False)
+def opened(root, name, split, needs=frozenset({"boxes"})):
+    return open_dataset({"name": name, "root": str(root)}, split, needs=needs, images=False)
 
 
 def assert_figures(got, stated, prefix="coco"):

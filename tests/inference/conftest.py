@@ -16,7 +16,7 @@ from detkit.backbones.backbone import Backbone, normalize
 from detkit.data.transforms import build
 from detkit.inference.predictor import Predictor
 from detkit.models.model import Model
-from detkit.structures import Detections, Segmentation
+from detkit.predictions import Detections, Segmentation
 
 
 class TinyBackbone(Backbone):

@@ -13,6 +13,7 @@ from detkit.errors import DetkitError
 from detkit.inference.predictor import as_rgb
 from detkit.inference.sources import Source
 from detkit.models.build import build
+from detkit.structures import Classes
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def run_folder(tmp_path):
         "transforms": {"name": "detection", "short_side": 96, "long_side": 160},
     }
     torch.manual_seed(0)
-    model = build(config["model"], {**config["backbone"], "weights": "none"}, 3)
+    model = build(config["model"], {**config["backbone"], "weights": "none"}, Classes.numbered(3))
     names = ["bird", "cat", "dog"]
     meta = {"config": config, "names": names, "category_ids": [1, 2, 3]}
     checkpoint.save(tmp_path / "run" / "best", model.state_dict(), meta)

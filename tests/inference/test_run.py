@@ -8,7 +8,7 @@ from torch import nn
 
 from detkit.backbones.backbone import normalize
 from detkit.inference.run import predictions, prepare
-from detkit.structures import Batch, Frame
+from detkit.structures import Batch, Classes, Frame
 
 
 def norms(model: nn.Module) -> int:
@@ -167,7 +167,13 @@ def test_every_family_runs_in_half_precision(scrambled, model, backbone, precisi
     torch.manual_seed(0)
     given = {"name": model} if model == "unet" else {"name": model, "score_thresh": 0.0}
     neck = {"fpn_channels": 16} if backbone.endswith("fpn") else {}
-    net = scrambled(build(given, {"name": backbone, "width": 0.125, "weights": "none", **neck}, 3))
+    net = scrambled(
+        build(
+            given,
+            {"name": backbone, "width": 0.125, "weights": "none", **neck},
+            Classes.numbered(3),
+        )
+    )
     batch = batch_of((64, 64))
     batch.images += torch.arange(64, dtype=torch.uint8)[:, None]  # not all pixels alike
     fast = prepare(net, "cpu", precision)

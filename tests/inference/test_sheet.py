@@ -12,7 +12,8 @@ from detkit.data.records import Strings
 from detkit.draw import colour
 from detkit.inference import sheet
 from detkit.inference.sheet import annotated, contact_sheet, draw_sheet, enlarged
-from detkit.structures import Detections, Frame, Segmentation
+from detkit.predictions import Detections, Segmentation
+from detkit.structures import Frame
 
 
 @pytest.fixture(scope="module")

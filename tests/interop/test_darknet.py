@@ -10,12 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from detkit.backbones.build import build
+from detkit.backbones.build import build as build_both
 from detkit.backbones.darknet_cfg import DarknetCfg, Output
 from detkit.backbones.darknet_weights import Header
 from detkit.backbones.norms import freeze_norms
 from detkit.errors import DetkitError
 from detkit.interop import darknet
+
+
+def build(name: str, **settings):
+    """The backbone alone."""
+    return build_both(name, **settings)[0]
+
 
 FILES = {  # version, images seen
     "MobileNetV2-YOLOv3-Nano-voc": Header(0, 2, 5, 1_648_384),

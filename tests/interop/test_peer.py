@@ -11,7 +11,7 @@ from detkit.errors import DetkitError
 from detkit.interop.torchvision import load_faster_rcnn
 from detkit.models.build import build
 from detkit.models.model import models
-from detkit.structures import Targets
+from detkit.structures import Classes, Targets
 
 
 @pytest.fixture
@@ -33,11 +33,11 @@ def peer():
 def test_the_peer_starts_from_our_backbone_and_answers_like_ours(peer):
     torch.manual_seed(0)
     backbone = {"name": "resnet18_fpn", "norm": "frozen", "frozen_stages": 2}
-    theirs = build(peer, backbone, 2)
+    theirs = build(peer, backbone, Classes.numbered(2))
     with torch.no_grad():  # untrained scores all but tie: spread them
         theirs.peer.rpn.head.cls_logits.weight *= 100
         theirs.peer.roi_heads.box_predictor.cls_score.weight *= 100
-    ours = build({"name": "faster_rcnn", "score_thresh": 0.0}, backbone, 2)
+    ours = build({"name": "faster_rcnn", "score_thresh": 0.0}, backbone, Classes.numbered(2))
     load_faster_rcnn(ours, theirs.peer.state_dict())
     frozen = [n for n, p in theirs.peer.backbone.named_parameters() if not p.requires_grad]
     assert frozen
@@ -52,7 +52,7 @@ def test_the_peer_starts_from_our_backbone_and_answers_like_ours(peer):
 
 
 def test_the_peer_trains_on_a_crowd_and_on_nothing(peer):
-    model = build(peer, {"name": "resnet18_fpn", "norm": "frozen"}, 2)
+    model = build(peer, {"name": "resnet18_fpn", "norm": "frozen"}, Classes.numbered(2))
     crowd = Targets(torch.tensor([[0.0, 0, 40, 40]]), torch.tensor([1]), crowd=torch.tensor([True]))
     losses = model(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), [crowd])
     assert all(torch.isfinite(value) for value in losses.values())
@@ -75,4 +75,4 @@ def test_the_peer_trains_and_is_measured_by_our_command(peer, tmp_path):
 
 def test_a_backbone_without_a_pyramid_is_refused(peer):
     with pytest.raises(DetkitError, match="FPN"):
-        build(peer, {"name": "resnet18"}, 2)
+        build(peer, {"name": "resnet18"}, Classes.numbered(2))

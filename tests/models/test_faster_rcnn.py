@@ -10,7 +10,7 @@ from detkit.models.build import build
 from detkit.models.faster_rcnn import FasterRCNN, sizes_per_level
 from detkit.models.heads import rpn
 from detkit.models.heads.matching import BACKGROUND, IGNORED, gather_targets, match_image
-from detkit.structures import Targets
+from detkit.structures import Classes, Targets
 
 
 class Pyramid(Backbone):
@@ -119,7 +119,7 @@ def test_an_anchor_is_not_background_and_object_at_once():
 def test_the_head_of_upper_stages_takes_the_level_in_front_of_them():
     backbone = {"name": "resnet18", "width": 0.125, "levels": [3, 4]}
     with pytest.raises(DetkitError, match="follow level 4") as caught:
-        build({"name": "faster_rcnn"}, backbone, 2)
+        build({"name": "faster_rcnn"}, backbone, Classes.numbered(2))
     assert "_fpn" in caught.value.remedy
 
 
@@ -149,9 +149,9 @@ def test_a_pyramid_with_gaps_pools_from_what_it_has(levels, fine):
     backbone = {"name": "resnet18_fpn", "width": 0.125, "levels": levels, "fpn_channels": 8}
     if not fine:
         with pytest.raises(DetkitError, match="levels up to 5"):
-            build({"name": "faster_rcnn"}, backbone, 2)
+            build({"name": "faster_rcnn"}, backbone, Classes.numbered(2))
         return
-    model = build({"name": "faster_rcnn", "head_channels": 8}, backbone, 2)
+    model = build({"name": "faster_rcnn", "head_channels": 8}, backbone, Classes.numbered(2))
     truth = [targets([[0, 0, 250, 250], [0, 0, 20, 20]], [0, 1])]
     losses = model(torch.zeros(1, 3, 256, 256, dtype=torch.uint8), truth)
     assert all(loss.isfinite() for loss in losses.values())

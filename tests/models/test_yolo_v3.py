@@ -293,7 +293,7 @@ def test_an_untrained_network_is_silent():
 def test_the_coarsest_three_levels_serve(levels, chosen):
     model = network(levels=levels)
     assert "".join(model.levels) == chosen
-    assert model.anchors.shape == (len(chosen), 9 // len(chosen), 2)
+    assert model.grid.anchors.shape == (len(chosen), 9 // len(chosen), 2)
     images, targets = random_batch(3)
     sum(model(images, targets).values()).backward()
 
@@ -310,7 +310,7 @@ def test_the_papers_anchors_and_neck():
     model = YOLOv3(Fake(), 80)
     assert model.neck.widths == [128, 256, 512]
     assert [head[-1].out_channels for head in model.heads] == [255, 255, 255]
-    assert model.anchors.flatten(0, 1).tolist() == [list(map(float, a)) for a in COCO_ANCHORS]
+    assert model.grid.anchors.flatten(0, 1).tolist() == [list(map(float, a)) for a in COCO_ANCHORS]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from detkit.errors import DetkitError
 from detkit.folders import held
 from detkit.models.build import build
 from detkit.ops.device import pick_device
+from detkit.structures import Classes
 from detkit.training import run_folder
 
 MODEL = {"name": "faster_rcnn", "head_channels": 8}
@@ -24,7 +25,7 @@ def saved(tmp_path):
     config = {"model": MODEL, "backbone": BACKBONE, "transforms": {"name": "detection"}}
     meta = {"format": 1, "config": config, "names": ["a"], "category_ids": [1]}
     folder = tmp_path / "best"
-    checkpoint.save(folder, build(MODEL, BACKBONE, 1).state_dict(), meta)
+    checkpoint.save(folder, build(MODEL, BACKBONE, Classes.numbered(1)).state_dict(), meta)
     return folder, meta
 
 
@@ -57,7 +58,7 @@ def test_a_damaged_meta_file_is_named(saved, spoil):
 
 def test_a_setting_that_the_model_does_not_have_is_answered_with_the_nearest():
     with pytest.raises(DetkitError, match="Did you mean head_channels"):
-        build(MODEL | {"head_channel": 8}, BACKBONE, 1)
+        build(MODEL | {"head_channel": 8}, BACKBONE, Classes.numbered(1))
 
 
 @pytest.mark.parametrize("name", ["meta", "nowhere", "xpu"])

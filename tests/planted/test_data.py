@@ -389,10 +389,10 @@ def test_a_picture_without_mask_and_a_mask_of_another_size_are_named(tmp_path):
     settings = {"name": "mask_folder", "root": tmp_path}
     Image.new("L", (5, 5), 1).save(tmp_path / "masks/1.png")
     with pytest.raises(DetkitError, match=r"masks/1.png.*5x5.*9x8"):
-        open_dataset(settings, "all", task="segment_pixels")
+        open_dataset(settings, "all", needs=frozenset({"pixels"}))
     (tmp_path / "masks/1.png").unlink()
     with pytest.raises(DetkitError, match=r"images/1.jpg.*no mask"):
-        open_dataset(settings, "all", task="segment_pixels")
+        open_dataset(settings, "all", needs=frozenset({"pixels"}))
 
 
 @pytest.mark.parametrize(
@@ -412,7 +412,7 @@ def test_a_mask_that_is_none_is_named(tmp_path, shape):
     root = coco(tmp_path)
     thing(segmentation=shape)(root)
     with pytest.raises(DetkitError, match="annotation 101"):
-        open_dataset({"name": "coco", "root": root}, "train", task="segment_instances")
+        open_dataset({"name": "coco", "root": root}, "train", needs=frozenset({"boxes", "masks"}))
 
 
 @pytest.mark.parametrize("file", [XML, LIST, JSON, TEXT, "classes.txt"])

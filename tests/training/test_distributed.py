@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from detkit import checkpoint
+from detkit import checkpoint, distributed
 from detkit.commands.evaluate import evaluate
 from detkit.config import compose
+from detkit.distributed import World
 from detkit.errors import DetkitError
-from detkit.training import distributed
-from detkit.training.distributed import World
 
 WORKER = Path(__file__).with_name("two_processes.py")
 

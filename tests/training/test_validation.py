@@ -4,22 +4,24 @@ import torch
 from detkit.data.loading import NEEDS, Dataset, collate
 from detkit.data.open import open_dataset
 from detkit.data.transforms import build as build_transform
+from detkit.distributed import World
 from detkit.models.build import build
-from detkit.structures import Targets
-from detkit.training.distributed import World
+from detkit.structures import Classes, Targets
 from detkit.training.validation import in_labels_of_the_model, validation_losses
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_validation_losses_are_the_mean_over_the_images(batch_size):
     shapes = {"name": "shapes", "train_images": 1, "val_images": 5, "size": 64}
-    records = open_dataset(shapes, "val", task="segment_pixels")
+    records = open_dataset(shapes, "val", needs=frozenset({"pixels"}))
     transform = build_transform({"name": "segmentation"}, train=False)
     dataset = Dataset(records, transform, needs=NEEDS["segment_pixels"])
     same = torch.arange(len(records.names))
     torch.manual_seed(0)
     backbone = {"name": "resnet18", "width": 0.125}
-    model = build({"name": "unet", "decoder_width": 2}, backbone, len(records.names)).train()
+    model = build(
+        {"name": "unet", "decoder_width": 2}, backbone, Classes.numbered(len(records.names))
+    ).train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
 
     found = validation_losses(

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from detkit import checkpoint
+from detkit import checkpoint, distributed
 from detkit.backbones.backbone import Backbone, normalize
 from detkit.checkpoint import settled
+from detkit.distributed import World
 from detkit.models.model import Model
-from detkit.structures import Batch, Detections, Frame, Targets
-from detkit.training import distributed
-from detkit.training.distributed import World
+from detkit.predictions import Detections
+from detkit.structures import Batch, Frame, Targets
 from detkit.training.journal import Journal
 from detkit.training.loop import Hooks, Plan, fit
 from detkit.training.optimization import EMA, build_optimizer, build_schedule

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from detkit import distributed
 from detkit.commands.train import train
 from detkit.config import compose
 from detkit.models.build import build
-from detkit.structures import Targets
-from detkit.training import distributed
+from detkit.structures import Classes, Targets
 from detkit.training.signals import Interrupted
 
 SIDE = 64
@@ -55,7 +55,7 @@ def gradients(folder: Path) -> None:
         backbone = {"name": "resnet18_fpn", "width": 0.125, "fpn_channels": 8}
         if name != "faster_rcnn":
             backbone = {"name": "resnet18", "width": 0.125}
-        model = build({"name": name, **settings}, backbone, 3).train()
+        model = build({"name": name, **settings}, backbone, Classes.numbered(3)).train()
         for module in model.modules():  # their statistics are each process's own
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.eval()

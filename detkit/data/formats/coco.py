@@ -15,7 +15,7 @@ import numpy as np
 
 from detkit.data import checks, splits
 from detkit.data.draft import Draft, absent_class, class_list, known_only
-from detkit.data.formats import formats
+from detkit.data.formats import BOXES, Needs, formats
 from detkit.data.formats.coco_file import (
     bad,
     categories_of,
@@ -44,7 +44,7 @@ def read(
     root: Path,
     split: str,
     *,
-    task: str = "detect",
+    needs: Needs = BOXES,
     images: bool = True,
     annotations: str | None = None,
     classes: Sequence[str] | None = None,
@@ -59,7 +59,7 @@ def read(
         split: the word in the annotation file's name or folder (`instances_val2017.json`,
             `valid/_annotations.coco.json`), or the path of an annotation file. One file without
             such a word beside its pictures is split by hash, without pictures it is taken whole.
-        task: `segment_instances` keeps the masks too.
+        needs: with `masks` the masks are kept too.
         images: whether the pictures must be there.
         annotations: the annotation file, whatever the split.
         classes: the class list, in this order; by default all categories, by id.
@@ -78,21 +78,21 @@ def read(
         names = [image["file_name"] for image in chosen]
         indices, told = splits.by_hash(names, split, home, LISTED)
         chosen, how = [chosen[i] for i in indices], f"{how}, {told}"
-    draft, unlisted = _draft(data, chosen, place, home, pictures, file, classes, task)
+    draft, unlisted = _draft(data, chosen, place, home, pictures, file, classes, needs)
     draft.source = f"COCO, {how}"
     draft = known_only(draft, unlisted, unknown_classes)
     return checks.finish(draft, images=images, bad_boxes=bad_boxes, bad_images=bad_images)
 
 
-def recognises(root: Path, task: str = "detect") -> str | None:
+def recognises(root: Path, needs: Needs = BOXES) -> str | None:
     """Why this is COCO: its annotation file. None if there is none."""
     files = candidates(root)
-    if not files or task == "segment_pixels":
+    if not files or "pixels" in needs:
         return None
     return f"{files[0].name} holds images, annotations and categories (JSON)"
 
 
-def existing_splits(root: Path, task: str = "detect") -> list[str]:
+def existing_splits(root: Path, needs: Needs = BOXES) -> list[str]:
     """The splits that annotation files are named for."""
     return sorted({word for file in candidates(root) if (word := split_word(file, root))})
 
@@ -105,7 +105,7 @@ def _draft(
     pictures: Path,
     file: Path,
     classes: Sequence[str] | None,
-    task: str,
+    needs: Needs,
 ) -> tuple[Draft, list[str]]:
     """The images with their objects, and the class names of those whose class is not wanted."""
     name_of = categories_of(data["categories"], file)
@@ -141,7 +141,7 @@ def _draft(
         crowd=np.array([bool(t.get("iscrowd")) for t in things], bool),  # 0 or 1, see objects_of
         areas=areas,
     )
-    if task == "segment_instances":
+    if "masks" in needs:
         draft.instances = _masks(things, np.repeat(sizes, draft.counts, 0), file)
     return draft, [name_of[t["category_id"]] for t in things if label_of[t["category_id"]] < 0]
 

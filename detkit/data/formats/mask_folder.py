@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from detkit.data import checks, splits
 from detkit.data import images as decoder
 from detkit.data.draft import pixel_draft
-from detkit.data.formats import formats
+from detkit.data.formats import PIXELS, Needs, formats
 from detkit.data.formats.mask_layout import LOOKS_FOR, Found, all_pairs, existing_splits, pairs_of
 from detkit.data.records import Records
 from detkit.errors import DetkitError
@@ -34,7 +34,7 @@ def read(
     root: Path,
     split: str,
     *,
-    task: str = "segment_pixels",
+    needs: Needs = PIXELS,
     classes: Sequence[str] | None = None,
     values: Mapping[int, int] | None = None,
     ignore: int | None = None,
@@ -45,7 +45,7 @@ def read(
     Args:
         root: the folder.
         split: a folder's name or a list; without any, a fifth is `val` by hash.
-        task: here always `segment_pixels`.
+        needs: here always `pixels`.
         classes: the names by value from 0 on, an ignored one among them; by default classes.txt,
             else the numbers that the masks hold. With `values` by label.
         values: label by value in the file, where they differ; masks of 0 and 255 alone are read as
@@ -53,9 +53,9 @@ def read(
         ignore: the value of pixels that do not count, besides 255.
         bad_images: see `detkit.data.checks.finish`.
     """
-    if task != "segment_pixels":
+    if "pixels" not in needs:
         raise DetkitError(
-            f"Index masks have no objects for the task {task!r}.",
+            f"Index masks hold no {' and no '.join(sorted(needs))}.",
             file=root,
             remedy="choose a model of pixels (model=unet), or a data set with boxes.",
         )
@@ -76,9 +76,9 @@ def read(
     return checks.finish(draft, images=True, bad_boxes="error", bad_images=bad_images)
 
 
-def recognises(root: Path, task: str = "segment_pixels") -> str | None:
+def recognises(root: Path, needs: Needs = PIXELS) -> str | None:
     """Why these are pictures and masks: the first pair. None if there is none."""
-    if task != "segment_pixels" or not root.is_dir():
+    if "pixels" not in needs or not root.is_dir():
         return None
     for picture, mask in (pair for pairs in all_pairs(root).values() for pair in pairs):
         if picture and mask:

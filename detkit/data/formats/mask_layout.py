@@ -7,6 +7,7 @@ from pathlib import Path
 
 from detkit.data import images as decoder
 from detkit.data import splits
+from detkit.data.formats import PIXELS, Needs
 from detkit.errors import DetkitError
 from detkit.folders import in_home
 
@@ -19,7 +20,7 @@ Pairs = list[tuple[Path, Path]]
 Found = Sequence[tuple[Path | None, Path | None]]  # one of the two may be missing
 
 
-def existing_splits(root: Path, task: str = "segment_pixels") -> list[str]:
+def existing_splits(root: Path, needs: Needs = PIXELS) -> list[str]:
     """Splits by list or folder."""
     return sorted({word for word in all_pairs(root) if word} | _name_lists(root).keys())
 

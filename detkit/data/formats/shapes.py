@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detkit.data.formats import formats
+from detkit.data.formats import Needs, formats
 from detkit.data.records import Records, Strings, offsets_of
 from detkit.errors import DetkitError, unknown
 
@@ -106,7 +106,7 @@ def read(
     root: str | Path | None,
     split: str,
     *,
-    task: str,
+    needs: Needs,
     images: bool,
     train_images: int = 2000,
     val_images: int = 200,
@@ -118,7 +118,7 @@ def read(
     Args:
         root, images: nothing to this format, which has no files.
         split: `train` or `val`.
-        task: for `segment_pixels` there is one class more, `background`, with label 0.
+        needs: for `pixels` there is one class more, `background`, with label 0.
         size: pixels a side.
         seed: another one is another data set.
     Raises:
@@ -135,7 +135,7 @@ def read(
             "dataset.size to 32 … 4096, dataset.seed to 0 or more.",
         )
     numbers = range(FIRST[split], FIRST[split] + counts[split])
-    background = int(task == "segment_pixels")
+    background = int("pixels" in needs)
     names = ("background",) * background + NAMES
     boxes, labels, areas = [], [], []
     for number in numbers:

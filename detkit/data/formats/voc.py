@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from detkit.data import checks, splits
 from detkit.data.draft import Draft, class_list, known_only, pixel_draft
-from detkit.data.formats import formats
+from detkit.data.formats import BOXES, Needs, formats
 from detkit.data.formats.voc_layout import Layout, annotation_folders, pixel_homes, unread
 from detkit.data.records import Records
 from detkit.errors import DetkitError
@@ -42,7 +42,7 @@ def read(
     root: Path,
     split: str,
     *,
-    task: str = "detect",
+    needs: Needs = BOXES,
     images: bool = True,
     classes: Sequence[str] | None = None,
     unknown_classes: str = "error",
@@ -55,7 +55,7 @@ def read(
         root: the folder; a devkit with year folders, or one year, or another layout of XML files.
         split: a list of ImageSets/Main (Segmentation for pixels), several joined with `+`, the path
             of a list file, or the name of a folder.
-        task: `segment_pixels` reads SegmentationClass instead of the boxes.
+        needs: with `pixels` SegmentationClass is read instead of the boxes.
         images: whether the pictures must be there.
         classes: the class list, in this order; by default the names in all XML files of the data
             set, alphabetically, so that every split has the same. For pixels the 20 of VOC after
@@ -63,20 +63,20 @@ def read(
         unknown_classes: what to do with objects that are not in `classes`: `error` or `drop`.
         bad_boxes, bad_images: see `detkit.data.checks.finish`.
     """
-    layout = Layout.of(root, task)
-    if task == "segment_pixels":
+    layout = Layout.of(root, needs)
+    if "pixels" in needs:
         draft = _pixels(layout, split, classes)
     else:
         draft = _objects(layout, split, classes, unknown_classes)
     return checks.finish(draft, images=images, bad_boxes=bad_boxes, bad_images=bad_images)
 
 
-def recognises(root: Path, task: str = "detect") -> str | None:
+def recognises(root: Path, needs: Needs = BOXES) -> str | None:
     """Why this folder is VOC: XML annotations, or SegmentationClass. None if it is not."""
-    if task == "segment_pixels":
+    if "pixels" in needs:
         found = pixel_homes(root)
         return f"{os.path.relpath(found[0], root)}/ has SegmentationClass" if found else None
-    if task != "detect":
+    if "masks" in needs:
         return None
     for folder in annotation_folders(root):
         names = [name for name in splits.names_in(folder) if name.lower().endswith(".xml")]
@@ -89,9 +89,9 @@ def recognises(root: Path, task: str = "detect") -> str | None:
     return None
 
 
-def existing_splits(root: Path, task: str = "detect") -> list[str]:
+def existing_splits(root: Path, needs: Needs = BOXES) -> list[str]:
     """The splits that can be asked for by name."""
-    return sorted(Layout.of(root, task).splits())
+    return sorted(Layout.of(root, needs).splits())
 
 
 class _Objects:

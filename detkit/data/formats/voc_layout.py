@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from detkit.data import splits
+from detkit.data.formats import BOXES, Needs
 from detkit.errors import DetkitError
 from detkit.folders import in_home
 
@@ -41,9 +42,9 @@ class Layout:
     parts: dict[str, Part]
 
     @staticmethod
-    def of(root: Path, task: str = "detect") -> Layout:
-        if task == "segment_pixels":
-            return Layout._years(root, pixel_homes(root), task)
+    def of(root: Path, needs: Needs = BOXES) -> Layout:
+        if "pixels" in needs:
+            return Layout._years(root, pixel_homes(root), needs)
         found = annotation_folders(root)
         if not found:
             raise DetkitError(
@@ -52,7 +53,7 @@ class Layout:
                 remedy="set dataset.root to their folder.",
             )
         if found[0].name == "Annotations":
-            layout = Layout._years(root, [folder.parent for folder in found], task)
+            layout = Layout._years(root, [folder.parent for folder in found], needs)
             if len(layout.parts) == 1 or layout.splits():
                 return layout
         by_word: dict[str, list[Path]] = {}
@@ -63,12 +64,12 @@ class Layout:
         return Layout(root, kind, {w: _loose(root, w, fs) for w, fs in groups.items()})
 
     @staticmethod
-    def _years(root: Path, homes: list[Path], task: str) -> Layout:
+    def _years(root: Path, homes: list[Path], needs: Needs) -> Layout:
         if not homes:
             raise DetkitError(
                 "There is no SegmentationClass folder.", file=root, remedy="correct dataset.root."
             )
-        parts = {os.path.relpath(home, root): _official(root, home, task) for home in homes}
+        parts = {os.path.relpath(home, root): _official(root, home, needs) for home in homes}
         return Layout(root, "years" if len(parts) > 1 else "one", parts)
 
     def splits(self) -> list[str]:
@@ -152,9 +153,9 @@ def unread(layout: Layout) -> tuple[str, ...]:
     return (f"left out XML files in folders below: {len(left):,}. First: {first}",)
 
 
-def _official(root: Path, home: Path, task: str) -> Part:
+def _official(root: Path, home: Path, needs: Needs) -> Part:
     """A year's folder: Annotations, JPEGImages, ImageSets (Segmentation for pixels, else Main)."""
-    kind = "Segmentation" if task == "segment_pixels" else "Main"
+    kind = "Segmentation" if "pixels" in needs else "Main"
     folders = [home / "JPEGImages"]
     if not folders[0].is_dir():
         folders = [f for f in splits.folders(home) if _may_hold_pictures(f)]

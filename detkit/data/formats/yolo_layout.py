@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from detkit.data import splits
+from detkit.data.formats import BOXES, Needs
 from detkit.errors import DetkitError
 from detkit.folders import in_home
 
@@ -147,7 +148,7 @@ def label_file(home: Path, picture: Path) -> Path:
     return picture.with_suffix(".txt")
 
 
-def existing_splits(root: Path, task: str = "detect") -> list[str]:
+def existing_splits(root: Path, needs: Needs = BOXES) -> list[str]:
     """Splits by data.yaml, list files and folder names."""
     home, (_, described) = home_of(root), described_by_yaml(root)
     keys = {key for key in described if key in splits.WORDS}

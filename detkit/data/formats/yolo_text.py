@@ -20,7 +20,7 @@ import numpy as np
 
 from detkit.data import checks, splits
 from detkit.data.draft import Draft
-from detkit.data.formats import formats
+from detkit.data.formats import BOXES, Needs, formats
 from detkit.data.formats.yolo_layout import (
     described_by_yaml,
     existing_splits,
@@ -43,7 +43,7 @@ def read(
     root: Path,
     split: str,
     *,
-    task: str = "detect",
+    needs: Needs = BOXES,
     images: bool = True,
     classes: Sequence[str] | None = None,
     bad_boxes: str = "error",
@@ -54,7 +54,7 @@ def read(
     Args:
         root: the folder, or its data.yaml.
         split: a folder's name, a list of image paths, or a key of data.yaml.
-        task: `segment_instances` keeps the polygons.
+        needs: with `masks` the polygons are kept.
         images: here always needed: fractions mean nothing without the size of the picture.
         classes: the names by number; by default the names that lie with the data.
         bad_boxes, bad_images: see `detkit.data.checks.finish`.
@@ -62,15 +62,15 @@ def read(
     home = home_of(root)
     files, how = pictures_of(root, split)
     names, told = (list(map(str, classes)), ()) if classes else _names(root)
-    draft = _draft(home, files, names, task, _keypoints(root))
+    draft = _draft(home, files, names, needs, _keypoints(root))
     draft.source = f"YOLO text, {how}"
     draft.notes = told
     return checks.finish(draft, images=True, bad_boxes=bad_boxes, bad_images=bad_images)
 
 
-def recognises(root: Path, task: str = "detect") -> str | None:
+def recognises(root: Path, needs: Needs = BOXES) -> str | None:
     """Why this is YOLO text: a text file of numbers beside a picture. None if there is none."""
-    if task == "segment_pixels":
+    if "pixels" in needs:
         return None
     home = home_of(root)
     for folder in picture_folders(home):
@@ -162,7 +162,7 @@ def _text(path: Path) -> str:
 
 
 def _draft(
-    home: Path, files: Sequence[Path], names: Sequence[str], task: str, keypoints: int
+    home: Path, files: Sequence[Path], names: Sequence[str], needs: Needs, keypoints: int
 ) -> Draft:
     """All lines of a split, flat."""
     labels = [label_file(home, file) for file in files]
@@ -178,7 +178,7 @@ def _draft(
         before = len(classes)
         for number, values in _objects(label, names, keypoints):
             polygon = values if len(values) > 5 else []
-            if task == "segment_instances" and not polygon:
+            if "masks" in needs and not polygon:
                 raise _bad(label, number, "the line is a box, not a polygon", "give its corners.")
             classes.append(int(values[0]))
             boxes.extend(_box(values[1:]))
@@ -208,7 +208,7 @@ def _draft(
         numbers=np.array(numbers, np.int64),
         unit="line",
         relative=True,
-        instances=masks if task == "segment_instances" else None,
+        instances=masks if "masks" in needs else None,
     )
 
 

@@ -1,19 +1,23 @@
-"""The RoI head of Fast and Faster R-CNN: pooled features → a class and a box for each proposal.
+"""The RoI head of Fast and Faster R-CNN: an extractor and a predictor for each proposal.
 
-Shapes: B images, P proposals an image, R RoIs of the batch, K classes (background is index K).
+    proposals ─▶ extractor (pool, tail) ─▶ features ─▶ predictor ─▶ a score a class, a box a class
+
+Shapes: B images, P proposals an image, S of them sampled, R RoIs of the batch, C features, K
+classes (background is index K).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detkit.backbones.backbone import Tail
-from detkit.errors import unknown
+from detkit.backbones.backbone import Backbone, Tail
+from detkit.errors import DetkitError, unknown
 from detkit.models.heads.matching import (
     IGNORED,
     SMOOTH_L1_BETA,
@@ -24,9 +28,11 @@ from detkit.models.heads.matching import (
 from detkit.models.model import weights_of_classes
 from detkit.ops.boxes import BoxCoder, clip, detections_of, sides_at_least
 from detkit.ops.roi_pool import pool_rois
-from detkit.structures import Detections, Targets
+from detkit.predictions import Detections
+from detkit.structures import Targets
 
 MIN_SIDE = 1e-2  # pixels; a narrower box is no detection
+COARSEST_ROI_LEVEL = 5  # levels beyond it serve the RPN alone (FPN, section 4.1)
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,13 @@ class RoIRules:
         pos_iou: overlap from which a proposal is an object; below it is background.
         number: proposals sampled of each image.
         positive_fraction: of them objects at most.
+        least_iou: background overlaps an object at least so much (Fast R-CNN, section 2.3: 0.1).
     """
 
     pos_iou: float
     number: int
     positive_fraction: float
+    least_iou: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,20 @@ class Selection:
     at_most: int
 
 
+class Samples(NamedTuple):
+    """The RoIs that are trained.
+
+    Attributes:
+        rois: (B, S, 4) xyxy, pixels of the network's image.
+        matched: (B, S) int64, the object of each, −1 background.
+        valid: (B, S) bool, which were really drawn.
+    """
+
+    rois: Tensor
+    matched: Tensor
+    valid: Tensor
+
+
 class TwoLayers(Tail):
     """Two fully connected layers on the flattened RoI (FPN, section 4.2)."""
 
@@ -72,112 +94,88 @@ class TwoLayers(Tail):
         return F.relu(self.fc7(F.relu(self.fc6(rois.flatten(1)))))
 
 
-class BoxHead(nn.Module):
-    """Pool, a tail, and two linear layers: K + 1 logits, and four deltas for each class or for all.
+class Pooled(nn.Module):
+    """The extractor of Fast R-CNN: each RoI is pooled from the maps and goes through a tail.
 
     Args:
-        tail: what each pooled RoI goes through; it says how large it wants it.
-        levels: logarithms of the strides of the maps that RoIs are pooled from.
-        num_classes: K, without the background.
-        rules: which proposals are trained.
-        selection: which scored boxes are detections.
+        tail: it says how large it wants an RoI.
+        levels: logarithms of the strides of the maps that RoIs are pooled from: the first ones.
         pooling: "align" (RoIAlign) or "pool" (RoIPool).
+    Raises:
+        DetkitError: another way of pooling.
+    """
+
+    def __init__(self, tail: Tail, levels: Sequence[int], pooling: str = "align") -> None:
+        super().__init__()
+        if pooling not in ("align", "pool"):
+            raise unknown("way of RoI pooling", pooling, ("align", "pool"))
+        self.tail, self.levels, self.pooling = tail, tuple(levels), pooling
+        self.channels = tail.channels
+
+    def forward(self, images: Tensor, maps: list[Tensor], rois: Tensor, image: Tensor) -> Tensor:
+        """
+        Args:
+            images: (B, C, H, W), normalised; not looked at here.
+            maps: one a level, finest first.
+            rois: (R, 4) xyxy, pixels of the network's image.
+            image: (R,) int64, the image of each.
+        Returns:
+            (R, channels).
+        """
+        maps = maps[: len(self.levels)]
+        return self.tail(
+            pool_rois(maps, self.levels, rois, image, self.tail.size, mode=self.pooling)
+        )
+
+
+class SoftmaxBoxes(nn.Module):
+    """The predictor of Fast R-CNN: K + 1 logits, and four deltas for each class or for all.
+
+    Args:
+        channels: of the features.
+        num_classes: K, without the background.
         class_agnostic: four deltas for all classes instead of four for each.
         class_weights: weight of each class in the class loss; the background's is 1.
     Raises:
-        DetkitError: another way of pooling, or class weights that are not K.
+        DetkitError: class weights that are not K.
     """
 
     class_weights: Tensor
 
     def __init__(
         self,
-        tail: Tail,
-        levels: Sequence[int],
+        channels: int,
         num_classes: int,
-        rules: RoIRules,
-        selection: Selection,
-        pooling: str = "align",
         class_agnostic: bool = False,
         class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        if pooling not in ("align", "pool"):
-            raise unknown("way of RoI pooling", pooling, ("align", "pool"))
-        self.tail, self.levels, self.num_classes = tail, tuple(levels), num_classes
-        self.rules, self.selection, self.pooling = rules, selection, pooling
+        self.num_classes = num_classes
         self.box_coder = BoxCoder((10.0, 5.0))
         weights = torch.cat([weights_of_classes(class_weights, num_classes), torch.ones(1)])
         self.register_buffer("class_weights", weights, persistent=False)
-        self.logits = nn.Linear(tail.channels, num_classes + 1)
-        self.deltas = nn.Linear(tail.channels, 4 * (1 if class_agnostic else num_classes))
+        self.logits = nn.Linear(channels, num_classes + 1)
+        self.deltas = nn.Linear(channels, 4 * (1 if class_agnostic else num_classes))
 
-    def forward(
-        self,
-        maps: list[Tensor],
-        proposals: list[Tensor],
-        sizes: Tensor,
-        targets: list[Targets] | None = None,
-    ) -> tuple[list[Detections], dict[str, Tensor]]:
-        """Detections of each image, or with targets the losses `head_class` and `head_box`."""
-        if targets is None:
-            image = torch.cat([p.new_full((len(p),), i).long() for i, p in enumerate(proposals)])
-            logits, deltas = self.predict(maps, torch.cat(proposals), image)
-            return self.detect(logits, deltas, proposals, sizes), {}
-        rois, matched, valid = self.choose(proposals, targets)
-        image = torch.arange(len(rois), device=rois.device).repeat_interleave(rois.shape[1])
-        logits, deltas = self.predict(maps, rois.flatten(0, 1), image)
-        return [], self.losses(logits, deltas, rois, matched, valid, targets)
-
-    def predict(self, maps: list[Tensor], rois: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, 4) RoIs → logits (R, K + 1), deltas (R, K or 1, 4)."""
-        features = self.tail(
-            pool_rois(maps, self.levels, rois, image, self.tail.size, mode=self.pooling)
-        )
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, C) → logits (R, K + 1), deltas (R, K or 1, 4), float32."""
         deltas = self.deltas(features)
         return self.logits(features).float(), deltas.float().unflatten(1, (-1, 4))
 
-    @torch.no_grad()
-    def choose(
-        self, proposals: list[Tensor], targets: list[Targets]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The RoIs to train on, drawn from the proposals and the ground truth itself.
-
-        Returns:
-            rois (B, S, 4), what each matches (B, S), and which were really drawn (B, S).
-        """
-        # a crowd's own box lies in that crowd, so that it counts as ignored
-        offered = [torch.cat([p, t.boxes]) for p, t in zip(proposals, targets, strict=True)]
-        padded = nn.utils.rnn.pad_sequence(offered, batch_first=True)
-        matched = torch.full(padded.shape[:2], IGNORED, device=padded.device)
-        pos_iou = self.rules.pos_iou
-        for row, boxes, t in zip(matched, offered, targets, strict=True):
-            row[: len(boxes)] = match_image(boxes, t, pos_iou, pos_iou)
-        if padded.shape[1] == 0:  # nothing was proposed and nothing is there
-            padded, matched = (
-                padded.new_zeros(len(targets), 1, 4),
-                matched.new_full((len(targets), 1), IGNORED),
-            )
-        index, valid = sample(matched, self.rules.number, self.rules.positive_fraction)
-        rois = padded.gather(1, index[..., None].expand(-1, -1, 4))
-        return rois, matched.gather(1, index), valid
+    def scores(self, logits: Tensor) -> Tensor:
+        """(R, K), of the classes without the background."""
+        return logits.softmax(-1)[:, : self.num_classes]
 
     def losses(
-        self,
-        logits: Tensor,
-        deltas: Tensor,
-        rois: Tensor,
-        matched: Tensor,
-        valid: Tensor,
-        targets: list[Targets],
+        self, logits: Tensor, deltas: Tensor, samples: Samples, targets: list[Targets]
     ) -> dict[str, Tensor]:
         """Fast R-CNN, equation 1, averaged over the RoIs of each image, then over the images.
 
         Args:
             logits: (B·S, K + 1).
             deltas: (B·S, K or 1, 4).
-            rois: (B, S, 4); matched, valid: (B, S).
         """
+        rois, matched, valid = samples
         share = valid / (valid.sum(1, keepdim=True).clamp(min=1) * len(rois))
         is_object = (matched >= 0) & valid
         boxes, labels = gather_targets(targets, matched)
@@ -196,23 +194,109 @@ class BoxHead(nn.Module):
             "head_box": (offset * (share * is_object).flatten()).sum(),
         }
 
+
+class BoxHead(nn.Module):
+    """Sampling, extractor, predictor; or extractor, predictor, selection.
+
+    Args:
+        extractor: (images, maps, rois, image) → (R, C): `Pooled`.
+        predictor: (R, C) → scores and deltas: `SoftmaxBoxes`.
+        rules: which proposals are trained.
+        selection: which scored boxes are detections.
+    """
+
+    def __init__(
+        self, extractor: Pooled, predictor: SoftmaxBoxes, rules: RoIRules, selection: Selection
+    ) -> None:
+        super().__init__()
+        self.extractor, self.predictor = extractor, predictor
+        self.rules, self.selection = rules, selection
+
+    def forward(
+        self,
+        images: Tensor,
+        maps: list[Tensor],
+        proposals: list[Tensor],
+        sizes: Tensor,
+        targets: list[Targets] | None = None,
+    ) -> tuple[list[Detections] | Samples, dict[str, Tensor]]:
+        """Detections of each image; with targets what was sampled, and two losses."""
+        if targets is None:
+            image = torch.cat([p.new_full((len(p),), i).long() for i, p in enumerate(proposals)])
+            logits, deltas = self.predict(images, maps, torch.cat(proposals), image)
+            return self.detect(self.predictor.scores(logits), deltas, proposals, sizes), {}
+        samples = self.choose(proposals, targets)
+        rois = samples.rois
+        image = torch.arange(len(rois), device=rois.device).repeat_interleave(rois.shape[1])
+        logits, deltas = self.predict(images, maps, rois.flatten(0, 1), image)
+        return samples, self.predictor.losses(logits, deltas, samples, targets)
+
+    def predict(
+        self, images: Tensor, maps: list[Tensor], rois: Tensor, image: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(R, 4) RoIs → logits (R, K + 1), deltas (R, K or 1, 4)."""
+        return self.predictor(self.extractor(images, maps, rois, image))
+
+    @torch.no_grad()
+    def choose(self, proposals: list[Tensor], targets: list[Targets]) -> Samples:
+        """The RoIs to train on, drawn from the proposals and the ground truth itself."""
+        # a crowd's own box lies in that crowd, so that it counts as ignored
+        offered = [torch.cat([p, t.boxes]) for p, t in zip(proposals, targets, strict=True)]
+        padded = nn.utils.rnn.pad_sequence(offered, batch_first=True)
+        matched = torch.full(padded.shape[:2], IGNORED, device=padded.device)
+        pos_iou, least = self.rules.pos_iou, self.rules.least_iou
+        for row, boxes, t in zip(matched, offered, targets, strict=True):
+            row[: len(boxes)] = match_image(boxes, t, pos_iou, pos_iou, least_iou=least)
+        if padded.shape[1] == 0:  # nothing was proposed and nothing is there
+            padded, matched = (
+                padded.new_zeros(len(targets), 1, 4),
+                matched.new_full((len(targets), 1), IGNORED),
+            )
+        index, valid = sample(matched, self.rules.number, self.rules.positive_fraction)
+        rois = padded.gather(1, index[..., None].expand(-1, -1, 4))
+        return Samples(rois, matched.gather(1, index), valid)
+
     def detect(
-        self, logits: Tensor, deltas: Tensor, proposals: list[Tensor], sizes: Tensor
+        self, scores: Tensor, deltas: Tensor, proposals: list[Tensor], sizes: Tensor
     ) -> list[Detections]:
-        """Softmax, decode, cut at the border, NMS class by class, the best of the image."""
+        """Decode, cut at the border, NMS class by class, the best of the image.
+
+        Args:
+            scores: (R, K). deltas: (R, K or 1, 4).
+        """
         counts = [len(p) for p in proposals]
-        scores = logits.softmax(-1)[:, : self.num_classes].split(counts)
         detections = []
         for image_scores, image_deltas, rois, size in zip(
-            scores, deltas.split(counts), proposals, sizes, strict=True
+            scores.split(counts), deltas.split(counts), proposals, sizes, strict=True
         ):
-            boxes = self.box_coder.decode(image_deltas, rois[:, None])
+            boxes = self.predictor.box_coder.decode(image_deltas, rois[:, None])
             boxes = clip(boxes[None], size[None])[0]
             image_scores = image_scores * sides_at_least(boxes, MIN_SIDE)
             rule = self.selection
             kept = detections_of(boxes, image_scores, rule.score_thresh, rule.nms_iou, rule.at_most)
             detections.append(Detections(*kept))
         return detections
+
+
+def roi_levels(backbone: Backbone, tail: Tail | None) -> list[int]:
+    """The levels that RoIs are pooled from.
+
+    Raises:
+        DetkitError: there is none, or it is not the one that the tail follows.
+    """
+    if tail is not None and list(backbone.channels) != ["4"]:
+        asked = ", ".join(backbone.channels)
+        raise DetkitError(
+            f"The upper stages that are the head follow level 4, not {asked}.",
+            remedy="leave backbone.levels out, or choose a backbone with _fpn behind its name.",
+        )
+    levels = [int(level) for level in backbone.strides if int(level) <= COARSEST_ROI_LEVEL]
+    if not levels:
+        raise DetkitError(
+            f"RoIs are pooled from the levels up to {COARSEST_ROI_LEVEL}, and there is none.",
+            remedy="add one to backbone.levels, such as [4,5,6].",
+        )
+    return levels
 
 
 def _unit(rois: Tensor) -> Tensor:

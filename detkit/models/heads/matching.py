@@ -25,20 +25,27 @@ def match_image(
     neg_iou: float,
     keep_best: bool = False,
     among: Tensor | None = None,
+    least_iou: float = 0.0,
 ) -> Tensor:
     """`match` against the objects of an image; background inside a crowd counts as ignored.
 
     Args:
         among: (A,) bool, the boxes that may be positive; None is all.
+        least_iou: what overlaps every object by less is no background but ignored.
     """
     if len(targets) == 0:
-        return boxes.new_full((len(boxes),), BACKGROUND, dtype=torch.int64)
+        far = IGNORED if least_iou > 0 else BACKGROUND
+        return boxes.new_full((len(boxes),), far, dtype=torch.int64)
     iou = overlap(boxes, targets.boxes, targets.crowd)
     if among is not None:
         iou = iou * among[:, None]
+    alone = iou if targets.crowd is None else iou * ~targets.crowd
+    matched = match(alone, pos_iou, neg_iou, keep_best)
+    if least_iou > 0:
+        too_far = alone.amax(1) < least_iou
+        matched = torch.where((matched == BACKGROUND) & too_far, IGNORED, matched)
     if targets.crowd is None:
-        return match(iou, pos_iou, neg_iou, keep_best)
-    matched = match(iou * ~targets.crowd, pos_iou, neg_iou, keep_best)
+        return matched
     covered = (iou * targets.crowd).amax(1) > 0.5
     return torch.where((matched == BACKGROUND) & covered, IGNORED, matched)
 

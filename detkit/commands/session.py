@@ -1,0 +1,351 @@
+"""What one training run is made of: data → plan → recipe → state → folder → journal."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from detkit import checkpoint, distributed, restore
+from detkit.backbones.norms import match_norms
+from detkit.commands import telling
+from detkit.commands.opening import open_data
+from detkit.config.settings import TrainSettings
+from detkit.data.balance import class_weights
+from detkit.data.loading import Batches
+from detkit.data.order import epoch_length, training_batches
+from detkit.distributed import World
+from detkit.errors import DetkitError
+from detkit.folders import held
+from detkit.inference.measure import headline, match_classes, measure
+from detkit.inference.run import prepare
+from detkit.inference.tasks import tasks
+from detkit.models.build import build
+from detkit.models.model import Model, models
+from detkit.ops.precision import layout, resolve
+from detkit.structures import Classes
+from detkit.training import recipe, run_folder
+from detkit.training.journal import Journal
+from detkit.training.loop import Plan
+from detkit.training.optimization import build_optimizer, build_schedule
+from detkit.training.recipe import Beginning, Interval
+from detkit.training.run_folder import Saved
+from detkit.training.state import State
+from detkit.training.validation import validation_losses
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)
+
+
+class Session:
+    """A run that is ready to make its next step.
+
+    Args:
+        stack: what is held until the run has ended.
+
+    Attributes:
+        data, plan, schedule, state, folder, journal: see their classes.
+        recipe: the stages with their steps.
+        begin: gives the state what a stage of descent begins with.
+    """
+
+    def __init__(self, settings: TrainSettings, world: World, stack: ExitStack) -> None:
+        self.world, self.options = world, settings.training
+        self.batch = self.options.batch_size * self.options.accumulate * world.size
+        saved = self._saved(settings, stack) if settings.resume else None
+        self.data = open_data(settings, saved)
+        settings = replace(settings, backbone=self._backbone(settings.backbone))
+        epoch = epoch_length(self.data.records, self.options.repeat_thresh)
+        dtype = resolve(self.options.precision, world.device)
+        self.plan = Plan.of(self.options, epoch, self.batch, dtype)
+        if saved and saved.plain["step"] > self.plan.steps:
+            raise DetkitError(
+                f"The run has made {saved.plain['step']:,} steps, which is more than"
+                f" {self.plan.steps:,}.",
+                file=saved.folder,
+                remedy="set training.epochs or training.max_steps higher, or evaluate the run.",
+            )
+        self.schedule = build_schedule(settings.schedule)
+        self.transferred: dict[str, Any] | None = None
+        model = self._model(settings, saved)
+        kept = saved.plain.get("ends") if saved else None
+        self.recipe = recipe.intervals(model.stages(), self.plan.steps, self.batch, kept)
+        self._check_complete(saved)
+        self.begin = self._beginning(settings, model)
+        self.state = self._state(model, settings.seed, saved)
+        # no mistake before it
+        self.folder = saved.folder if saved else self._new_folder(settings, stack)
+        self.begin = replace(self.begin, start=self.folder / recipe.FOLDER / recipe.START)
+        self.settings = replace(settings, run_dir=str(self.folder), resume=None)
+        self.journal = Journal(
+            self.folder if world.main else None,
+            self.state.step,
+            self.plan.steps,
+            saved.plain["journal"] if saved else 0,
+        )
+        self._keep_start(saved)
+        self.versions = run_folder.versions()
+        if world.main:
+            self._record(saved)
+
+    def _saved(self, settings: TrainSettings, stack: ExitStack) -> Saved:
+        assert settings.resume is not None
+        if self.world.main:
+            stack.enter_context(held(run_folder.home(settings.resume)))
+        distributed.barrier(self.world)  # the run may have been saving until now
+        return run_folder.read(settings.resume, asdict(settings), self.batch)
+
+    def _new_folder(self, settings: TrainSettings, stack: ExitStack) -> Path:
+        dataset = settings.dataset["name"]
+        if dataset == "auto":
+            dataset = Path(self.data.records.root).resolve().name
+        make = (settings.run_dir, settings.model["name"], dataset)
+        folder = run_folder.create(*make, stack) if self.world.main else None
+        return distributed.share(folder, self.world)
+
+    def _backbone(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """With the channels that the data have, so that a checkpoint says how many."""
+        channels = settings.get("in_channels") or self.data.records.channels
+        return {**settings, "in_channels": channels}
+
+    def _model(self, settings: TrainSettings, saved: Saved | None) -> Model:
+        """As it starts, or as it was built when the run was saved."""
+        seed_everything(settings.seed)
+        records = self.data.records
+        model = build(
+            self._model_settings(settings.model),
+            {**settings.backbone, "weights": "none"} if saved else settings.backbone,
+            Classes.of(records.names, records.category_ids),
+            settings.allow_download,
+        )
+        if saved:
+            match_norms(model, {k.removeprefix("model/"): v for k, v in saved.packed.items()})
+        elif settings.weights:
+            norm = settings.backbone.get("norm", "auto")
+            self.transferred = restore.transfer(model, settings.weights, records.names, norm)
+        device = self.world.device
+        return model.to(device).to(memory_format=layout(self.plan.dtype, device))
+
+    def _beginning(self, settings: TrainSettings, model: Model) -> Beginning:
+        device, half = self.world.device.type, self.plan.dtype == torch.float16
+        return Beginning(
+            optimizer=lambda model: build_optimizer(settings.optimizer, model),
+            scaler=lambda: torch.amp.GradScaler(device, enabled=half),
+            ema=self.options.ema,
+            trainable=frozenset(n for n, p in model.named_parameters() if p.requires_grad),
+            start=Path(),
+        )
+
+    def _state(self, model: Model, seed: int, saved: Saved | None) -> State:
+        """What the run goes on from: its start, or what was saved."""
+        state = State(model, None, self.begin.scaler())
+        number = saved.plain.get("stage", 0) if saved else 0
+        within = saved is not None and saved.plain["step"] > self._start_of(number)
+        if within or (not saved and self.recipe[0].stage.solve is None):
+            self.begin(state, self.recipe[number], resumed=True)
+        if self.world.size > 1:  # each process draws its own samples
+            torch.manual_seed(seed + self.world.rank)
+        if saved:
+            recipe.check_solved(saved.plain.get("solved", {}), saved.folder)
+            state.restore(saved.shown, saved.packed, saved.plain, self.world)
+        return state
+
+    def _check_complete(self, saved: Saved | None) -> None:
+        """Raise where more steps are asked of a run whose stages of descent have ended."""
+        descents = [i.number for i in self.recipe if i.stage.solve is None]
+        if (
+            saved
+            and saved.plain.get("stage", 0) > descents[-1]
+            and (saved.plain["step"] < self.plan.steps)
+        ):
+            raise DetkitError(
+                "The run has solved what comes after its last step, so it makes no more steps.",
+                file=saved.folder,
+                remedy="leave training.epochs and training.max_steps as they were, or start a new"
+                " run from its weights with weights=.",
+            )
+
+    def _start_of(self, number: int) -> int:
+        return self.recipe[number].start if number < len(self.recipe) else self.plan.steps
+
+    def _keep_start(self, saved: Saved | None) -> None:
+        """Keeps the weights that the run starts with, where a stage will go back to them."""
+        again = any(interval.stage.restarts for interval in self.recipe)
+        if again and not saved and self.world.main:
+            self.begin.start.parent.mkdir()
+            checkpoint.write_tensors(self.begin.start, self.state.model.state_dict())
+        distributed.barrier(self.world)
+
+    def _model_settings(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        weights = self.options.class_weights
+        if weights is None:
+            return settings
+        if settings.get("class_weights") is not None:
+            raise DetkitError(
+                "Both training.class_weights and model.class_weights are given.",
+                remedy="set one of them to null; auto is training.class_weights'.",
+            )
+        if "class_weights" not in models.settings(settings["name"]):
+            raise DetkitError(
+                f"{settings['name']} has no class weights.",
+                remedy="set training.class_weights=null.",
+            )
+        if weights == "auto":
+            weights = class_weights(self.data.records, self.data.dataset.needs).tolist()
+        return {**settings, "class_weights": weights}
+
+    def _record(self, saved: Saved | None) -> None:
+        """config.yaml, classes.json, run.json, and the first lines."""
+        data, say = self.data, self.journal.say
+        telling.write_record(
+            self.folder,
+            self.settings,
+            {data.train_split: data.records, data.val_split: data.val},
+            {"trunk": self.state.model.backbone.weights_report, "checkpoint": self.transferred},
+            versions=self.versions,
+            step=self.state.step,
+        )
+        say(telling.first_line(self.state, self.settings, data.records, self.plan, self.world))
+        stages = recipe.told([interval.stage for interval in self.recipe])
+        if stages:
+            say(f"stages: {stages}")
+        changes = run_folder.changes(asdict(self.settings), saved.meta["config"]) if saved else []
+        for change in changes:
+            say(f"changed: {change}")
+        for split, part in (("train", data.records), ("val", data.val)):
+            say(f"{split}: {part.source}")
+            for note in part.notes:
+                say(f"note: {note}")
+        if self.state.step == self.plan.steps and self.state.stage >= len(self.recipe) - 1:
+            say(
+                "note: all its steps are made; a larger training.epochs or max_steps makes it go on"
+            )
+        if self.transferred:
+            say(telling.weights_line(self.transferred))
+            if same := telling.taken_over(self.settings):
+                say(f"note: as in {self.settings.weights}: {same}")
+        start = not self.transferred and self.state.model.backbone.weights_report is None
+        if start and self.state.step == 0 and self.settings.backbone.get("frozen_stages"):
+            say("note: backbone.frozen_stages keeps random weights as they are")
+
+    def batches(self, interval: Interval) -> Batches:
+        """The training batches of a stage, from the state's step on."""
+        stage, data = interval.stage, self.data.dataset
+        proposer = data.proposer or self.state.model.proposer
+        if stage.proposals is not None:
+            proposer = recipe.proposals_of(self.folder, stage.proposals)
+        accumulate = self.plan.accumulate
+        return training_batches(
+            replace(data, needs=stage.needs or data.needs, proposer=proposer),
+            batch_size=self.options.batch_size,
+            steps=interval.end * accumulate,
+            start=self.state.step * accumulate,
+            seed=self.settings.seed,
+            workers=self.options.workers,
+            rank=self.world.rank,
+            world=self.world.size,
+            repeat_thresh=self.options.repeat_thresh,
+            pin_memory=self.world.device.type == "cuda",
+        )
+
+    def solve(self, interval: Interval) -> None:
+        """Carries out a solved stage, and saves."""
+        data, stage = self.data, interval.stage
+        dataset = replace(
+            data.dataset,
+            transform=data.transform,
+            needs=stage.needs or data.dataset.needs,
+            proposer=data.dataset.proposer or self.state.model.proposer,
+        )
+        size = self.options.batch_size
+        recipe.solve(
+            self.state, interval, dataset, self.folder, self.settings.seed, size, self.world
+        )
+        self.state.due = stage.measured
+        self.save(self.state)
+
+    def validate(self, state: State) -> None:
+        """Measures the shown weights; writes `best/` when they are the best so far."""
+        data = self.data
+        distributed.align(state.shown, self.world)
+        evaluator = self.measure(prepare(state.shown, self.world.device, self.options.precision))
+        figures = distributed.share(evaluator.result() if self.world.main else None, self.world)
+        more = {}
+        if self.options.val_losses:
+            more = validation_losses(
+                state.shown,
+                replace(data.dataset, records=data.val, transform=data.transform, seed=0),
+                match_classes(
+                    data.val.names,
+                    data.records.names,
+                    tasks[state.model.task].prediction.every_class,
+                ),
+                dtype=self.plan.dtype,
+                batch_size=self.options.batch_size,
+                workers=self.options.workers,
+                world=self.world,
+            )
+        key = self.options.best_by or evaluator.headline
+        value = -1.0 if figures[key] is None else float(figures[key])
+        # without a countable object all are alike: the latest is trained longest
+        better = state.best is None or value > state.best or figures[key] is None
+        epoch = self.plan.epochs(state.step)
+        numbers = {k: v for k, v in figures.items() if v is None or isinstance(v, (int, float))}
+        self.journal.write(state.step, {"epoch": epoch, **more, **numbers})
+        loss = f", val_loss {more['val_loss']:.3f}" if more else ""
+        best = " (best so far)" if better else ""
+        line = f"{headline(evaluator, figures, key)}{loss}{best}"
+        self.journal.say(f"epoch {round(epoch, 2):g}, step {state.step:,}: {line}")
+        if better:
+            state.best = value
+            if self.world.main:
+                meta = self._meta(state, numbers)
+                checkpoint.save(self.folder / "best", state.shown.state_dict(), meta)
+
+    def measure(self, model: Model) -> Any:
+        return measure(
+            model,
+            self.data.val,
+            self.data.transform,
+            names=self.data.records.names,
+            world=self.world,
+            precision=self.options.precision,
+            batch_size=self.options.batch_size,
+            workers=self.options.workers,
+        )
+
+    def save(self, state: State) -> None:
+        """Writes `last/`."""
+        packed, plain = state.pack(self.world)
+        if self.world.main:
+            plain |= {"journal": self.journal.size, "batch": self.batch}
+            plain["ends"] = [interval.end for interval in self.recipe]
+            shown = state.shown.state_dict()
+            checkpoint.save(self.folder / "last", shown, self._meta(state, {}), (packed, plain))
+
+    def _meta(self, state: State, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        classes = state.model.class_list
+        number = min(state.stage, len(self.recipe) - 1)
+        stage = {"stage": self.recipe[number].stage.name} if len(self.recipe) > 1 else {}
+        return {
+            "config": asdict(self.settings),
+            "names": list(classes.names),
+            "category_ids": list(classes.category_ids),
+            **({} if classes.parents is None else {"parents": list(classes.parents)}),
+            **self.data.fingerprints,
+            "versions": self.versions,
+            "seed": self.settings.seed,
+            "step": state.step,
+            "epoch": self.plan.epochs(state.step),
+            **stage,
+            "metrics": dict(metrics),
+        }

@@ -1,0 +1,65 @@
+"""What a task is: one row says all that the commands have to know of it.
+
+A task of one's own is a row of one's own: `tasks["count"] = Task(…)` in a plugin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from detkit.errors import unknown
+from detkit.evaluation.evaluate import DetectionEvaluator, Evaluator, PixelEvaluator
+from detkit.inference.write import DetectionWriter, PixelWriter, Writer
+from detkit.predictions import Detections, Prediction, Segmentation
+
+if TYPE_CHECKING:
+    from detkit.data.records import Records
+
+
+@dataclass(frozen=True)
+class Task:
+    """
+    Attributes:
+        prediction: what a model of this task gives for an image.
+        evaluator: measures it.
+        writer: leaves it on disk.
+        truth: what the data say of an image, as such a prediction in the file's pixels.
+        noun: what messages count, in the singular; empty where there is nothing to count.
+    """
+
+    prediction: type[Prediction]
+    evaluator: type[Evaluator]
+    writer: type[Writer]
+    truth: Callable[[Records, int], Prediction]
+    noun: str = ""
+
+
+class Tasks(dict[str, Task]):
+    """By name, as `Model.task` has it."""
+
+    def __missing__(self, name: str) -> Task:
+        raise unknown("task", name, self)
+
+
+def objects(records: Records, i: int) -> Detections:
+    """The objects of an image."""
+    truth = records.annotation(i)
+    boxes, labels = torch.from_numpy(truth.boxes), torch.from_numpy(truth.labels)
+    return Detections(boxes, torch.ones(len(labels)), labels, records.names, annotated=True)
+
+
+def pixels(records: Records, i: int) -> Segmentation:
+    """The classes of an image's pixels."""
+    labels = records.pixels(i)
+    assert labels is not None
+    return Segmentation(torch.zeros(0), records.names, annotated=torch.from_numpy(labels))
+
+
+tasks = Tasks(
+    detect=Task(Detections, DetectionEvaluator, DetectionWriter, objects, "object"),
+    segment_pixels=Task(Segmentation, PixelEvaluator, PixelWriter, pixels),
+)

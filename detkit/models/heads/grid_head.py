@@ -1,0 +1,205 @@
+"""What the YOLOs do with the maps of their last convolutions: rows, losses, detections.
+
+    maps (B, A·(5 + K), H, W) ─▶ rows (B, P, 5 + K) ─┬─▶ losses of the predictors that answer
+                                                     └─▶ boxes, scores, NMS
+
+It has no parameters: a network that brings its own convolutions (Darknet's cfg files) needs only
+this above them.
+
+Shapes: B images, L levels, A anchors a level, (H, W) cells, P = Σ H·W·A predictors, N objects of
+the whole batch, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detkit.errors import DetkitError
+from detkit.models.heads.box_head import Selection
+from detkit.models.model import weights_of_classes
+from detkit.ops import grid
+from detkit.ops.boxes import clip, detections_of, overlap, sides_at_least
+from detkit.predictions import Detections, Prediction
+from detkit.structures import Targets
+
+CANDIDATES = 1000  # predictors of an image that enter NMS, the best ones
+
+
+class GridHead(nn.Module):
+    """YOLOv3's rules (Redmon, Farhadi 2018, section 2); see `models.yolo_v3` for the differences.
+
+    Args:
+        anchors: (L, A, 2) float32, widths and heights, pixels of the network's image.
+        strides: of the levels, finest first.
+        num_classes: K.
+        ignore_iou: a predictor that no object chose is no mistake above this IoU with any object.
+        class_weights: weight of each class in the class loss.
+        selection: what is kept of the predictions; NMS is per class.
+    Raises:
+        DetkitError: the class weights are not K.
+    """
+
+    anchors: Tensor
+    class_weights: Tensor
+
+    def __init__(
+        self,
+        anchors: Tensor,
+        strides: Sequence[int],
+        num_classes: int,
+        *,
+        ignore_iou: float,
+        class_weights: Sequence[float] | None,
+        selection: Selection,
+    ) -> None:
+        super().__init__()
+        self.strides, self.num_classes = tuple(strides), num_classes
+        self.ignore_iou, self.selection = ignore_iou, selection
+        self.register_buffer("anchors", anchors, persistent=False)
+        self.register_buffer(
+            "class_weights", weights_of_classes(class_weights, num_classes), persistent=False
+        )
+
+    def forward(
+        self, outputs: list[Tensor], sizes: Tensor, targets: list[Targets] | None = None
+    ) -> dict[str, Tensor] | list[Prediction]:
+        """
+        Args:
+            outputs: (B, A·(5 + K), H, W) of each level, finest first.
+            sizes: (B, 2) height and width of each image without its padding.
+        Returns:
+            The losses `box`, `objectness` and `classes`; without targets detections.
+        """
+        shapes = [(output.shape[2], output.shape[3]) for output in outputs]
+        places = grid.grid(shapes, self.strides, self.anchors)
+        logits = torch.cat([self.rows(output) for output in outputs], 1)
+        if targets is None:
+            return self.detections(logits, places, sizes)
+        boxes = torch.cat([target.boxes for target in targets])
+        chosen = grid.responsible(boxes, shapes, self.strides, self.anchors)
+        return self.losses(logits, places, chosen, targets, sizes)
+
+    def rows(self, output: Tensor) -> Tensor:
+        """(B, A·(5 + K), H, W) → (B, H·W·A, 5 + K) float32, the order of `ops.grid`."""
+        return output.float().permute(0, 2, 3, 1).reshape(len(output), -1, 5 + self.num_classes)
+
+    def losses(
+        self,
+        logits: Tensor,
+        places: grid.Grid,
+        chosen: Tensor,
+        targets: list[Targets],
+        sizes: Tensor,
+    ) -> dict[str, Tensor]:
+        """Sections 2.1 and 2.2: squared errors of the size, cross-entropies of all the rest.
+
+        Args:
+            logits: (B, P, 5 + K) float32.
+            chosen: (N,) the predictor that answers for each object, a place in its image's row.
+        """
+        count, predictors = logits.shape[:2]
+        of = torch.cat([torch.full_like(t.labels, i) for i, t in enumerate(targets)])  # (N,)
+        boxes, labels = (torch.cat([getattr(t, k) for t in targets]) for k in ("boxes", "labels"))
+        crowd = torch.cat([crowds(t) for t in targets])
+        learnt, owned = winners(of * predictors + chosen, crowd, count * predictors)
+        objects = logits.new_zeros(count).index_add(0, of, learnt.float())
+        share = 1 / (objects.clamp(min=1) * count)  # (B,) weight of a term of each image
+
+        predicted = logits[of, chosen]
+        wanted = grid.encode(boxes, places.at(chosen))
+        centre = F.binary_cross_entropy_with_logits(
+            predicted[:, :2], wanted[:, :2], reduction="none"
+        )
+        size = (predicted[:, 2:4] - wanted[:, 2:]) ** 2 / 2
+        area = (boxes[:, 2:] - boxes[:, :2]).prod(1) / sizes[of].prod(1)
+        box = (2 - area) * (centre + size).sum(1)
+
+        classes = F.binary_cross_entropy_with_logits(
+            predicted[:, 5:], F.one_hot(labels, self.num_classes).float(), reduction="none"
+        )
+        classes = self.class_weights[labels] * classes.sum(1)
+
+        owned = owned.reshape(count, predictors)
+        counted = owned | ~self.ignored(logits, places, targets, sizes)
+        objectness = F.binary_cross_entropy_with_logits(
+            logits[..., 4], owned.float(), reduction="none"
+        )
+        return {
+            "box": (box * learnt * share[of]).sum(),
+            "objectness": ((objectness * counted).sum(1) * share).sum(),
+            "classes": (classes * learnt * share[of]).sum(),
+        }
+
+    @torch.no_grad()
+    def ignored(
+        self, logits: Tensor, places: grid.Grid, targets: list[Targets], sizes: Tensor
+    ) -> Tensor:
+        """(B, P) bool: predictors that see an object or crowd, and those in the padding."""
+        boxes = grid.decode(logits[..., :4], places)
+        ignored = (places.corners >= sizes.flip(1)[:, None]).any(-1)
+        for i, target in enumerate(targets):  # all pairs of a whole batch would not fit
+            if len(target):
+                covered = overlap(boxes[i], target.boxes, target.crowd).amax(1)
+                ignored[i] |= covered > self.ignore_iou
+        return ignored
+
+    def detections(self, logits: Tensor, places: grid.Grid, sizes: Tensor) -> list[Prediction]:
+        """Boxes inside the images, scored P(object)·P(class | object), per-class NMS."""
+        boxes = clip(grid.decode(logits[..., :4], places), sizes)
+        scores = logits[..., 4:5].sigmoid() * logits[..., 5:].sigmoid()
+        scores = scores * sides_at_least(boxes, 1e-3)[..., None]  # nothing is left in the padding
+        best = scores.amax(2).topk(min(CANDIDATES, scores.shape[1])).indices
+        rule = (self.selection.score_thresh, self.selection.nms_iou, self.selection.at_most)
+        return [
+            Detections(*detections_of(b[i, None], s[i], *rule))
+            for b, s, i in zip(boxes, scores, best, strict=True)
+        ]
+
+
+def anchors_of_levels(anchors: Sequence[Sequence[float]], levels: int) -> Tensor:
+    """Anchors → (L, A, 2) float32, the smallest ones for the finest level.
+
+    Raises:
+        DetkitError: they cannot be shared out evenly, or one is no width and height.
+    """
+    sizes = [tuple(map(float, anchor)) for anchor in anchors]
+    if not levels or not sizes or len(sizes) % levels:
+        raise DetkitError(
+            f"{len(sizes)} anchors cannot be shared out over {levels} levels.",
+            record="model.anchors",
+            remedy=f"give a multiple of {levels}." if levels else "choose another backbone.",
+        )
+    if any(len(size) != 2 or min(size) <= 0 for size in sizes):
+        raise DetkitError(
+            "An anchor is not a width and a height above 0.",
+            record="model.anchors",
+            remedy="write them as [[10, 13], [16, 30], …], in pixels.",
+        )
+    ordered = torch.tensor(sorted(sizes, key=math.prod))
+    return ordered.reshape(levels, -1, 2)
+
+
+def crowds(target: Targets) -> Tensor:
+    """(N,) bool, also where nothing says which objects are crowds."""
+    return (
+        torch.zeros_like(target.labels, dtype=torch.bool) if target.crowd is None else target.crowd
+    )
+
+
+def winners(position: Tensor, crowd: Tensor, places: int) -> tuple[Tensor, Tensor]:
+    """Who learns where several objects ask for one place: the first one that is no crowd.
+
+    Returns:
+        (N,) bool, the objects that are learnt; (places,) bool, the places that have one.
+    """
+    number = torch.arange(len(position), device=position.device)
+    nobody = len(position)
+    owner = torch.full((places,), nobody, device=position.device).scatter_reduce(
+        0, position, number.masked_fill(crowd, nobody), "amin"
+    )
+    return (owner[position] == number) & ~crowd, owner < nobody

@@ -1,0 +1,264 @@
+"""What comes out of a model: Detections, Segmentation, Classification, one for each image.
+
+Each of them knows how it is brought to the file's image, to other class lists and to a larger copy
+of the picture, how it is filtered and drawn; nobody outside asks which of them it is.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from detkit.errors import unknown
+from detkit.structures import OF_OBJECTS, Frame, Tensors
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Prediction(Tensors, ABC):
+    """What a model says of one image.
+
+    Attributes:
+        names: the K class names, or empty inside a model, which does not know them.
+        every_class: whether it speaks of all classes at once, so that data to measure it on need
+            the very same ones.
+    """
+
+    names: tuple[str, ...]
+    every_class: ClassVar[bool] = True
+
+    @abstractmethod
+    def to_image(self, frame: Frame) -> Prediction:
+        """The same in pixels of the file's image."""
+
+    @abstractmethod
+    def relabelled(self, label_of: Tensor, names: Sequence[str]) -> Prediction:
+        """The same with other data's labels, without the classes that these lack.
+
+        Args:
+            label_of: (K,) int64, their label of each of its classes, −1 where they lack it.
+            names: their classes.
+        """
+
+    @abstractmethod
+    def draw(self, image: Any) -> np.ndarray:
+        """An (H, W, 3) uint8 RGB copy of a picture that shows it.
+
+        Args:
+            image: an (H, W, 3) RGB array, or whatever else the predictor takes.
+        Raises:
+            DetkitError: it is no picture.
+        """
+
+    def filter(self, score_thresh: float = 0.0) -> Prediction:
+        """Without what is too unsure, where that can be left out."""
+        return self
+
+    def enlarged(self, size: tuple[int, int], factor: int) -> Prediction:
+        """For a copy of its image of height and width `size`, `factor` times as large."""
+        return self
+
+    def caption(self, score_thresh: float) -> str:
+        """A few words for the line below a drawn picture."""
+        return "found"
+
+    def ground_truth(self) -> Prediction:
+        """The same drawn without scores: it is what somebody annotated."""
+        return self
+
+
+@dataclass
+class Detections(Prediction):
+    """The objects found in one image, best first.
+
+    Attributes:
+        boxes: (N, 4) float32, xyxy; pixels of the network's image until `to_image`.
+        scores: (N,) float32, 0 … 1.
+        labels: (N,) int64, 0 … K−1.
+        names: the K class names, or empty inside a model, which does not know them.
+        masks: (N, m, m) float32, how surely each of m × m cells of `mask_boxes` is the object's;
+            or (N, H, W) bool, pixels of the whole image; or None.
+        mask_boxes: (N, 4), where those cells lie: the box that the network drew them for.
+        size: (height, width) of the image that they are in pixels of, where that is known.
+        annotated: drawn without scores.
+    """
+
+    every_class: ClassVar[bool] = False
+
+    boxes: Tensor = field(metadata=OF_OBJECTS)
+    scores: Tensor = field(metadata=OF_OBJECTS)
+    labels: Tensor = field(metadata=OF_OBJECTS)
+    names: tuple[str, ...] = ()
+    masks: Tensor | None = field(default=None, metadata=OF_OBJECTS)
+    mask_boxes: Tensor | None = field(default=None, metadata=OF_OBJECTS)
+    size: tuple[int, int] | None = None
+    annotated: bool = False
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, keep: int | slice | Tensor | np.ndarray | Sequence[int]) -> Detections:
+        """Some of them, by a slice, indices or a bool mask; an integer gives a set of one."""
+        if not isinstance(keep, slice):
+            keep = torch.as_tensor(keep, device=self.scores.device)
+            if keep.dtype != torch.bool:  # also an empty list, which is of floats
+                keep = keep.long().reshape(-1)
+        return self.select(keep)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Detections]:
+        return (self[i] for i in range(len(self)))
+
+    def filter(
+        self, score_thresh: float = 0.0, classes: Sequence[str | int] | None = None
+    ) -> Detections:
+        """Those at or above a score, of some classes (names or labels).
+
+        Raises:
+            DetkitError: a class name that the detector does not know.
+        """
+        keep = self.scores >= score_thresh
+        if classes is not None:
+            wanted = [self._label(c) if isinstance(c, str) else c for c in classes]
+            keep &= torch.isin(self.labels, self.labels.new_tensor(wanted))
+        return self[keep]
+
+    def _label(self, name: str) -> int:
+        if name not in self.names:
+            raise unknown("class", name, self.names)
+        return self.names.index(name)
+
+    def to_image(self, frame: Frame) -> Detections:
+        """The same in pixels of the file's image; what lies in the padding alone is left out."""
+        moved = replace(self, boxes=frame.boxes_to_image(self.boxes), size=frame.original)
+        if self.mask_boxes is not None:
+            moved.mask_boxes = frame.boxes_to_image(self.mask_boxes, clip=False)
+        return moved[(moved.boxes[:, 2:] > moved.boxes[:, :2]).all(1)]
+
+    def relabelled(self, label_of: Tensor, names: Sequence[str]) -> Detections:
+        labels = label_of[self.labels]
+        return replace(self, labels=labels, names=tuple(names))[labels >= 0]
+
+    def enlarged(self, size: tuple[int, int], factor: int) -> Detections:
+        return self.to_image(Frame("", -1, "", (size[0] * factor, size[1] * factor), size))
+
+    def caption(self, score_thresh: float) -> str:
+        return f"{'found' if len(self) else 'nothing found'} (score from {score_thresh:g})"
+
+    def ground_truth(self) -> Detections:
+        return replace(self, annotated=True)
+
+    def draw(self, image: Any) -> np.ndarray:
+        """A copy of a picture with the boxes, names, scores and masks on it; see `Prediction`."""
+        from detkit.draw import draw_boxes
+
+        return draw_boxes(image, self, scores=not self.annotated)
+
+    def to_coco(self, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+        """COCO result records: `bbox` is x, y, width, height."""
+        boxes = self.boxes.cpu().double()
+        boxes[:, 2:] -= boxes[:, :2]
+        rows = zip(boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
+        return [
+            {"image_id": image_id, "category_id": category_ids[k], "bbox": b, "score": s}
+            for b, s, k in rows
+        ]
+
+
+@dataclass
+class Segmentation(Prediction):
+    """The class of each pixel of one image.
+
+    Attributes:
+        logits: (K, H, W) float32, pixels of the network's image.
+        names: the K class names, or empty inside a model.
+        frame: the way to the file's image, after `to_image`.
+        annotated: (H, W) uint8 classes that somebody drew, instead of logits.
+    """
+
+    logits: Tensor
+    names: tuple[str, ...] = ()
+    frame: Frame | None = None
+    annotated: Tensor | None = None
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """(H, W) uint8, the best class of each pixel: of the network's image until `to_image`."""
+        if self.annotated is not None:
+            return self.annotated
+        if self.frame is not None:
+            return self.frame.labels_to_image(self.logits)
+        return self.logits.argmax(0).to(torch.uint8)
+
+    def to_image(self, frame: Frame) -> Segmentation:
+        return replace(self, frame=frame)
+
+    def relabelled(self, label_of: Tensor, names: Sequence[str]) -> Segmentation:
+        return replace(self, logits=self.logits[label_of.argsort()], names=tuple(names))
+
+    def enlarged(self, size: tuple[int, int], factor: int) -> Segmentation:
+        if self.annotated is not None:
+            large = self.annotated.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+            return replace(self, annotated=large)
+        original = (size[0] * factor, size[1] * factor)
+        return replace(self, frame=replace(self.frame, original=original)) if self.frame else self
+
+    def draw(self, image: Any) -> np.ndarray:
+        """A copy of a picture with the classes laid over it in colour; see `Prediction`."""
+        from detkit.draw import draw_pixels
+
+        return draw_pixels(image, self.labels.cpu().numpy(), self.names)
+
+
+@dataclass
+class Classification(Prediction):
+    """The class of one image.
+
+    Attributes:
+        scores: (K,) float32, how sure each class is, their sum 1.
+        names: the K class names, or empty inside a model.
+        annotated: drawn without scores.
+    """
+
+    scores: Tensor
+    names: tuple[str, ...] = ()
+    annotated: bool = False
+
+    @property
+    def label(self) -> int:
+        """The best class."""
+        return int(self.scores.argmax())
+
+    def best(self, count: int = 5) -> list[tuple[str, float]]:
+        """Name (its number where names are not known) and score of the likeliest classes."""
+        scores, labels = self.scores.topk(min(count, len(self.scores)))
+        pairs = zip(labels.tolist(), scores.tolist(), strict=True)
+        return [(self.names[k] if self.names else str(k), score) for k, score in pairs]
+
+    def to_image(self, frame: Frame) -> Classification:
+        return self
+
+    def relabelled(self, label_of: Tensor, names: Sequence[str]) -> Classification:
+        return replace(self, scores=self.scores[label_of.argsort()], names=tuple(names))
+
+    def caption(self, score_thresh: float) -> str:
+        name, score = self.best(1)[0]
+        return f"{name} {score:.2f}"
+
+    def ground_truth(self) -> Classification:
+        return replace(self, annotated=True)
+
+    def draw(self, image: Any) -> np.ndarray:
+        """A copy of a picture with the likeliest classes written on it; see `Prediction`."""
+        from detkit.draw import draw_labels
+
+        rows = self.best(1) if self.annotated else [r for r in self.best(3) if r[1] >= 0.005]
+        texts = [name if self.annotated else f"{name} {score:.2f}" for name, score in rows]
+        labels = self.scores.topk(len(rows)).indices.tolist()
+        return draw_labels(image, texts, labels)
