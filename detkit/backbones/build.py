@@ -161,7 +161,7 @@ def _levels(
     if levels is None:
         if fpn:
             return [n for n in exist if n in PYRAMID or n not in trunk.channels]
-        return [n for n in exist if not tail or int(n) <= 4]
+        return [n for n in exist if not tail or trunk.strides[n] <= 16]
     asked = {str(n) for n in ([levels] if isinstance(levels, (str, int)) else levels)}
     missing = sorted(asked.difference(exist))
     if len(missing) == len(asked) or (missing and strict):

@@ -167,7 +167,7 @@ def test_classes_and_width_change_what_they_name():
     wide, narrow = DarknetCfg(), DarknetCfg(width=0.5)
     assert narrow.channels == wide.channels
     assert narrow.layers["0"][0].out_channels * 2 == wide.layers["0"][0].out_channels
-    grey = DarknetCfg(in_channels=1, width=0.25)
+    grey = DarknetCfg(in_channels=1, width=0.25).eval()
     assert grey(torch.zeros(1, 1, 32, 32)).keys() == grey.channels.keys()
     assert grey.normalization.std == (1.0,)
     assert DarknetCfg(classes=80).state_dict().keys() == wide.state_dict().keys()
