@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from detkit.backbones import darknet_weights
 from detkit.backbones.backbone import Chain, Trunk, backbones, scaled
-from detkit.backbones.darknet_layers import MaxPool
+from detkit.backbones.darknet_modules import MaxPool
 from detkit.ranges import Count
 
 SAME_POOL = 0  # among the widths of a stage: a 2×2 max pool of stride 1

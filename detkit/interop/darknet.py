@@ -15,7 +15,7 @@ from torch import Tensor
 
 from detkit.backbones import darknet_weights
 from detkit.backbones.backbone import Trunk
-from detkit.backbones.darknet_cfg import Output
+from detkit.backbones.darknet_outputs import Output
 from detkit.backbones.darknet_weights import Header
 from detkit.errors import DetkitError
 from detkit.ops import grid
@@ -84,13 +84,14 @@ def decode(logits: Tensor, output: Output) -> Decoded:
     Args:
         logits: (B, A·(5 + K), H, W), the map of `output.level`.
     Raises:
-        DetkitError: the classes form a tree, which is a model's affair.
+        DetkitError: the numbers mean something else: classes that form a tree, boxes coded anew.
     """
-    if "tree" in output.settings:
-        raise DetkitError(
-            f"The classes of layer {output.layer} form a tree ({output.settings['tree']}).",
-            remedy="decode the boxes of a network without one.",
-        )
+    for key in ("tree", "new_coords", "background"):
+        if output.settings.get(key):
+            raise DetkitError(
+                f"Layer {output.layer} has {key}={output.settings[key]}: not decoded here.",
+                remedy=f"decode the outputs of a network without {key}.",
+            )
     batch, _, height, width = logits.shape
     rows = logits.float().permute(0, 2, 3, 1).reshape(batch, -1, 5 + output.classes)
     anchors = torch.tensor([output.anchors], device=logits.device)

@@ -106,6 +106,11 @@ def test_yolo_sections_share_their_anchors_and_count_in_pixels():
     [
         ("[maxpool]", "[gru]", r"line 14, layer 1 \[gru\]: The layer \[gru\] is not known"),
         ("filters = 8", "filters = x", r"line 5, layer 0 .*filters is 'x', not a whole number"),
+        (
+            "filters = 8\nsize=3",
+            "filters = 1000000\nsize=999",
+            r"layer 0 .*2,994,003,000,000 weights",
+        ),
         ("filters = 8", "filters = 0", r"line 5, layer 0 .*filters is '0', .* from 1 to"),
         ("stride=2\npad", "strid=2\npad", r"layer 0 .*The option strid=2 is not known"),
         ("stride=2\npad", "dilation=2\npad", r"layer 0 .*dilation is '2', not one of 1"),

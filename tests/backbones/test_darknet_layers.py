@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from detkit.backbones.darknet_layers import ACTIVATIONS, MaxPool, Reorg, Route, Shortcut
+from detkit.backbones.darknet_modules import ACTIVATIONS, MaxPool, Reorg, Route, Shortcut
 
 
 def random(*shape: int) -> torch.Tensor:

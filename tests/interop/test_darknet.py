@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from detkit.backbones.build import build as build_both
-from detkit.backbones.darknet_cfg import DarknetCfg, Output
+from detkit.backbones.darknet_cfg import DarknetCfg
+from detkit.backbones.darknet_outputs import Output
 from detkit.backbones.darknet_weights import Header
 from detkit.backbones.norms import freeze_norms
 from detkit.errors import DetkitError
@@ -82,6 +83,14 @@ def test_a_written_network_reads_back_equal(tmp_path):
         assert torch.equal(third.eval()(image)[level], x)
     with pytest.raises(DetkitError, match="VGG is none of Darknet's networks"):
         darknet.save(build("vgg11", width=0.125), path)
+
+
+def test_numbers_that_mean_something_else_are_not_decoded():
+    output = Output(
+        "region", "5", 9, 32, 3, ((1, 1),), ((1, 1),), (0,), True, 1, {"tree": "a.tree"}
+    )
+    with pytest.raises(DetkitError, match=r"Layer 9 has tree=a\.tree"):
+        darknet.decode(torch.zeros(1, 8, 2, 2), output)
 
 
 @pytest.mark.parametrize("kind", ["yolo", "region"])

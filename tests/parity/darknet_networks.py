@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from detkit.backbones.darknet_cfg import DarknetCfg, Output
+from detkit.backbones.darknet_cfg import DarknetCfg
+from detkit.backbones.darknet_outputs import Output
 from detkit.interop import darknet
 
 PHOTOS = 2  # of each network
