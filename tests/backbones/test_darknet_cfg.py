@@ -253,7 +253,7 @@ def test_our_trunks_are_the_beginning_of_darknets_descriptions(shared, tmp_path,
 
 
 def test_inner_maps_come_out_by_name_and_the_tail_is_a_mean():
-    net, tail = build_both("darknet_cfg", width=0.25, levels=["5"], tail=True)
+    net, tail = build_both("darknet_cfg", width=0.25, levels=["coarsest"], tail=True)
     maps = net.eval()(torch.rand(2, 3, 64, 64), taps=("layers.3", "layers.1"))
     assert list(maps) == ["5", "layers.3", "layers.1"]
     assert maps["layers.1"].shape == (2, 8, 32, 32)
