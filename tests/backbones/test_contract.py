@@ -22,12 +22,13 @@ LEVELS = {  # what the papers' tables say; the rest has all of 1 … 5
     "alexnet": "2345",
     "squeezenet1_0": "1234",
     "unet_encoder": "01234",
-    "darknet53": "012345",
+    "darknet_cfg": "345",
+    **dict.fromkeys(("darknet19", "darknet53", "darknet_tiny", "darknet_tiny_v2"), "012345"),
     **{f"vgg{depth}{bn}": "012345" for depth in (11, 13, 16, 19) for bn in ("", "_bn")},
 }
 TAILS = {  # cells a side that they take of an RoI
     "alexnet": 6,
-    "darknet53": 14,
+    **dict.fromkeys(("darknet19", "darknet53", "darknet_tiny", "darknet_tiny_v2"), 14),
     "googlenet": 14,
     "googlenet_2014": 14,
     "mobilenet_v2": 14,
@@ -80,6 +81,12 @@ def test_levels_that_are_not_asked_are_neither_built_nor_returned(name):
     backbone, whole = narrow(name, levels=[3]), narrow(name)
     assert list(backbone.channels) == list(backbone(torch.randn(1, 3, 64, 64))) == ["3"]
     kept = {key for key, _ in backbone.named_parameters()}
+    if name == "darknet_cfg":  # a graph: its finest level needs all but the coarser outputs
+        outputs = {f"layers.{whole.sources[level]}" for level in ("4", "5")}
+        dropped = {key for key, _ in whole.named_parameters()} - kept
+        assert {key.rsplit(".", 2)[0] for key in dropped} > outputs
+        assert not any(f"layers.{backbone.sources['3']}." in key for key in dropped)
+        return
     needed = [p for stage in whole.stages()[: list(whole.path).index("3") + 1] for p in stage]
     expected = {id(p) for module in needed for p in module.parameters()}
     assert kept == {key for key, p in whole.named_parameters() if id(p) in expected}
@@ -167,8 +174,8 @@ def test_a_fully_connected_tail_is_fc6_and_fc7(name):
 
 
 def test_who_has_no_tail_says_who_has_one():
-    for name in ("squeezenet1_0", "unet_encoder"):
-        with pytest.raises(DetkitError, match=r"alexnet, darknet53, .*vgg19_bn") as error:
+    for name in ("squeezenet1_0", "unet_encoder", "darknet_cfg"):
+        with pytest.raises(DetkitError, match=r"alexnet, darknet19, .*vgg19_bn") as error:
             narrow(name, tail=True)
         assert "squeezenet" not in error.value.remedy
 
