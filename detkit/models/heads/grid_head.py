@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from detkit.errors import DetkitError
 from detkit.models.heads.box_head import Selection
+from detkit.models.heads.objects import objects_of, winners
 from detkit.models.model import weights_of_classes
 from detkit.ops import grid
 from detkit.ops.boxes import clip, detections_of, overlap, sides_at_least
@@ -103,9 +104,7 @@ class GridHead(nn.Module):
             chosen: (N,) the predictor that answers for each object, a place in its image's row.
         """
         count, predictors = logits.shape[:2]
-        of = torch.cat([torch.full_like(t.labels, i) for i, t in enumerate(targets)])  # (N,)
-        boxes, labels = (torch.cat([getattr(t, k) for t in targets]) for k in ("boxes", "labels"))
-        crowd = torch.cat([crowds(t) for t in targets])
+        of, boxes, labels, crowd = objects_of(targets)
         learnt, owned = winners(of * predictors + chosen, crowd, count * predictors)
         objects = logits.new_zeros(count).index_add(0, of, learnt.float())
         share = 1 / (objects.clamp(min=1) * count)  # (B,) weight of a term of each image
@@ -182,24 +181,3 @@ def anchors_of_levels(anchors: Sequence[Sequence[float]], levels: int) -> Tensor
         )
     ordered = torch.tensor(sorted(sizes, key=math.prod))
     return ordered.reshape(levels, -1, 2)
-
-
-def crowds(target: Targets) -> Tensor:
-    """(N,) bool, also where nothing says which objects are crowds."""
-    return (
-        torch.zeros_like(target.labels, dtype=torch.bool) if target.crowd is None else target.crowd
-    )
-
-
-def winners(position: Tensor, crowd: Tensor, places: int) -> tuple[Tensor, Tensor]:
-    """Who learns where several objects ask for one place: the first one that is no crowd.
-
-    Returns:
-        (N,) bool, the objects that are learnt; (places,) bool, the places that have one.
-    """
-    number = torch.arange(len(position), device=position.device)
-    nobody = len(position)
-    owner = torch.full((places,), nobody, device=position.device).scatter_reduce(
-        0, position, number.masked_fill(crowd, nobody), "amin"
-    )
-    return (owner[position] == number) & ~crowd, owner < nobody
