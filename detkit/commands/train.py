@@ -65,6 +65,8 @@ def carry_out(session: Session, interval: Interval) -> None:
         session.solve(interval)
         measure_due(session)
         return
+    if interval.end <= interval.start:  # a run too short for it
+        return
     if state.optimizer is None or state.stage != interval.number:
         measure_due(session)
         session.begin(state, interval, resumed=False)

@@ -35,7 +35,7 @@ from detkit.errors import DetkitError
 from detkit.models.heads.box_head import Selection
 from detkit.models.heads.objects import objects_of, winners
 from detkit.models.model import Model, Wants, models
-from detkit.ops.boxes import clip, detections_of, sides_at_least
+from detkit.ops.boxes import clip, detections_of, paired_overlap, sides_at_least
 from detkit.predictions import Detections, Prediction
 from detkit.ranges import Count, Positive, Share
 from detkit.structures import Classes, Targets, full_sizes
@@ -229,12 +229,7 @@ def best_of_cell(
         (N,) int64, and (N,) float32: its IoU.
     """
     found, truth = boxes_of(parts, corner[:, None], side, cells), truth[:, None]
-    sides = torch.minimum(found[..., 2:], truth[..., 2:]) - torch.maximum(
-        found[..., :2], truth[..., :2]
-    )
-    common = sides.clamp(min=0).prod(-1)
-    areas = [(box[..., 2:] - box[..., :2]).prod(-1) for box in (found, truth)]
-    iou = common / (sum(areas) - common).clamp(min=1e-9)
+    iou = paired_overlap(found, truth)
     distance = ((found - truth) ** 2).sum(-1)
     best = torch.where(iou.amax(1) > 0, iou.argmax(1), distance.argmin(1))
     return best, iou.gather(1, best[:, None])[:, 0]

@@ -1,0 +1,1 @@
+MODEL = {"name": "yolo_v2", "neck_width": 1 / 64, "anchor_images": 8}
