@@ -257,8 +257,9 @@ def _array(array: Any, key: str, path: Path) -> NDArray[np.float64]:
 
 
 def _unreadable(path: Path, error: Exception) -> DetkitError:
+    why = (str(error) or type(error).__name__).splitlines()[0]
     return DetkitError(
-        f"It cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__}).",
+        f"It cannot be read ({why}).",
         file=path,
         remedy="make it again, or fetch it again; a file that ends early was cut.",
     )

@@ -52,17 +52,19 @@ def segment(
 
 def smooth(image: NDArray, sigma: float) -> NDArray[np.float32]:
     """(H, W, C) float32: the image after a Gaussian of `sigma` pixels, its border repeated."""
-    image = image.astype(np.float32)
+    smoothed = image.astype(np.float32)
     if sigma > 0:
-        image = cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
-    return image if image.ndim == 3 else image[..., None]
+        blurred = cv2.GaussianBlur(smoothed, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+        smoothed = np.asarray(blurred, np.float32)
+    return smoothed.reshape(image.shape)
 
 
 def grid_edges(image: NDArray[np.float32]) -> Edges:
     """The edges of an (H, W, C) image, sorted: the part that does not depend on k."""
     height, width = image.shape[:2]
     codes, weights = _edges(np.ascontiguousarray(image))
-    return Edges(*_sorted(codes, weights), height, width)
+    codes, weights = _sorted(codes, weights)
+    return Edges(codes, weights, height, width)
 
 
 def cut(edges: Edges, k: float, min_size: int) -> NDArray[np.int32]:

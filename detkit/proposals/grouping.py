@@ -138,9 +138,7 @@ def _group(sizes_, boxes_, colours_, textures_, pairs, pixels, channels, chosen)
                 if other != new and seen[other] != new:
                     seen[other] = new
                     neighbour[cell], after[cell], head[new] = other, head[new], cell
-                    alike = _similarity(
-                        other, new, sizes, boxes, colours, textures, pixels, chosen
-                    )
+                    alike = _similarity(other, new, sizes, boxes, colours, textures, pixels, chosen)
                     heapq.heappush(heap, (-alike, int(other), new))
                 cell = following
         new += 1

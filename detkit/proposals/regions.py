@@ -1,8 +1,8 @@
 """What selective search knows of a region: size, box, colours, texture and neighbours.
 
-Uijlings et al. 2013, section 3.2: a histogram of 25 bins for each colour channel, and one of 10 bins
-for each of 8 orientations of a Gaussian derivative with σ = 1 in each channel. They are kept as
-counts, so that those of two regions that become one are added.
+Uijlings et al. 2013, section 3.2: a histogram of 25 bins for each colour channel, and one of 10
+bins for each of 8 orientations of a Gaussian derivative with σ = 1 in each channel. They are kept
+as counts, so that those of two regions that become one are added.
 """
 
 from __future__ import annotations
@@ -66,18 +66,17 @@ def colour_space(image: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     Returns:
         (H, W, C) uint8, C is 3 or 1.
     """
-    if name == "lab":
-        return cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
-    if name == "hsv":
-        return cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+    codes = {"lab": cv2.COLOR_RGB2LAB, "hsv": cv2.COLOR_RGB2HSV_FULL, "h": cv2.COLOR_RGB2HSV_FULL}
+    colours = np.asarray(cv2.cvtColor(image, codes.get(name, cv2.COLOR_RGB2GRAY)), np.uint8)
     if name == "h":
-        return cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)[..., :1].copy()
-    intensity = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        return colours[..., :1].copy()
     if name == "i":
-        return intensity[..., None]
+        return colours[..., None]
+    if name != "rgi":
+        return colours
     total = np.maximum(image.sum(2, dtype=np.int32), 1)
     red, green = (image[..., c].astype(np.int32) * 255 // total for c in (0, 1))
-    return np.stack([red, green, intensity], 2).astype(np.uint8)
+    return np.stack([red, green, colours], 2).astype(np.uint8)
 
 
 def pixel_bins(image: NDArray[np.uint8]) -> Bins:
@@ -106,9 +105,9 @@ def _derivative(image: NDArray[np.uint8], axis: int) -> NDArray[np.float32]:
     blur = np.exp(-(reach**2) / (2 * SIGMA**2))
     blur /= blur.sum()
     slope = reach / SIGMA**2 * blur
-    kernels = (slope, blur) if axis == 0 else (blur, slope)
-    found = cv2.sepFilter2D(image, cv2.CV_32F, *kernels, borderType=cv2.BORDER_REPLICATE)
-    return found.reshape(image.shape)
+    row, column = (slope, blur) if axis == 0 else (blur, slope)
+    found = cv2.sepFilter2D(image, cv2.CV_32F, row, column, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(found, np.float32).reshape(image.shape)
 
 
 @compiled
@@ -121,8 +120,8 @@ def _texture_bins(along_x, along_y, scale):
         slopes = (x, (x + y) * diagonal, y, (y - x) * diagonal)
         for orientation in range(4):
             slope = slopes[orientation]
-            bin_ = min(np.int32(abs(slope)), 9)
-            found[i, orientation] = 10 * orientation + bin_ + (40 if slope < 0 else 0)
+            opposite = 40 if slope < 0 else 0
+            found[i, orientation] = opposite + 10 * orientation + min(int(abs(slope)), 9)
     return found
 
 
@@ -207,8 +206,8 @@ def _unique(firsts, seconds, number):
             ends[first] += 1
     pairs = np.empty((np.sum(ends - starts), 2), np.int32)
     n = 0
-    for first in range(number):
-        for i in range(starts[first], ends[first]):
-            pairs[n, 0], pairs[n, 1] = first, by_first[i]
+    for group in range(number):
+        for i in range(starts[group], ends[group]):
+            pairs[n, 0], pairs[n, 1] = group, by_first[i]
             n += 1
     return pairs

@@ -123,4 +123,4 @@ def _resized(image: NDArray[np.uint8], width: int | None) -> NDArray[np.uint8]:
     if (height, width) == image.shape[:2]:
         return image
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return cv2.resize(image, (width, height), interpolation=how)
+    return np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)

@@ -1,7 +1,7 @@
 """Selective search through a cache on disk, so that an image is searched once, whoever asks.
 
-A file holds the boxes of one image, as `.npy` with its SHA-256 behind it. Its name is the SHA-256 of
-the pixels and of the settings: another image or setting is another file, and nothing goes stale.
+A file holds the boxes of one image, as `.npy` with its SHA-256 behind it. Its name is the SHA-256
+of the pixels and of the settings: another image or setting is another file, nothing goes stale.
 """
 
 from __future__ import annotations
