@@ -175,39 +175,43 @@ def _shapes(labels, number):
                 if found and firsts[found - 1] == first and seconds[found - 1] == second:
                     continue
                 if found == len(firsts):
-                    firsts = np.append(firsts, np.empty_like(firsts))
-                    seconds = np.append(seconds, np.empty_like(seconds))
+                    firsts, seconds = _doubled(firsts), _doubled(seconds)
                 firsts[found], seconds[found] = first, second
                 found += 1
     return sizes, boxes, _unique(firsts[:found], seconds[:found], number)
 
 
 @compiled
+def _doubled(array):
+    longer = np.empty(2 * len(array), array.dtype)
+    longer[: len(array)] = array
+    return longer
+
+
+@compiled
 def _unique(firsts, seconds, number):
-    """Each pair once, ascending: two passes of a counting sort, the second of which drops twins."""
-    starts = np.zeros(number + 1, np.int64)
-    for value in seconds:
-        starts[value + 1] += 1
-    starts = np.cumsum(starts)
-    order = np.empty(len(seconds), np.int32)
-    for i in range(len(seconds)):
-        order[starts[seconds[i]]] = i
-        starts[seconds[i]] += 1
-    starts = np.zeros(number + 1, np.int64)
-    for value in firsts:
-        starts[value + 1] += 1
-    ends = np.cumsum(starts)[:number].copy()
-    starts = ends.copy()
-    by_first = np.empty(len(firsts), np.int32)
-    for i in order:
-        first, second = firsts[i], seconds[i]
-        if ends[first] == starts[first] or by_first[ends[first] - 1] != second:
-            by_first[ends[first]] = second
-            ends[first] += 1
-    pairs = np.empty((np.sum(ends - starts), 2), np.int32)
+    """Each pair once, ascending: sorted by the second, then by the first, where twins meet."""
+    order = _counting_sort(seconds, np.arange(len(seconds)), number)
+    order = _counting_sort(firsts, order, number)
+    pairs = np.empty((len(firsts), 2), np.int32)
     n = 0
-    for group in range(number):
-        for i in range(starts[group], ends[group]):
-            pairs[n, 0], pairs[n, 1] = group, by_first[i]
+    for i in order:
+        if n == 0 or pairs[n - 1, 0] != firsts[i] or pairs[n - 1, 1] != seconds[i]:
+            pairs[n, 0], pairs[n, 1] = firsts[i], seconds[i]
             n += 1
-    return pairs
+    return pairs[:n].copy()
+
+
+@compiled
+def _counting_sort(values, order, number):
+    """The order in which indices into `values`, 0 … number−1, ascend; equal ones as they were."""
+    starts = np.zeros(number + 1, np.int64)
+    for value in values:
+        starts[value + 1] += 1
+    for value in range(number):
+        starts[value + 1] += starts[value]
+    found = np.empty_like(order)
+    for i in order:
+        found[starts[values[i]]] = i
+        starts[values[i]] += 1
+    return found
