@@ -48,6 +48,13 @@ def test_boxes_are_written_measured_and_read_again(tmp_path, capsys):
     third = json.loads((tmp_path / "c" / "results.json").read_text())
     same = [key for key in first if key.startswith("proposals/")]
     assert {key: third[key] for key in same} == {key: first[key] for key in same}
+    assert (third["clipped"], third["dropped"]) == (0, 0)
+
+    rows = json.loads(written[0].read_text())
+    rows[0]["bbox"], rows[1]["bbox"] = [90, 0, 9, 9], [99, 0, 9, 9]
+    written[0].write_text(json.dumps(rows))
+    run(*SHAPES, "proposer=file", f"path={written[0]}", f"output={tmp_path / 'c'}")
+    assert "1 boxes were cut at the image's border, 1 without" in capsys.readouterr().out
 
 
 def test_a_folder_of_ones_own_is_recognised_and_two_processes_work(tmp_path, monkeypatch):
