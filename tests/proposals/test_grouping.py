@@ -107,8 +107,18 @@ def test_many_regions_around_one_leave_the_heap_room():
     boxes = np.stack([np.arange(n), np.zeros(n), np.arange(n) + 1, np.full(n, 64)], 1)
     sizes = np.full(n, 64, np.int32)
     found = group(Regions(sizes, boxes.astype(np.int32), counts, textures, pairs), "C")
-    assert found.parts.shape == (n - 1, 2)
-    assert sorted(found.parts.ravel().tolist()) == list(range(2 * n - 2))  # each joined once
+    centre, centre_counts, leaves = 0, counts[0].astype(np.int64), np.arange(1, n)
+    wanted = []
+    for new in range(n, 2 * n - 1):  # the centre takes the most alike leaf, of equal ones the first
+        shares = [
+            (c * (UNIT / c.sum(-1, keepdims=True))).astype(np.int64)
+            for c in (centre_counts, counts[leaves])
+        ]
+        best = int(np.argmax(np.minimum(*shares).sum(1)))
+        wanted.append(sorted((centre, int(leaves[best]))))
+        centre, centre_counts = new, centre_counts + counts[leaves[best]]
+        leaves = np.delete(leaves, best)
+    assert [sorted(pair) for pair in found.parts.tolist()] == wanted
     assert found.boxes[-1].tolist() == [0, 0, n, 64]
 
 
