@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from detkit import checkpoint, restore
+from detkit import checkpoint, ours, restore
 from detkit.atomic import write_json
 from detkit.data.loading import Dataset
 from detkit.data.open import open_dataset, split_name
@@ -235,7 +234,7 @@ def _check_free(output: Path, predictions: bool = False) -> None:
     """
     make_folder(output, "output")
     results, found = output / "results.json", output / "predictions.json"
-    foreign = [results] if results.exists() and not _is_ours(results) else []
+    foreign = [results] if results.exists() and not ours.is_results(results) else []
     if predictions and found.exists():
         # predict's come with a table
         foreign += [found] if not results.exists() or (output / "predictions.csv").exists() else []
@@ -245,13 +244,6 @@ def _check_free(output: Path, predictions: bool = False) -> None:
             file=foreign[0],
             remedy="choose another folder with output=DIR.",
         )
-
-
-def _is_ours(results: Path) -> bool:
-    try:
-        return {"split", "data", "diagnosis"} <= json.loads(results.read_bytes()).keys()
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return False
 
 
 def _say(world: World, text: str) -> None:
