@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from detkit import checkpoint, ours, restore
+from detkit import checkpoint, ours, restore, stored
 from detkit.atomic import write_json
 from detkit.data.loading import Dataset
 from detkit.data.open import open_dataset, split_name
@@ -19,7 +19,6 @@ from detkit.data.order import evaluation_batches
 from detkit.data.records import Records
 from detkit.data.splits import ALL
 from detkit.data.transforms import Transform
-from detkit.data.transforms import build as build_transform
 from detkit.errors import DetkitError
 from detkit.evaluation import files
 from detkit.evaluation.diagnosis import diagnose
@@ -100,7 +99,8 @@ def _checkpoint(settings: Any, world: World) -> Figures:
     """Runs a model over the data and scores what it finds."""
     model, meta = restore.load_model(settings.checkpoint, world.device)
     config = meta["config"]
-    dataset = settings.dataset or config["dataset"]
+    file = checkpoint.find(settings.checkpoint)
+    dataset = settings.dataset or stored.part(config, "dataset", file)
     split = settings.split or split_name(dataset, "val", model.task)
     records = open_dataset(dataset, split, task=model.task)
     output = _output(settings, split)
@@ -116,7 +116,7 @@ def _checkpoint(settings: Any, world: World) -> Figures:
     evaluator = measure(
         prepare(model, world.device, settings.precision),
         records,
-        build_transform(config["transforms"], train=False),
+        stored.transform_of(meta, settings.checkpoint),
         names=meta["names"],
         world=world,
         precision=settings.precision,

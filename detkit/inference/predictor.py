@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from detkit import restore
+from detkit import restore, stored
 from detkit.data import images
 from detkit.data.loading import collate
 from detkit.data.transforms import Transform
-from detkit.data.transforms import build as build_transform
 from detkit.draw import as_rgb, eight_bit
 from detkit.errors import DetkitError
 from detkit.folders import in_home
@@ -164,7 +163,7 @@ def load(
     """
     picked = pick_device(device)
     model, meta = restore.load_model(path, picked)
-    transform = build_transform(meta["config"]["transforms"], train=False)
+    transform = stored.transform_of(meta, path)
     return Predictor(
         model, meta, transform, device=picked, precision=precision, score_thresh=score_thresh
     )
