@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from detkit import foreign, ours
-from detkit.atomic import write_json
+from detkit.atomic import replacing, write_json
 from detkit.errors import DetkitError
 from detkit.folders import in_home
 
@@ -100,6 +100,12 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
             file=file,
             remedy="make room; resume= goes on from the checkpoint before it, where there is one.",
         ) from error
+
+
+def replace_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """`write_tensors` such that the old file or the new one is whole."""
+    with replacing(file) as part:
+        write_tensors(part, tensors)
 
 
 def _old(folder: Path) -> Path:

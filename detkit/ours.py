@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from detkit import foreign
 from detkit.errors import DetkitError
 
@@ -22,6 +24,7 @@ CONFIG = {"model", "backbone", "dataset", "training", "run_dir"}  # some keys of
 RESULTS = {"split", "data", "diagnosis"}  # some keys of evaluate's results.json
 TABLE = b"file,frame,timestamp,"  # how the columns of predict's tables begin
 RECORD = {"image_id", "category_id", "bbox", "score", "category", "file_name"}  # and its JSON's
+CONTENTS = {"stats", "digests"}  # of each split, in contents.safetensors
 CHECKPOINT = ("model.safetensors", "meta.json", "resume.safetensors", "resume.json")
 _PART = re.compile(r"\.[0-9a-f]{32}\.part")
 _EVENTS = "events.out.tfevents."
@@ -131,11 +134,21 @@ def _is_metrics(file: Path) -> bool:
     return isinstance(line, dict) and isinstance(line.get("step"), int)
 
 
+def _is_contents(file: Path) -> bool:
+    try:
+        foreign.check_regular(file)
+        with safe_open(file, "np") as tensors:
+            return {key.rpartition("/")[2] for key in tensors.keys()} == CONTENTS  # noqa: SIM118
+    except (OSError, SafetensorError, DetkitError):
+        return False
+
+
 RECORDS: dict[str, Callable[[Path], bool]] = {
     "run.json": is_run,
     "config.yaml": _is_config,
     "classes.json": _is_classes,
     "log.txt": _is_log,
+    "contents.safetensors": _is_contents,
     "metrics.jsonl": _is_metrics,
 }
 NEW = (".best.new", ".last.new")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import reprlib
 from contextlib import suppress
 from typing import Any
 
@@ -38,6 +40,23 @@ def checked(key: str, value: Any, hint: Any) -> Any:
             f"{key}{where} cannot be {json.dumps(value, ensure_ascii=False)}: {what}.",
             remedy=f"its type is {type_name(hint)}.",
         ) from None
+
+
+def number(name: str, value: Any, remedy: str) -> float:
+    """The value as a number that can be compared with others.
+
+    Args:
+        name: of the argument, for messages.
+    Raises:
+        DetkitError: none at all, or NaN.
+    """
+    try:
+        found = math.nan if isinstance(value, (str, bytes, bool)) else float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        found = math.nan
+    if math.isnan(found):
+        raise DetkitError(f"{name} is {reprlib.repr(value)}, not a number.", remedy=remedy)
+    return found
 
 
 def absent(key: str) -> DetkitError:

@@ -9,6 +9,7 @@ import numpy as np
 
 from detkit.commands.evaluate import match_classes
 from detkit.config.settings import TrainSettings
+from detkit.data import contents
 from detkit.data.loading import NEEDS, Dataset
 from detkit.data.open import open_dataset, split_name
 from detkit.data.records import Records
@@ -76,6 +77,8 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
                 file=records.root,
                 remedy="restore them, or start a new run from this one's weights with weights=.",
             )
+    if saved:
+        contents.check(saved.folder, (records, measured))
     best_by = settings.training.best_by
     if best_by is not None:
         figures = [key for key in evaluators[task](measured).result() if "/" in key]

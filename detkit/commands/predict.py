@@ -13,7 +13,15 @@ from detkit.errors import DetkitError
 from detkit.folders import dated, held, in_home, make_folder
 from detkit.inference.predictor import Predictor, load
 from detkit.inference.sources import Source
-from detkit.inference.write import DetectionWriter, PixelWriter, check_free, is_ours, merge, writers
+from detkit.inference.write import (
+    ENDINGS,
+    DetectionWriter,
+    PixelWriter,
+    check_free,
+    is_ours,
+    merge,
+    writers,
+)
 from detkit.ops.precision import describe, resolve
 from detkit.training import distributed
 from detkit.training.distributed import World
@@ -42,7 +50,7 @@ def predict(settings: Any) -> dict[str, Any]:
 
 
 def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
-    source = Source(settings.source)
+    source = Source(settings.source, ENDINGS)
     if settings.output:
         check_free(in_home(settings.output), source.items)
     predictor = load(

@@ -24,6 +24,7 @@ from detkit.inference.sources import Item, Picture
 from detkit.models.model import Model
 from detkit.ops.device import pick_device
 from detkit.structures import Batch, Detections, Prediction
+from detkit.values import number
 
 
 class Predictor:
@@ -50,7 +51,7 @@ class Predictor:
         self.names: tuple[str, ...] = tuple(meta["names"])
         self.category_ids: list[int] = list(meta["category_ids"])
         self.device, self.precision = torch.device(device), precision
-        self.score_thresh = score_thresh
+        self.score_thresh = number("score_thresh", score_thresh, "pass a score of 0 … 1.")
         self._fast = prepare(model, device, precision)
 
     def __repr__(self) -> str:
@@ -110,8 +111,8 @@ class Predictor:
 
 
 def _chunks(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
-    if size < 1:
-        raise DetkitError(f"batch_size is {size}.", remedy="set it to 1 or more.")
+    if not isinstance(size, int) or size < 1:
+        raise DetkitError(f"batch_size is {size!r:.80}.", remedy="set it to 1 or more.")
     stream = iter(pictures)
     while chunk := list(islice(stream, size)):
         yield chunk

@@ -27,6 +27,7 @@ from detkit.inference.sources import Item, Picture
 from detkit.structures import Detections, Prediction, Segmentation
 
 JSON, CSV = "predictions.json", "predictions.csv"
+ENDINGS = (".jpg", ".partial.mp4")  # of a drawn image; of a video, until it is whole
 KEYS = ("file", "frame", "timestamp")  # what every table's columns begin with
 
 
