@@ -79,6 +79,8 @@ def _(picture: Tensor) -> np.ndarray:
         raise _refused(picture, "pass (3, H, W) uint8 RGB; a batch as a list: list(tensor).")
     if not picture.numel():
         raise _refused(picture, "pass one with pixels in it.")
+    if picture.is_meta or picture.layout != torch.strided:
+        raise _refused(picture, "pass a dense tensor that holds its values.")
     return np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy())
 
 

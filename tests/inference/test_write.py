@@ -140,13 +140,14 @@ def test_until_closed_nothing_has_its_final_name_and_then_nothing_its_temporary_
     predictor_of, detector, shared, tmp_path
 ):
     predictor = predictor_of(detector)
-    (tmp_path / "predictions.json").write_text("of an earlier run")
+    earlier = "[\n\n]\n"
+    (tmp_path / "predictions.json").write_text(earlier)
     (tmp_path / "predictions.csv").write_text("file,frame,timestamp,class\n")
     writer = tasks["detect"].writer(tmp_path, predictor.names, predictor.category_ids)
     stream = Source(shared / "video" / "traffic.avi").pictures()
     for (picture,), (found,) in islice(predictor.batches(stream), 7):
         writer.add(picture, found)
-    assert (tmp_path / "predictions.json").read_text() == "of an earlier run"
+    assert (tmp_path / "predictions.json").read_text() == earlier
     assert not (tmp_path / "traffic.mp4").exists()
     writer.close()
     assert names(tmp_path) == ["predictions.csv", "predictions.json", "traffic.mp4"]
