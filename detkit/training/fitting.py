@@ -21,7 +21,7 @@ STATE_WORDS = 624  # of a Mersenne twister; its position is a number up to that
 
 def misfit(
     model: nn.Module,
-    optimizer: Optimizer,
+    optimizer: Optimizer | None,
     scaler: Mapping[str, Any],
     shown: Mapping[str, Tensor],
     packed: Mapping[str, Tensor],
@@ -31,7 +31,7 @@ def misfit(
     """The first thing in a saved state that is not as in a fresh one; None if all fits.
 
     Args:
-        model, optimizer: fresh, of this run.
+        model, optimizer: fresh, of this run; none where nothing descends.
         scaler: the state of a fresh gradient scaler, empty where it is not enabled.
         shown: the weights that are evaluated.
         packed, plain: what `State.pack` gave, read from files.
@@ -72,12 +72,13 @@ def _tensor(place: str, value: Tensor, like: Tensor) -> Iterator[str]:
 
 def _optimizer(
     model: nn.Module,
-    optimizer: Optimizer,
+    optimizer: Optimizer | None,
     tensors: Mapping[str, Tensor],
     plain: Mapping[str, Any],
 ) -> Iterator[str]:
     """Each trained parameter has all that its optimizer keeps of one, or had no gradient yet."""
-    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    groups = optimizer.param_groups if optimizer else []
+    trained = {id(parameter) for group in groups for parameter in group["params"]}
     names = {name: p for name, p in model.named_parameters() if id(p) in trained}
     found: dict[str, dict[str, Any]] = {}
     for place, value in (*tensors.items(), *plain["optimizer"].items()):
@@ -86,9 +87,9 @@ def _optimizer(
             yield f"optimizer/{place} is of no parameter that is trained"
             return
         found.setdefault(name, {})[key] = value
-    if (wanted := _kept_of(optimizer)) is None:
+    if optimizer is None or (wanted := _kept_of(optimizer)) is None:
         return
-    if plain["step"] and wanted and not found:
+    if plain["step"] and not plain.get("stage") and wanted and not found:
         yield "the optimizer's state is missing"
     for name, parameter in names.items():
         kept = found.get(name, {})
@@ -135,9 +136,10 @@ def _scaler(fresh: Mapping[str, Any], saved: Mapping[str, Any]) -> Iterator[str]
 
 
 def _numbers(plain: Mapping[str, Any]) -> Iterator[str]:
-    for key in ("step", "count"):
-        if plain[key] < 0:
-            yield f"{key} is {plain[key]}"
+    for key in ("step", "count", "stage"):  # a run of one stage may not tell it
+        value = plain.get(key, 0)
+        if type(value) is not int or value < 0:
+            yield f"{key} is {value!r:.80}"
     for key, value in (("best", plain["best"]), *plain["sums"].items()):
         if not _finite(value) or (value is None and key != "best"):
             yield f"{key} is {value!r:.80}"
