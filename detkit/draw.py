@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detkit import atomic
+from detkit import atomic, ours
 from detkit.errors import DetkitError
 
 IGNORE = 255  # as in structures, which is above this room
@@ -223,7 +223,7 @@ def save_image(path: str | Path, picture: np.ndarray) -> Path:
             file=path,
             remedy="use .png, or scale the source down.",
         )
-    atomic.write_bytes(path, data.tobytes())
+    atomic.write_bytes(path, ours.signed(data.tobytes()))
     return path
 
 

@@ -259,8 +259,13 @@ def check_free(output: Path, items: Sequence[Item]) -> None:
     for path in drawn:
         if os.path.realpath(path) in sources:
             raise _taken("The drawn copy would replace this source.", path)
-    there = [path for path in drawn if os.path.lexists(path)]
-    if there and not _heads(output):
+    known = bool(_heads(output))  # a video bears no sign
+    there = [
+        path
+        for path in drawn
+        if os.path.lexists(path) and not (ours.is_drawn(path) if path.suffix == ".jpg" else known)
+    ]
+    if there:
         raise _taken("The drawn copy would replace this file, which is not predict's.", there[0])
 
 

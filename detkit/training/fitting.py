@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -87,14 +87,18 @@ def _optimizer(
             yield f"optimizer/{place} is of no parameter that is trained"
             return
         found.setdefault(name, {})[key] = value
-    if optimizer is None or (wanted := _kept_of(optimizer)) is None:
+    if optimizer is None or (wanted := _kept_of(optimizer, TRIED)) is None:
         return
+    shapes = [tuple(like.shape) for like in wanted.values() if isinstance(like, Tensor)]
+    plain_shapes = all(shape in (TRIED, ()) for shape in shapes)
     if plain["step"] and not plain.get("stage") and wanted and not found:
         yield "the optimizer's state is missing"
     for name, parameter in names.items():
         kept = found.get(name, {})
         if not kept and not optimizer.state.get(parameter):
             continue
+        if not plain_shapes:  # rows and columns apart, as Adafactor has them
+            wanted = _kept_of(optimizer, parameter.shape) or {}
         if kept.keys() != wanted.keys():
             lost = sorted(wanted.keys() ^ kept.keys())[0]
             yield f"optimizer/{name}/{lost} is {'missing' if lost in wanted else 'not kept'}"
@@ -110,15 +114,15 @@ def _optimizer(
                 yield f"{place} is {value!r:.80}"
 
 
-def _kept_of(optimizer: Optimizer) -> dict[str, Any] | None:
+def _kept_of(optimizer: Optimizer, shape: Sequence[int]) -> dict[str, Any] | None:
     """What the optimizer keeps of a parameter after a step; None where it cannot be tried.
 
-    A fresh optimizer of its kind takes the step, with a parameter of the shape `TRIED`.
+    A fresh optimizer of its kind takes the step, with a parameter of that shape.
     """
     takes = inspect.signature(type(optimizer)).parameters.keys() - {"fused"}
     settings = {key: value for key, value in optimizer.defaults.items() if key in takes}
-    tried = nn.Parameter(torch.zeros(TRIED))
-    tried.grad = torch.zeros(TRIED)
+    tried = nn.Parameter(torch.zeros(tuple(shape)))
+    tried.grad = torch.zeros(tuple(shape))
     try:
         trial = type(optimizer)([tried], **settings)
         trial.step()

@@ -171,3 +171,24 @@ def test_a_scaler_of_this_run_fits_and_one_that_lost_a_number_does_not(tmp_path)
     del plain["scaler"]["scale"]
     with pytest.raises(DetkitError, match="scaler"):
         fresh(fp16=True).restore(shown, packed, plain, World())
+
+
+@pytest.mark.parametrize("kind", ["Adafactor", "RMSprop", "Adagrad", "NAdam"])
+def test_the_state_of_a_plugins_optimizer_is_compared_too(kind):
+    def state() -> State:
+        model = tiny(seed=5)
+        optimizer = getattr(torch.optim, kind)(model.parameters(), lr=0.01)
+        return State(model, optimizer, torch.amp.GradScaler("cpu", enabled=False))
+
+    trained = state()
+    for parameter in trained.model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    trained.optimizer.step()
+    trained.step = 1
+    packed, plain = trained.pack(World())
+    shown = trained.model.state_dict()
+    state().restore(shown, packed, plain, World())
+    large = next(k for k, v in packed.items() if k.startswith("optimizer/boxes.w") and v.ndim)
+    packed[large] = torch.zeros(50, 50)
+    with pytest.raises(DetkitError, match=large):
+        state().restore(shown, packed, plain, World())
