@@ -16,6 +16,7 @@ from detkit.config import compose, launch
 from detkit.config.compose import STORED
 from detkit.errors import DetkitError
 from detkit.models.build import build
+from detkit.structures import Classes
 
 PARTS = ["model=unet", "model.decoder_width=2", "dataset=shapes", "backbone.width=0.125"]
 
@@ -36,7 +37,7 @@ def run(tmp_path):
     """A run's folder, as far as one can be resumed or started from."""
     config = asdict(compose("train", PARTS))
     meta = {"format": 1, "config": config, "names": ["a", "b"], "category_ids": [1, 2]}
-    model = build(config["model"], config["backbone"], 2)
+    model = build(config["model"], config["backbone"], Classes(("a", "b"), (1, 2)))
     for which in ("best", "last"):
         checkpoint.save(tmp_path / "run" / which, model.state_dict(), meta)
     return tmp_path / "run"
@@ -182,7 +183,7 @@ def test_a_threshold_is_held_to_the_range_of_the_command_line(tmp_path, name, se
         model, backbone = model | {"head_channels": 8}, {"name": "resnet18_fpn", "width": 0.125}
     config = {"model": model, "backbone": backbone, "transforms": {"name": "detection"}}
     meta = {"config": config, "names": ["a"], "category_ids": [1]}
-    state = build(model, backbone, 1).state_dict()
+    state = build(model, backbone, Classes(("a",), (1,))).state_dict()
     checkpoint.save(tmp_path / "best", state, meta)
     restore.load_model(tmp_path / "best")
     config["model"] = model | {setting: value}
