@@ -26,6 +26,7 @@ import detkit
 from detkit.config import arguments, groups
 from detkit.config.mistakes import mistake, parsed
 from detkit.config.settings import TrainSettings, typed
+from detkit.config.stored import config_of, part_of, plugin_needed
 from detkit.errors import DetkitError
 from detkit.folders import date
 
@@ -87,24 +88,16 @@ def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
     _store_choices({"train": [*groups.GROUPS]}.get(verb, ["dataset"] if verb in MEASURING else []))
     given = arguments.given(argv)
     if verb == "train" and given.get("resume", "null") != "null":
-        config = _config_of(given["resume"], "last")
-        _check_plugins(config, plugins, given["resume"])
+        config = config_of(given["resume"], "last", plugins)
+        modules = config.get("plugins", [])
+        if missing := [name for name in modules if name not in plugins]:
+            raise plugin_needed(missing[0], modules, given["resume"])
+        for group in (*groups.GROUPS, "training"):
+            part_of(config, group, given["resume"], "last")
         config["row"] = None  # named anew: no run says which files are written outside of it
         ConfigStore.instance().store(STORED, _literal(config))
         return STORED, overrides
     return verb, [*_implied(verb, given), *overrides]
-
-
-def _check_plugins(config: Mapping[str, Any], named: Sequence[str], run: str) -> None:
-    """A run may be a stranger's: what it would import, and so execute, is named by the user."""
-    stored = config.get("plugins") or []
-    stored = stored if isinstance(stored, list) else [stored]
-    if missing := [name for name in stored if name not in named]:
-        raise DetkitError(
-            f"The run was trained with the plugin {missing[0]!r}, whose code would be executed.",
-            file=run,
-            remedy=f"if you trust it, add plugins=[{','.join(map(str, stored))}].",
-        )
 
 
 def _implied(verb: str, given: Mapping[str, str]) -> list[str]:
@@ -130,22 +123,12 @@ def _implied(verb: str, given: Mapping[str, str]) -> list[str]:
 
 def _stored_groups(path: str, names: Sequence[str]) -> list[str]:
     """Overrides that choose a checkpoint's own parts; none where there is no checkpoint."""
-    if path == "null" or not (config := _config_of(path, "best")):
+    if path == "null" or not (config := config_of(path, "best")):
         return []
     for name in names:
-        node = config[name] | ({"weights": "none"} if name == "backbone" else {})
+        node = part_of(config, name, path) | ({"weights": "none"} if name == "backbone" else {})
         ConfigStore.instance().store(STORED, _literal(node), group=name)
     return [f"{name}={STORED}" for name in names]
-
-
-def _config_of(path: str, prefer: str) -> dict[str, Any]:
-    """The settings that a checkpoint was trained with; empty for weights without such a record."""
-    from detkit import checkpoint  # and with it torch: not for a --help
-
-    file = checkpoint.find(path, prefer)
-    if prefer == "best" and not (file.parent / "meta.json").exists():
-        return {}
-    return checkpoint.read_meta(file)["config"]
 
 
 def _literal(value: Any) -> Any:
