@@ -189,7 +189,7 @@ def test_a_checkpoint_needs_no_other_file(tmp_path):
     assert not net.layers["0"][0].weight.requires_grad
     assert net.layers["2"][0].weight.requires_grad
     assert self_contained(settings) == settings
-    assert self_contained({"name": "darknet_cfg"})["text"] == DEFAULT.cfg_text()
+    assert self_contained({"name": "darknet_cfg"})["text"] == DEFAULT.read_text()
     assert self_contained({"name": "vgg16_fpn", "width": 0.5}) == {
         "name": "vgg16_fpn",
         "width": 0.5,
