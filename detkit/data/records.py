@@ -96,6 +96,21 @@ class Masks:
         points, offsets = ragged_take(self.rings, rings)
         return Masks(self.points[points], offsets, objects, self.rles.take(indices))
 
+    def empty(self) -> NDArray[np.bool_]:
+        """(N,) objects without a mask: no polygon that has an area, no pixel in the run lengths."""
+        from pycocotools import mask
+
+        after = np.arange(1, len(self.points) + 1)
+        after[self.rings[1:] - 1] = self.rings[:-1]  # the last corner's next one is the first
+        x, y = self.points.T
+        twice = np.concatenate([[0.0], np.cumsum(x * y[after] - x[after] * y)])
+        ring = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(twice[self.rings])))])
+        area = np.diff(ring[self.objects])
+        for n in np.flatnonzero(np.diff(self.rles.offsets)).tolist():
+            # its size says nothing of the area
+            area[n] = mask.area({"size": [1, 1], "counts": self.rles[n].encode()})
+        return area <= 0
+
     def rle(self, n: int, height: int, width: int) -> dict:
         """The nth object as a COCO run-length record (`size`, `counts`)."""
         from pycocotools import mask

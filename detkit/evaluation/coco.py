@@ -135,6 +135,8 @@ def _objects(records: Records, ids: np.ndarray, masks: bool) -> list[dict[str, A
 
 
 def _object_masks(records: Records) -> Sequence[dict[str, Any]]:
+    if not len(records.labels):
+        return []
     if not records.has_masks:
         raise ValueError("these records have no masks")
     return [rle for i in range(len(records)) for rle in records.run_lengths(i)]

@@ -24,7 +24,6 @@ from detkit.data.formats.coco_file import (
     load,
     objects_of,
     places,
-    writable,
 )
 from detkit.data.formats.coco_layout import (
     LISTED,
@@ -159,15 +158,16 @@ def _masks(things: Sequence[Mapping[str, Any]], sizes: np.ndarray, file: Path) -
         shape, record = thing.get("segmentation"), f"annotation {thing.get('id')}"
         counts, polygons = "", shape if isinstance(shape, list) else []
         if isinstance(shape, dict):
-            if list(shape.get("size", ())) != [height, width] or "counts" not in shape:
+            if not height * width:
+                problem = "it has run lengths, and its image no height and width"
+                raise bad(file, record, problem, "write the size of each image.")
+            if shape.get("size") != [height, width] or "counts" not in shape:
                 problem = f"its run lengths are of size {shape.get('size')}, not {[height, width]}"
-                raise bad(file, record, problem)
-            if _is_list(shape["counts"]) and not _covers(shape["counts"], height * width):
+                raise bad(file, record, problem[:200])
+            runs = shape["counts"] if _is_list(shape["counts"]) else unpacked(shape["counts"])
+            if not _covers(runs, height * width):
                 raise bad(file, record, "its run lengths do not add up to the image's pixels")
-            packed = mask.frPyObjects(shape, height, width) if _is_list(shape["counts"]) else shape
-            text = packed["counts"]
-            counts = text.decode() if isinstance(text, bytes) else text
-            writable(counts, file, record)
+            counts = mask.frPyObjects({**shape, "counts": runs}, height, width)["counts"].decode()
         elif shape is not None and not _is_list(shape):
             raise bad(file, record, f"its segmentation is {str(shape)[:80]!r}")
         for ring in polygons:
@@ -182,6 +182,28 @@ def _masks(things: Sequence[Mapping[str, Any]], sizes: np.ndarray, file: Path) -
         rles.append(counts)
     corners = np.array(points, np.float64).reshape(-1, 2)
     return Masks(corners, offsets_of(rings), offsets_of(objects), Strings.of(rles))
+
+
+def unpacked(text: object) -> list[int]:
+    """The run lengths of COCO's compressed text, which its own decoder does not check; [] if bad.
+
+    Each is six bits a character, five of them digits from the lowest on and one for "goes on", the
+    last digit signed; from the third on they are differences from the one two before.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in text if isinstance(text, str) else "":
+        code = ord(character) - 48
+        if not 0 <= code < 64:
+            return []
+        value |= (code & 31) << shift
+        shift += 5
+        if not code & 32:
+            if code & 16:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return [] if shift else runs
 
 
 def _covers(counts: Sequence[object], pixels: int) -> bool:

@@ -1,5 +1,3 @@
-"""Small settings for the contract tests."""
-
 MODEL = {
     "name": "mask_rcnn",
     "head_channels": 16,
@@ -7,4 +5,3 @@ MODEL = {
     "proposals": [20, 20],
     "roi_samples": 16,
 }
-SIDE = 64
