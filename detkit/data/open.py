@@ -150,7 +150,7 @@ def _for_another_task(asked: Mapping[str, Any], root: Path, needs: Needs) -> str
     for other, models in OTHERS.items():
         for name, ask in asked.items():
             try:
-                if other not in needs and (reason := ask(root, frozenset({other}))):
+                if needs != {other} and (reason := ask(root, frozenset({other}))):
                     return f"choose {models}: {reason} ({name})."
             except DetkitError:  # a fault in data that this task does not ask for
                 continue

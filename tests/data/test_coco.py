@@ -67,6 +67,18 @@ def test_the_three_ways_to_write_a_mask_are_one(tmp_path):
     assert all((m == grid).all() for m in masks)
 
 
+def test_compressed_run_lengths_unpack_as_pycocotools_packed_them():
+    from pycocotools import mask
+
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        height, width = rng.integers(1, 60, 2)
+        grid = np.asfortranarray(rng.random((height, width)) < rng.random(), np.uint8)
+        changes = np.flatnonzero(np.diff(np.concatenate([[0], grid.T.ravel()]))).tolist()
+        wanted = np.diff([0, *changes, height * width]).tolist()
+        assert coco.unpacked(mask.encode(grid)["counts"].decode()) == wanted
+
+
 CORNER, SIDE = st.floats(0, 7, width=32), st.floats(0.5, 9, width=32)
 THINGS = st.tuples(st.tuples(CORNER, CORNER, SIDE, SIDE), st.sampled_from(NAMES), st.booleans())
 
