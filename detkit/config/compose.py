@@ -158,7 +158,7 @@ def _literal(value: Any) -> Any:
 def _store_choices(names: Sequence[str]) -> None:
     """Makes a choice of every registered part that has no file of its own under `conf/`.
 
-    A part's own file takes its settings with `/signature/model/NAME@_here_` and says what is left to say.
+    A part's own file takes its settings with `/signature/model/NAME@_here_`, and says what is left.
     """
     for group in names:
         for name in groups.registry(group).names():
