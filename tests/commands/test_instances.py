@@ -60,6 +60,11 @@ def test_evaluate_writes_run_lengths(run, tmp_path):
     rows = json.loads((tmp_path / "a/predictions.json").read_text())
     assert rows
     assert all(row["segmentation"]["size"] == [64, 64] for row in rows)
+    path, data = tmp_path / "a/predictions.json", SMALL[SMALL.index("dataset=shapes") :][:4]
+    detkit("evaluate", f"predictions={path}", *data, f"output={tmp_path / 'b'}")
+    one, other = (json.loads((tmp_path / f"{f}/results.json").read_text()) for f in "ab")
+    for key in ("segm/AP", "segm/AP50", "coco/AP"):
+        assert one[key] == pytest.approx(other[key], abs=1e-9)
 
 
 def test_predict_writes_masks(run, tmp_path):

@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 from detkit.data import open_dataset, split_name
 from detkit.data.formats import coco
 from detkit.errors import DetkitError
+from detkit.ops.run_lengths import unpacked
 
 
 @pytest.mark.parametrize(("split", "objects", "crowds"), [("train", 1048, 8), ("val", 1104, 12)])
@@ -76,7 +77,7 @@ def test_compressed_run_lengths_unpack_as_pycocotools_packed_them():
         grid = np.asfortranarray(rng.random((height, width)) < rng.random(), np.uint8)
         changes = np.flatnonzero(np.diff(np.concatenate([[0], grid.T.ravel()]))).tolist()
         wanted = np.diff([0, *changes, height * width]).tolist()
-        assert coco.unpacked(mask.encode(grid)["counts"].decode()) == wanted
+        assert unpacked(mask.encode(grid)["counts"].decode()) == wanted
 
 
 CORNER, SIDE = st.floats(0, 7, width=32), st.floats(0.5, 9, width=32)

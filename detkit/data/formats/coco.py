@@ -33,6 +33,7 @@ from detkit.data.formats.coco_layout import (
     split_word,
 )
 from detkit.data.records import Masks, Records, Strings, offsets_of
+from detkit.ops.run_lengths import packed, sound
 
 FAR = 1e6  # pixels; the rasteriser takes memory for every one along a polygon
 LOOKS_FOR = "a JSON file with images, annotations and categories"
@@ -151,8 +152,6 @@ def _number(value: object) -> float:
 
 def _masks(things: Sequence[Mapping[str, Any]], sizes: np.ndarray, file: Path) -> Masks:
     """Polygons and run lengths of all objects, flat."""
-    from pycocotools import mask
-
     points, rings, objects, rles = array("d"), array("q"), array("q"), []
     for thing, (height, width) in zip(things, sizes.tolist(), strict=True):
         shape, record = thing.get("segmentation"), f"annotation {thing.get('id')}"
@@ -164,10 +163,9 @@ def _masks(things: Sequence[Mapping[str, Any]], sizes: np.ndarray, file: Path) -
             if shape.get("size") != [height, width] or "counts" not in shape:
                 problem = f"its run lengths are of size {shape.get('size')}, not {[height, width]}"
                 raise bad(file, record, problem[:200])
-            runs = shape["counts"] if _is_list(shape["counts"]) else unpacked(shape["counts"])
-            if not _covers(runs, height * width):
+            if not sound(shape["counts"], height * width):
                 raise bad(file, record, "its run lengths do not add up to the image's pixels")
-            counts = mask.frPyObjects({**shape, "counts": runs}, height, width)["counts"].decode()
+            counts = packed(shape["counts"], height, width)
         elif shape is not None and not _is_list(shape):
             raise bad(file, record, f"its segmentation is {str(shape)[:80]!r}")
         for ring in polygons:
@@ -182,33 +180,6 @@ def _masks(things: Sequence[Mapping[str, Any]], sizes: np.ndarray, file: Path) -
         rles.append(counts)
     corners = np.array(points, np.float64).reshape(-1, 2)
     return Masks(corners, offsets_of(rings), offsets_of(objects), Strings.of(rles))
-
-
-def unpacked(text: object) -> list[int]:
-    """The run lengths of COCO's compressed text, which its own decoder does not check; [] if bad.
-
-    Each is six bits a character, five of them digits from the lowest on and one for "goes on", the
-    last digit signed; from the third on they are differences from the one two before.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for character in text if isinstance(text, str) else "":
-        code = ord(character) - 48
-        if not 0 <= code < 64:
-            return []
-        value |= (code & 31) << shift
-        shift += 5
-        if not code & 32:
-            if code & 16:
-                value -= 1 << shift
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    return [] if shift else runs
-
-
-def _covers(counts: Sequence[object], pixels: int) -> bool:
-    whole = all(isinstance(count, int) and count >= 0 for count in counts)
-    return whole and sum(counts) == pixels  # type: ignore[arg-type]
 
 
 def _is_list(value: object) -> bool:
