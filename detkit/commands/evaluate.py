@@ -15,13 +15,14 @@ from detkit.data.splits import ALL
 from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.evaluation import files
-from detkit.evaluation.evaluate import DetectionEvaluator, Evaluator, Figures
+from detkit.evaluation.evaluate import DetectionEvaluator, Evaluator, Figures, InstanceEvaluator
 from detkit.folders import dated, in_home, make_folder
 from detkit.inference.measure import headline, measure, report
 from detkit.inference.run import prepare
 from detkit.inference.tasks import tasks
 from detkit.ops.precision import describe, resolve
 
+MASKS = frozenset({"boxes", "masks"})
 UNSURE = 0.1  # a curve of precision and recall ends with detections that score less
 
 
@@ -73,7 +74,14 @@ def _predictions(settings: Any, world: World) -> Figures:
             f"note: no score is below {least:.2g}, and AP counts the unsure ones too; detkit's own"
             " come with `predict score_thresh=0.05`",
         )
-    return _finish(DetectionEvaluator(records, results), world, output, split, foreign=True)
+    evaluator: Evaluator = DetectionEvaluator(records, results)
+    if results.masks is not None:
+        try:
+            masked = open_dataset(settings.dataset, split, needs=MASKS, images=False)
+            evaluator = InstanceEvaluator(masked, files.read(path, masked))
+        except DetkitError as fault:
+            _say(world, f"note: boxes alone are measured, not the masks. {fault}")
+    return _finish(evaluator, world, output, split, foreign=True)
 
 
 def _whole(dataset: Mapping[str, Any]) -> str | None:

@@ -74,10 +74,14 @@ def choices(group: str) -> list[str]:
 
 
 def descriptions(builder: Any) -> dict[str, str]:
-    """What a builder's docstring says under `Args:` of each setting, on one line."""
+    """What a builder's docstring says under `Args:` of each setting, on one line.
+
+    A class also has what the classes say that it extends.
+    """
     text = inspect.getdoc(builder) or ""
     section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", text, re.DOTALL | re.MULTILINE)
-    found = {}
+    bases = builder.__bases__ if isinstance(builder, type) else ()
+    found = {key: said for base in bases for key, said in descriptions(base).items()}
     for keys, said in re.findall(
         r"^ {4}(\w[\w, ]*): (.*?)(?=^ {4}\w|\Z)",
         section[1] if section else "",

@@ -127,7 +127,7 @@ class Transform:
         self,
         image: np.ndarray,
         annotation: Annotation | None = None,
-        masks: np.ndarray | None = None,
+        masks: Sequence[np.ndarray] | np.ndarray | None = None,
         pixels: np.ndarray | None = None,
         proposals: np.ndarray | None = None,
         *,
@@ -137,7 +137,7 @@ class Transform:
         Args:
             image: (H, W, C) uint8 or float32, RGB where C is 3.
             annotation: what it shows; None for nothing.
-            masks: (N, H, W) bool.
+            masks: N of (H, W) bool; they are resized one by one.
             pixels: (H, W) uint8.
             proposals: (P, 4) xyxy; they go through the same changes.
             seed: what this sample's randomness depends on; without random changes it is not used.
@@ -170,8 +170,7 @@ class Transform:
         image = _bordered(_resize(image, h, w)[rows, columns], border)
         objects = len(annotation.boxes)  # whatever comes behind them is a proposal
         if masks is not None:
-            masks = _nearest(masks[kept[kept < objects]], h, w)[:, rows, columns]
-            masks = np.pad(masks, ((0, 0), *border))
+            masks = _resized_masks(masks, kept[kept < objects], (h, w), (rows, columns), border)
         if pixels is not None:
             pixels = _nearest(pixels, h, w)[rows, columns]
             pixels = np.pad(pixels, border, constant_values=IGNORE)
@@ -320,6 +319,26 @@ def _bordered(image: np.ndarray, border: tuple[tuple[int, int], tuple[int, int]]
     canvas = np.empty((above + height + below, left + width + right, channels), image.dtype)
     canvas[:] = _fill(image)
     canvas[above : above + height, left : left + width] = image
+    return canvas
+
+
+def _resized_masks(
+    masks: Sequence[np.ndarray] | np.ndarray,
+    chosen: np.ndarray,
+    size: tuple[int, int],
+    part: tuple[slice, slice],
+    border: tuple[tuple[int, int], tuple[int, int]],
+) -> np.ndarray:
+    """(chosen, …) bool on the canvas, one of the file's size in memory at a time.
+
+    Args:
+        size: that they are resized to. part: what of it lies on the canvas. border: around it.
+    """
+    (above, below), (left, right) = border
+    height, width = (len(range(*p.indices(s))) for p, s in zip(part, size, strict=True))
+    canvas = np.zeros((len(chosen), above + height + below, left + width + right), bool)
+    for place, n in zip(canvas, chosen.tolist(), strict=True):
+        place[above : above + height, left : left + width] = _nearest(masks[n], *size)[part]
     return canvas
 
 
