@@ -208,7 +208,11 @@ class MeanTail(Tail):
             place.add_module(child, copy.deepcopy(module))
 
     def forward(self, rois: Tensor) -> Tensor:
-        return run_chain(map(self.get_submodule, self.names), rois).mean(dim=(2, 3))
+        return self.last_map(rois).mean(dim=(2, 3))
+
+    def last_map(self, rois: Tensor) -> Tensor:
+        """(R, C, size, size) → (R, channels, h, w), before the mean."""
+        return run_chain(map(self.get_submodule, self.names), rois)
 
 
 class FullyConnectedTail(Tail):

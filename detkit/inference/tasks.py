@@ -9,11 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from detkit.errors import unknown
-from detkit.evaluation.evaluate import DetectionEvaluator, Evaluator, PixelEvaluator
-from detkit.inference.write import DetectionWriter, PixelWriter, Writer
+from detkit.evaluation.evaluate import (
+    DetectionEvaluator,
+    Evaluator,
+    InstanceEvaluator,
+    PixelEvaluator,
+)
+from detkit.inference.write import DetectionWriter, InstanceWriter, PixelWriter, Writer
 from detkit.predictions import Detections, Prediction, Segmentation
 
 if TYPE_CHECKING:
@@ -52,6 +58,13 @@ def objects(records: Records, i: int) -> Detections:
     return Detections(boxes, torch.ones(len(labels)), labels, records.names, annotated=True)
 
 
+def instances(records: Records, i: int) -> Detections:
+    """The objects of an image with their masks."""
+    truth = objects(records, i)
+    truth.masks = torch.from_numpy(np.array(records.masks(i)))
+    return truth
+
+
 def pixels(records: Records, i: int) -> Segmentation:
     """The classes of an image's pixels."""
     labels = records.pixels(i)
@@ -61,5 +74,6 @@ def pixels(records: Records, i: int) -> Segmentation:
 
 tasks = Tasks(
     detect=Task(Detections, DetectionEvaluator, DetectionWriter, objects, "object"),
+    segment_instances=Task(Detections, InstanceEvaluator, InstanceWriter, instances, "object"),
     segment_pixels=Task(Segmentation, PixelEvaluator, PixelWriter, pixels),
 )
