@@ -138,7 +138,8 @@ def transfer(
 def _without_classes(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> dict[str, Tensor]:
     """Those whose shape would be the same with one class more."""
     model = {k: v for k, v in meta["config"]["model"].items() if k != "class_weights"}
+    backbone = {k: v for k, v in meta["config"]["backbone"].items() if k != "classes"}
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         more = Classes.numbered(len(meta["names"]) + 1)
-        other = _rebuild({**meta["config"], "model": model}, more).state_dict()
+        other = _rebuild({"model": model, "backbone": backbone}, more).state_dict()
     return {k: v for k, v in tensors.items() if k not in other or v.shape == other[k].shape}
