@@ -47,7 +47,13 @@ def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
     if settings.output:
         check_free(in_home(settings.output), source.items)
     predictor = load(
-        settings.checkpoint, str(world.device), settings.precision, settings.score_thresh
+        settings.checkpoint,
+        str(world.device),
+        settings.precision,
+        settings.score_thresh,
+        cfg=settings.cfg,
+        names=settings.names,
+        letterbox=settings.letterbox,
     )
     output = _folder(settings, world, stack)
     if world.main:
