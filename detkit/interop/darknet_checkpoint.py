@@ -175,8 +175,10 @@ def _names_of(file: Path, named: str | None, count: int) -> tuple[str, ...]:
     Raises:
         DetkitError: none, several, or of another number than the network's.
     """
-    remedy = "name the file with a class on each line with names=FILE."
     own = file.with_suffix(".names") if named is None else in_home(named)
+    remedy = (
+        f"call the file with a class on each line {file.stem}.names, or name it with names=FILE."
+    )
     if named is not None or foreign.is_file(own):
         names = darknet.read_names(own)
         if len(names) != count:
