@@ -34,7 +34,7 @@ _PACKAGE = Path(detkit.__file__).resolve().parent
 CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())
 # where a verb writes
 FOLDER = {"train": "run_dir", "evaluate": "output", "predict": "output", "propose": "output"}
-MEASURING = ("evaluate", "propose")  # verbs whose one group is `dataset`
+MEASURING = ("evaluate", "propose", "anchors")  # verbs whose one group is `dataset`
 SIGNATURE = "signature"  # the group of what builders' signatures say
 STORED = "of_checkpoint"  # how configs and choices that come from a checkpoint are called
 HYDRAS_FLAGS = {

@@ -117,6 +117,20 @@ class ProposeSettings:
 
 
 @dataclass(frozen=True)
+class AnchorsSettings:
+    """Of `detkit anchors`: see `conf/anchors.yaml`."""
+
+    dataset: Group | None
+    split: str | None
+    numbers: list[Count]
+    short_side: Count | None
+    long_side: Count | None
+    letterbox: bool
+    seed: Seed
+    plugins: list[str]
+
+
+@dataclass(frozen=True)
 class BenchmarkSettings:
     """Of `detkit benchmark`: see `conf/benchmark/benchmark.yaml`."""
 
@@ -136,12 +150,20 @@ class BenchmarkSettings:
     row: str | None
 
 
-Settings = TrainSettings | EvaluateSettings | PredictSettings | ProposeSettings | BenchmarkSettings
+Settings = (
+    TrainSettings
+    | EvaluateSettings
+    | PredictSettings
+    | ProposeSettings
+    | AnchorsSettings
+    | BenchmarkSettings
+)
 VERBS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
     "predict": PredictSettings,
     "propose": ProposeSettings,
+    "anchors": AnchorsSettings,
     "benchmark": BenchmarkSettings,
 }
 

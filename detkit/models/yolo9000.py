@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detkit.backbones.backbone import Backbone
+from detkit.models.heads.grid_head import Anchors
 from detkit.models.heads.tree_head import TreeHead
 from detkit.models.model import Wants, models
 from detkit.models.yolo_v2 import LEVELS, YOLOv2
@@ -59,7 +60,7 @@ class YOLO9000(YOLOv2):
         tree: str | dict[str, Any] | None = None,
         tree_map: str | None = None,
         tree_thresh: Share = 0.6,
-        anchors: Sequence[Sequence[Positive]] = ANCHORS,
+        anchors: Anchors = ANCHORS,
         anchor_scale: Positive = 1.0,
         ignore_iou: Share = 0.6,
         anchor_images: Natural = 12800,
