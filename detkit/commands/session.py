@@ -239,6 +239,8 @@ class Session:
             step=self.state.step,
         )
         say(telling.first_line(self.state, self.settings, data.records, self.plan, self.world))
+        if room := telling.room_line(self.state):
+            say(room)
         if self.anchors_iou is not None:
             mean = f"mean best IoU with the boxes {self.anchors_iou:.3f}"
             say(f"anchors: {self.settings.model['anchors']}, {mean}")

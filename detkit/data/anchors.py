@@ -21,7 +21,9 @@ PAPER = {5: 0.610, 9: 0.672}  # mean IoU of VOC 2007's boxes, table 1
 
 
 def sizes_of(records: Records, transform: Transform) -> NDArray[np.float64]:
-    """(N, 2) widths and heights of all objects but crowds, pixels of the network's image.
+    """(N, 2) widths and heights of all objects, pixels of the network's image.
+
+    Crowds and VOC's difficult objects are left out, as in the labels that the paper is about.
 
     Args:
         transform: that of inference.
@@ -34,7 +36,7 @@ def sizes_of(records: Records, transform: Transform) -> NDArray[np.float64]:
     ]
     factor = np.repeat(np.array(factors).reshape(-1, 2)[place.ravel()], counts, axis=0)
     sides = (records.boxes[:, 2:] - records.boxes[:, :2]) * factor[:, ::-1]
-    return sides[~records.crowd & (sides > 0).all(1)]
+    return sides[~records.crowd & ~records.difficult & (sides > 0).all(1)]
 
 
 def cluster(

@@ -43,8 +43,9 @@ class YOLO9000(YOLOv2):
     """Three anchors in each cell, and a tree of classes (section 4).
 
     Args:
-        tree: the classes' tree, read when a run begins; its checkpoints have it. YAML, here or in
-            a file: {animal: [cat, dog]}; or Darknet's .tree, with its .names beside it.
+        tree: the file of the classes' tree, read when a run begins; its checkpoints have it. YAML
+            (an experiment may hold such lines itself): {animal: [cat, dog]}; or Darknet's .tree,
+            with its .names beside it.
         tree_map: a file with the place in the tree, from 0, of each of the data's classes, such as
             Darknet's .map. null: by their names.
         tree_thresh: a class is gone down to while it is as likely as this.
