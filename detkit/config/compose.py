@@ -32,6 +32,11 @@ from detkit.folders import date
 _PACKAGE = Path(detkit.__file__).resolve().parent
 CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())
 FOLDER = {"train": "run_dir", "evaluate": "output", "predict": "output"}  # where a verb writes
+CHOICES = {  # the groups of each verb
+    "train": [*groups.GROUPS],
+    "evaluate": ["dataset"],
+    "predict": ["model", "backbone", "transforms"],
+}
 SIGNATURE = "signature"  # the subgroup of a group with what builders' signatures say
 STORED = "of_checkpoint"  # how configs and choices that come from a checkpoint are called
 HYDRAS_FLAGS = {
@@ -82,7 +87,7 @@ def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
                 raise DetkitError("plugins is a list.", remedy=f"write plugins={right}.")
             plugins = list(map(str, modules))
     groups.import_plugins(plugins)
-    _store_choices({"train": [*groups.GROUPS], "evaluate": ["dataset"]}.get(verb, []))
+    _store_choices(CHOICES.get(verb, []))
     given = arguments.given(argv)
     if verb == "train" and given.get("resume", "null") != "null":
         config = _config_of(given["resume"], "last")
