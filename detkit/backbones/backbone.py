@@ -230,7 +230,7 @@ class CellTail(MeanTail):
 
     def classify(self, maps: Tensor) -> Tensor:
         assert self.logits is not None
-        cells = torch.relu(self.logits(F.dropout(maps, self.dropout, self.training)))
+        cells = torch.relu(self.logits(F.dropout(maps, self.dropout, self.training)).float())
         return cells.mean(dim=(2, 3))
 
 

@@ -35,6 +35,14 @@ def predict(settings: Any) -> dict[str, Any]:
     Raises:
         DetkitError: no checkpoint, no source, or not one picture that can be read.
     """
+    if (settings.checkpoint is None) == (settings.model is None):
+        raise DetkitError(
+            "There are two things to predict with."
+            if settings.checkpoint
+            else "There is nothing to predict with.",
+            remedy="give checkpoint=PATH, or for ImageNet's classes model=classifier"
+            " backbone=NAME backbone.weights=FILE, one of them.",
+        )
     world = distributed.start(settings.device)
     try:
         with ExitStack() as stack:
@@ -84,14 +92,6 @@ def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
 
 def _predictor(settings: Any, world: World) -> Predictor:
     """Of a checkpoint, or of a published file."""
-    if (settings.checkpoint is None) == (settings.model is None):
-        raise DetkitError(
-            "There are two things to predict with."
-            if settings.checkpoint
-            else "There is nothing to predict with.",
-            remedy="give checkpoint=PATH, or for ImageNet's classes model=classifier"
-            " backbone=NAME backbone.weights=FILE, one of them.",
-        )
     how = str(world.device), settings.precision, settings.score_thresh
     if settings.checkpoint is not None:
         return load(settings.checkpoint, *how)
