@@ -40,28 +40,36 @@ def find(asked: str, existing: Collection[str]) -> str | None:
     return asked if asked in existing else None
 
 
-def missing(asked: str, existing: Collection[str], root: Path, takes: str = LIST) -> DetkitError:
+def missing(
+    asked: str, existing: Collection[str], root: Path, takes: str | None = LIST
+) -> DetkitError:
     """The error for a split that is not there, with those that are.
 
     Args:
-        takes: the file that the format takes instead of a split's name.
+        takes: the file that the format takes instead of a split's name, if it takes one.
     """
     listed = ", ".join(sorted(existing)) or "none"
+    also = f"; these also name {takes}. Without any split a fifth is val." if takes else "."
     return DetkitError(
         f"There is no split {asked!r}.",
         file=root,
         remedy=f"choose one that exists ({listed}) with dataset.train_split=, dataset.val_split="
-        f" or split=; these also name {takes}. Without any split a fifth is val.",
+        f" or split={also}",
     )
 
 
 def by_hash(
-    names: Sequence[str], split: str, root: Path, takes: str = LIST
+    names: Sequence[str],
+    split: str,
+    root: Path,
+    takes: str | None = LIST,
+    classes: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int64], str]:
     """A split for data without one: by SHA-256 of the names a fifth is `val`, the rest `train`.
 
     Args:
         takes: see `missing`.
+        classes: (len(names),) of each name, a fifth of each of which is `val`.
     Returns:
         the chosen indices in order, and the sentence that tells the user.
     """
@@ -73,11 +81,22 @@ def by_hash(
     if wanted == ALL:
         return np.arange(len(names)), f"all {len(names):,} images (no split)"
     digests = [hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest() for name in names]
-    ranks = np.argsort(np.argsort(np.array(digests, "S32"), kind="stable"), kind="stable")
-    held_out = ranks < -(-len(names) // 5) if len(names) > 1 else np.zeros(len(names), bool)
+    held_out = _fifths(np.array(digests, "S32"), classes)
     chosen = np.flatnonzero(held_out if wanted == "val" else ~held_out)
-    told = f"no split came with the data, so a fifth by hash of the file names is val: {wanted} has"
+    fifth = "a fifth" if classes is None else "a fifth of each class"
+    told = f"no split came with the data, so {fifth} by hash of the file names is val: {wanted} has"
     return chosen, f"{told} {len(chosen):,} of {len(names):,} images, split {ALL} every one"
+
+
+def _fifths(digests: NDArray, classes: NDArray | None) -> NDArray[np.bool_]:
+    """Of each class the fifth, rounded up, with the lowest digests; none of a single one."""
+    held_out = np.zeros(len(digests), bool)
+    classes = np.zeros(len(digests), np.int64) if classes is None else classes
+    order = np.argsort(digests, kind="stable")
+    for one in np.unique(classes):
+        members = order[classes[order] == one]
+        held_out[members[: -(-len(members) // 5) if len(members) > 1 else 0]] = True
+    return held_out
 
 
 def folders(root: Path, depth: int = 3) -> Iterator[Path]:
