@@ -33,7 +33,7 @@ def draw_confusion(counts: np.ndarray, names: Sequence[str]) -> np.ndarray:
         cells[::cell], cells[:, ::cell] = 225, 225
     if classes <= NUMBERED:
         _write_numbers(cells, counts, share, cell)
-    size = min(16, cell) if classes <= NAMED else 0
+    size = min(16, cell * 3 // 4) if classes <= NAMED else 0
     shown = [_short(name) for name in names] if size else []
     left = _stacked([lettered(name, size) for name in shown], cell, classes)
     above = np.rot90(_stacked([lettered(name, size) for name in shown[::-1]], cell, classes), -1)
