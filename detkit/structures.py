@@ -137,7 +137,7 @@ class Frame:
         file: where it came from, for messages and outputs.
         original: (height, width) in pixels of the file's image, upright.
         resized: (height, width) of the same content inside the network's image.
-        top, left: pixels of padding before the content.
+        top, left: pixels of padding before the content; negative, where so much of it is cut off.
     """
 
     image_id: int | str

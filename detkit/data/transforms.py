@@ -61,7 +61,8 @@ class Sample(NamedTuple):
     Attributes:
         image: (H, W, C) uint8, or float32 in 0 … 1 where the file had 16 bits.
         targets: what it shows, in its pixels.
-        resized, top, left: for the Frame; random crops and zooms of training are not in them.
+        resized, top, left: for the Frame, negative where the image is cut; random crops and zooms
+            of training are not in them.
         proposals: (P, 4) float32, xyxy, in its pixels, or None.
     """
 
@@ -87,8 +88,8 @@ class Transform:
     Args:
         sizes: (height, width) of an image → those that it is resized to.
         scale: in training both are also multiplied by a random number from this range.
-        square: pixels a side of a canvas that the image is centred on; 0 fits it to the image;
-            None goes without.
+        square: pixels a side of a canvas that the image is centred on, and cut by where it is
+            larger; 0 fits it to the image; None goes without.
         steps: (albumentations, fill colour) → random changes, or None.
         min_visibility: objects of which a crop leaves less than this part of the box are dropped;
             crowds are cut to what is left, which is no background.
@@ -147,7 +148,10 @@ class Transform:
         side = self.square or max(h, w)
         below, beside = (0, 0) if self.square is None else (side - h, side - w)
         top, left = below // 2, beside // 2
-        border = ((top, below - top), (left, beside - left))
+        border = ((max(top, 0), max(below - top, 0)), (max(left, 0), max(beside - left, 0)))
+        rows = slice(max(-top, 0), h - max(top - below, 0))
+        columns = slice(max(-left, 0), w - max(left - beside, 0))
+        cut = below < 0 or beside < 0
         if annotation is None:
             annotation = NOTHING
         count = 0 if proposals is None else len(proposals)
@@ -156,12 +160,18 @@ class Transform:
         boxes = np.clip(boxes, 0, [w, h, w, h])
         kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(1))
         boxes = boxes[kept] + [left, top, left, top]
-        image = _bordered(_resize(image, h, w), border)
+        if cut:
+            boxes = boxes.clip(0, np.tile([w + min(beside, 0), h + min(below, 0)], 2))
+            seen = (boxes[:, 2:] > boxes[:, :2]).all(1)
+            boxes, kept = boxes[seen], kept[seen]
+        image = _bordered(_resize(image, h, w)[rows, columns], border)
         objects = len(annotation.boxes)  # whatever comes behind them is a proposal
         if masks is not None:
-            masks = np.pad(_nearest(masks[kept[kept < objects]], h, w), ((0, 0), *border))
+            masks = _nearest(masks[kept[kept < objects]], h, w)[:, rows, columns]
+            masks = np.pad(masks, ((0, 0), *border))
         if pixels is not None:
-            pixels = np.pad(_nearest(pixels, h, w), border, constant_values=IGNORE)
+            pixels = _nearest(pixels, h, w)[rows, columns]
+            pixels = np.pad(pixels, border, constant_values=IGNORE)
         if self.steps:
             crowd = np.append(annotation.crowd.astype(bool), np.zeros(count, bool))[kept]
             changed = self._change(image, boxes, crowd, masks, pixels, rng)
