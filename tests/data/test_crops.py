@@ -127,3 +127,20 @@ def test_evaluation_reads_each_photo_once(tmp_path, monkeypatch):
     seen = [f.index for batch in evaluation_batches(dataset, batch_size=4) for f in batch.frames]
     assert sorted(seen) == list(range(18))
     assert len(read) == 3
+
+
+def test_a_broken_photo_is_dropped_with_its_objects(tmp_path):
+    root = WRITERS["voc"](tmp_path, pictures())
+    (root / "JPEGImages/a.jpg").write_bytes(b"no picture")
+    crops = open_dataset({"root": root, "bad_images": "drop"}, "train", needs=LABELS)
+    assert list(crops.image_ids) == ["b_1"]
+    assert "left out 1 of 2 images" in crops.notes[0]
+
+
+def test_crops_have_a_class_and_no_objects_or_masks(tmp_path):
+    root = WRITERS["coco"](tmp_path, pictures())
+    crops = open_dataset({"root": root}, "train", needs=LABELS)
+    assert crops.instances is None
+    assert crops.masks(0) is None
+    assert len(crops.boxes) == 0
+    assert crops.annotation(1).image_label == 2

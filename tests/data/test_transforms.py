@@ -427,6 +427,8 @@ def test_the_centre_is_cut_out_and_the_frame_leads_back(height, width):
     frame = sample.loaded(0, 0, "", (height, width)).frame
     back = frame.boxes_to_image(sample.targets.boxes)
     assert torch.allclose(back, torch.tensor(middle[:1]), atol=1e-4)
+    with pytest.raises(DetkitError, match="did not see the edges"):
+        frame.labels_to_image(torch.zeros(2, 32, 32))
 
 
 def test_a_long_side_is_stretched_only_without_resize():

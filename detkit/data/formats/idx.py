@@ -122,7 +122,7 @@ def read(
         names=tuple(names),
         category_ids=np.arange(len(names)),
         source=f"idx files, {' and '.join(files[part].name for part in parts)}: {split}{tenth}",
-        root=next(iter(files.values())).parent,
+        root=files[parts[0]].parent,
         files=Strings.of(paths),
         image_ids=Strings.of(map(str, ids)),
         integer_ids=True,
@@ -143,8 +143,9 @@ def recognises(root: Path, needs: Needs = LABELS) -> str | None:
     """Why these are idx files: the first one's name. None if there is none."""
     if "image_labels" not in needs or not root.is_dir():
         return None
-    found = list(_files(root).values())
-    return f"{splits.below(root, found[0])} is one of MNIST's files" if found else None
+    found = _files(root)
+    first = next((found[part] for part in FIRST if part in found), None)
+    return f"{splits.below(root, first)} is one of MNIST's files" if first else None
 
 
 def existing_splits(root: Path, needs: Needs = LABELS) -> list[str]:
