@@ -4,7 +4,7 @@ recognition, figure 2), and what such a network is made of today.
     lenet5:         C1 5×5 ─▶ S2 ─▶ C3 5×5 ─▶ S4 ─▶ C5 (120) ─▶ F6 (84) ─▶ 10 logits
                     6, "0"    "1"              16, "2"     tail
     lenet5_modern:  3×3 ─▶ 3×3, pool ─▶ dense 128 ─▶ 10 logits
-                    32, "0"   64, "1"     tail
+                    32     64, "1"      tail
 
 `lenet5` has the paper's 60,000 parameters in front of its last layer: the connections of its table
 I, a factor and a bias for each map of S2 and S4, and the scaled tanh of its appendix A. C1 pads
@@ -83,7 +83,9 @@ class LeNet5(Trunk):
 
 @backbones.register("lenet5_modern")
 class LeNet5Modern(Trunk):
-    """Levels "0" and "1"; the tail is a layer of 128 on 12×12 cells of level "1".
+    """Level "1"; the tail is a layer of 128 on its 12×12 cells.
+
+    There is no level "0": without padding its map would be smaller than the picture.
 
     Args:
         width: multiplies every channel count.
@@ -112,8 +114,7 @@ class LeNet5Modern(Trunk):
             nn.ReLU(inplace=True),
             nn.MaxPool2d(2),
         )
-        names = [f"features.{i}" for i in range(5)]
-        self.cut({"0": (first, names[:2]), "1": (second, names[2:])})
+        self.cut({"1": (second, [f"features.{i}" for i in range(5)])})
 
     def make_tail(self, after: str) -> Tail:
         layers = [
