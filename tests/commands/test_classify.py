@@ -60,9 +60,8 @@ def test_what_a_run_learnt_is_measured_again(run):
 
 
 def test_pictures_get_the_classes_that_evaluation_counted(run, tmp_path):
-    records = read(
-        None, "val", needs=frozenset({"image_labels"}), images=True, val_images=24, size=48
-    )
+    needs = frozenset({"image_labels"})
+    records = read(None, "val", needs=needs, images=True, val_images=24, size=48)
     (tmp_path / "in").mkdir()
     for i in range(len(records)):
         save_image(tmp_path / "in" / f"{i}.png", records.image(i))

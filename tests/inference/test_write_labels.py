@@ -54,10 +54,8 @@ def test_the_tables_hold_the_five_likeliest_classes(few, tmp_path):
         "predictions.json",
         "sheet.jpg",
     ]
-    records, table = (
-        json.loads((out / "predictions.json").read_text()),
-        rows(out / "predictions.csv"),
-    )
+    records = json.loads((out / "predictions.json").read_text())
+    table = rows(out / "predictions.csv")
     assert len(records) == len(table) == 3
     for shift, (record, row) in enumerate(zip(records, table, strict=True)):
         order = [(k + shift) % 7 for k in (1, 2, 3, 4, 5)]
