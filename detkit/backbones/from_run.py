@@ -19,6 +19,13 @@ BACKBONE, BODY, TAIL = "backbone.", "backbone.body.", "tail."
 OTHER = "model."  # in front of the tensors that no backbone has
 
 
+def is_run(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether they are a whole model's of ours."""
+    mean_std = tensors.get(MEAN_STD)
+    shaped = mean_std is not None and mean_std.ndim == 4 and len(mean_std) == 2
+    return shaped and any(key.startswith(BACKBONE) for key in tensors)
+
+
 def of_run(tensors: Mapping[str, Tensor], logits: str) -> dict[str, Tensor]:
     """The tensors of a whole model under the names that its network's own file would give them.
 

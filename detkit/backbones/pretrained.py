@@ -48,7 +48,7 @@ def load(
     tensors, metadata = read_darknet(trunk, path) if darknet else read(path)
     trunk.check_metadata(metadata, str(path))
     normalization = trunk.normalization
-    if from_run.MEAN_STD in tensors:
+    if from_run.is_run(tensors):
         from_run.check_settings(trunk, path)
         normalization = from_run.normalization_of(tensors)
         tensors = from_run.of_run(tensors, trunk.logits)
