@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from detkit.config.settings import TrainSettings
+from detkit.data import contents
 from detkit.data.formats import Needs
 from detkit.data.loading import Dataset
 from detkit.data.open import open_dataset, split_name
@@ -79,6 +80,8 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
                 file=records.root,
                 remedy="restore them, or start a new run from this one's weights with weights=.",
             )
+    if saved:
+        contents.check(saved.folder, (records, measured))
     best_by = settings.training.best_by
     if best_by is not None:
         figures = [key for key in task.evaluator(measured).result() if "/" in key]

@@ -110,11 +110,11 @@ def import_plugins(names: list[str]) -> None:
             raise DetkitError(f"plugins: no module {name!r}.", remedy=remedy) from None
         except DetkitError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # one that ends the program is no part
             raise _faulty(name, error) from error
 
 
-def _faulty(name: str, error: Exception) -> DetkitError:
+def _faulty(name: str, error: BaseException) -> DetkitError:
     """The error of a plugin that cannot be imported, with the line of its own that is at fault."""
     spec = importlib.util.find_spec(name.split(".")[0])
     origin = Path((spec and spec.origin) or name)

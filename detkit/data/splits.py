@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit import foreign, ours
 from detkit.data import images
 from detkit.errors import DetkitError
 
@@ -125,13 +126,10 @@ def _walk(root: Path, depth: int) -> Iterator[tuple[Path, bool]]:
 
 def _is_output(folder: Path) -> bool:
     """Whether detkit wrote the folder, a run or predictions: the pictures there are drawn ones."""
-    if is_file(folder / "run.json") and is_file(folder / "config.yaml"):
+    if ours.is_run(folder / "run.json"):
         return True
-    table = folder / "predictions.csv"
-    if not is_file(table):
-        return is_file(folder / "predictions.partial.csv")  # it was ended before its time
-    with table.open("rb") as file:
-        return file.read(20) == b"file,frame,timestamp"  # anyone may call a table so
+    tables = (folder / "predictions.csv", folder / "predictions.partial.csv")  # ended too early
+    return any(ours.is_table(table) for table in tables)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -159,10 +157,7 @@ def twin(path: Path) -> Path | None:
 
 def is_file(path: Path) -> bool:
     """Whether a file is there; a name that cannot be one (too long) is none."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
+    return foreign.is_file(path)
 
 
 def with_twin(fault: DetkitError) -> DetkitError:
@@ -229,7 +224,7 @@ def read_list(path: Path) -> list[str]:
         DetkitError: missing, not text, empty, or a line that occurs twice.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        lines = [line.strip() for line in foreign.read_text(path).splitlines()]
     except (OSError, UnicodeDecodeError) as fault:
         raise DetkitError(
             f"The list cannot be read ({fault}).", file=path, remedy="write one image name a line."
@@ -255,7 +250,7 @@ def class_names(path: Path) -> list[str]:
             a name that occurs twice.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        text = foreign.read_text(path, errors="replace")
     except OSError as fault:
         raise unreadable(path, fault) from fault
     names = [line.strip() for line in text.rstrip().splitlines()]

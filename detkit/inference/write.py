@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from detkit import foreign, ours
 from detkit.draw import save_image
 from detkit.errors import DetkitError
 from detkit.inference import video
@@ -26,6 +27,7 @@ from detkit.inference.sources import Item, Picture
 from detkit.predictions import Detections, Prediction, Segmentation
 
 JSON, CSV = "predictions.json", "predictions.csv"
+ENDINGS = (".jpg", ".partial.mp4")  # of a drawn image; of a video, until it is whole
 KEYS = ("file", "frame", "timestamp")  # what every table's columns begin with
 
 
@@ -169,7 +171,7 @@ class DetectionWriter:
     ) -> None:
         self.names, self.category_ids = names, category_ids
         self.drawings = Drawings(output, videos)
-        check_tables(output, self.tables)
+        check_tables(output, self.tables, part)
         self._json = json_lines(part_of(output / JSON, part))
         self._csv = csv_lines(part_of(output / CSV, part), self.columns)
         self.found = 0
@@ -215,7 +217,7 @@ class PixelWriter:
     ) -> None:
         self.names, self.masks = names, output / "masks"
         self.drawings = Drawings(output, videos)
-        check_tables(output, self.tables)
+        check_tables(output, self.tables, part)
         _check_masks(self.masks)
         self._csv = csv_lines(part_of(output / CSV, part), [*KEYS, *names])
         self.found = 0
@@ -253,18 +255,34 @@ def check_free(output: Path, items: Sequence[Item]) -> None:
     """
     sources = {os.path.realpath(item.path) for item in items if isinstance(item.path, str)}
     drawn = [output / f"{item.name}{'.mp4' if item.video else '.jpg'}" for item in items]
+    drawn += [partial(path) for path in drawn if path.suffix == ".mp4"]
     for path in drawn:
         if os.path.realpath(path) in sources:
             raise _taken("The drawn copy would replace this source.", path)
-    there = [path for path in drawn if os.path.lexists(path)]
-    if there and not _heads(output):
+    known = bool(_heads(output))  # a video bears no sign
+    there = [
+        path
+        for path in drawn
+        if os.path.lexists(path) and not (ours.is_drawn(path) if path.suffix == ".jpg" else known)
+    ]
+    if there:
         raise _taken("The drawn copy would replace this file, which is not predict's.", there[0])
 
 
-def check_tables(output: Path, tables: Sequence[str]) -> None:
-    for path in (output / table for table in tables):
-        if os.path.lexists(path) and not _heads(output):
-            raise _taken("The results would replace this file, which is not predict's.", path)
+def check_tables(output: Path, tables: Sequence[str], part: str) -> None:
+    """The tables of this process and those of all, and their temporary names."""
+    for path in [
+        path for table in tables for path in (output / table, part_of(output / table, part))
+    ]:
+        for place in (path, partial(path)):
+            if os.path.lexists(place) and not ours.is_table(place):
+                raise _taken("The results would replace this file, which is not predict's.", place)
+
+
+def check_drawn(picture: Path) -> None:
+    """Raise where a JPEG would replace one that `predict` has not drawn."""
+    if os.path.lexists(picture) and not ours.is_drawn(picture):
+        raise _taken("The results would replace this file, which is not predict's.", picture)
 
 
 def _check_masks(masks: Path) -> None:
@@ -284,9 +302,9 @@ def _heads(output: Path) -> list[str]:
     heads = []
     for path in output.glob(f"{Path(CSV).stem}*.csv"):
         try:
-            with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-                heads.append(file.readline(10_000))
-        except OSError:  # a folder, or another process has just renamed it
+            with foreign.opened(path) as file:
+                heads.append(file.readline(10_000).decode("utf-8", "surrogateescape"))
+        except (OSError, DetkitError):  # a folder, or another process has just renamed it
             continue
     return [head for head in heads if head.startswith(f"{csv_row(KEYS)},")]
 
@@ -318,7 +336,7 @@ def part_of(path: Path, part: str) -> Path:
 
 def _json_records(path: Path) -> Iterator[tuple[str, str]]:
     """The file that each record is about, and the record's text."""
-    with path.open(encoding="utf-8") as file:
+    with io.TextIOWrapper(foreign.opened(path), "utf-8") as file:
         for line in file:
             if line.startswith("{"):
                 record = line.rstrip().removesuffix(",")
@@ -326,7 +344,8 @@ def _json_records(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _csv_rows(path: Path) -> Iterator[list[str]]:
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+    stream = foreign.opened(path)
+    with io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="") as file:
         yield from csv.reader(file)
 
 

@@ -17,6 +17,7 @@ from detkit.inference.write import (
     CSV,
     JSON,
     KEYS,
+    check_drawn,
     check_tables,
     csv_lines,
     csv_row,
@@ -59,7 +60,8 @@ class LabelWriter:
         videos: bool = True,
     ) -> None:
         self.category_ids, self.best = category_ids, min(BEST, len(names))
-        check_tables(output, (*self.tables, SHEET))
+        check_tables(output, self.tables, part)
+        check_drawn(output / SHEET)
         columns = [f"{what}{n or ''}" for n in _numbers(self.best) for what in ("class", "score")]
         self._json = json_lines(part_of(output / JSON, part))
         self._csv = csv_lines(part_of(output / CSV, part), [*KEYS, *columns])

@@ -20,7 +20,7 @@ def test_the_keys_are_exactly_the_builders_keyword_arguments(file):
     signature = f"/signature/{file.parent.name}/{file.stem}@_here_"
     if parts and signature in parts:  # it takes them from there, and may change some
         assert set(values) <= set(own)
-        assert set(getattr(compose("train", [f"model={file.stem}"]), "model")) == {"name", *own}
+        assert set(compose("train", [f"model={file.stem}"]).model) == {"name", *own}
     else:
         assert set(values) == set(own)
 
