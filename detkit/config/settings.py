@@ -87,7 +87,10 @@ class EvaluateSettings:
 class PredictSettings:
     """Of `detkit predict`: see `conf/predict.yaml`."""
 
-    checkpoint: str
+    checkpoint: str | None
+    model: Group | None
+    backbone: Group | None
+    transforms: Group | None
     source: str
     output: str | None
     device: str
@@ -95,6 +98,7 @@ class PredictSettings:
     score_thresh: Share
     batch_size: Count
     video: bool
+    allow_download: bool
     plugins: list[str]
 
 

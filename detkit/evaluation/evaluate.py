@@ -17,6 +17,8 @@ from detkit.evaluation.diagnosis import LITTLE, diagnose
 from detkit.evaluation.files import write_coco
 from detkit.evaluation.pixels import count, pixels
 from detkit.evaluation.results import Results
+from detkit.evaluation.text import aligned as _aligned
+from detkit.evaluation.text import figure as _figure
 from detkit.evaluation.voc import voc
 from detkit.predictions import Detections, Segmentation
 from detkit.structures import Frame
@@ -313,16 +315,3 @@ def _class_rows(names: Sequence[str], result: Figures, columns: dict[str, str]) 
 def _absent(result: Figures) -> list[str]:
     absent = result["classes_without_objects"]
     return [f"Not in the ground truth, so not in the means: {', '.join(absent)}."] if absent else []
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of words as lines with aligned columns, the first one to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in rows
-    ]
