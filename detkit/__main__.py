@@ -12,6 +12,7 @@ VERBS = {
     "train": "train a model on a data set",
     "evaluate": "measure a checkpoint, or anyone's predictions, on a data set",
     "predict": "draw what a checkpoint finds in images or a video",
+    "propose": "make boxes that may hold objects, and measure how many they cover",
     "benchmark": "time a model beside torchvision's of the same weights",
 }
 # What the system refuses is no fault of detkit's, so it gets a remedy and no traceback.

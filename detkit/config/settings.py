@@ -102,6 +102,24 @@ class PredictSettings:
 
 
 @dataclass(frozen=True)
+class ProposeSettings:
+    """Of `detkit propose`: see `conf/propose.yaml`."""
+
+    dataset: Group | None
+    split: str | None
+    proposer: str
+    mode: Literal["single", "fast", "quality"]
+    seed: Seed
+    folder: str | None
+    path: str | None
+    at_most: Count | None
+    format: Literal["npz", "json"]
+    output: str | None
+    workers: Natural
+    plugins: list[str]
+
+
+@dataclass(frozen=True)
 class BenchmarkSettings:
     """Of `detkit benchmark`: see `conf/benchmark/benchmark.yaml`."""
 
@@ -122,11 +140,12 @@ class BenchmarkSettings:
 
 
 FINITE = pydantic.ConfigDict(allow_inf_nan=False)
-Settings = TrainSettings | EvaluateSettings | PredictSettings | BenchmarkSettings
+Settings = TrainSettings | EvaluateSettings | PredictSettings | ProposeSettings | BenchmarkSettings
 VERBS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
     "predict": PredictSettings,
+    "propose": ProposeSettings,
     "benchmark": BenchmarkSettings,
 }
 
