@@ -17,7 +17,7 @@ from detkit.inference.run import prepare
 from detkit.inference.sheet import draw_sheet
 from detkit.training.loop import Hooks, fit
 from detkit.training.recipe import Interval
-from detkit.training.signals import Interrupted
+from detkit.training.signals import Interrupted, stop_signals
 from detkit.training.state import same_random_states
 
 
@@ -62,7 +62,8 @@ def carry_out(session: Session, interval: Interval) -> None:
     if stage.solve is not None:
         measure_due(session)
         session.journal.say(f"stage {stage.name}: solved on the training images")
-        session.solve(interval)
+        with stop_signals() as stop, stop.at_once():
+            session.solve(interval)
         measure_due(session)
         return
     if state.optimizer is None or state.stage != interval.number:

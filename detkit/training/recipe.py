@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -25,12 +24,12 @@ from detkit.data.order import evaluation_batches
 from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.models.model import Model
-from detkit.models.stages import Stage
+from detkit.models.stages import PROPOSALS, Stage
+from detkit.proposals.files import ProposalsFile
 from detkit.training.optimization import EMA
 from detkit.training.state import State, same_random_states
 
 FOLDER = "stages"  # in the run folder, with a folder for each solved stage that wrote something
-PROPOSALS = "proposals.npz"  # in the folder of a stage that makes them
 START = "start.safetensors"  # in it: the weights that the run began with
 
 
@@ -196,10 +195,8 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def proposals_of(run: Path, stage: str) -> Any:
+def proposals_of(run: Path, stage: str) -> ProposalsFile:
     """The proposals that a solved stage wrote, as a proposer."""
-    from detkit.proposals.file import ProposalsFile
-
     return ProposalsFile(run / FOLDER / stage / PROPOSALS)
 
 
