@@ -34,8 +34,8 @@ from detkit.errors import DetkitError
 from detkit.models.heads.box_head import RoIRules, Selection, box_head
 from detkit.models.model import Model, Wants, models
 from detkit.predictions import Prediction
-from detkit.proposals.proposer import Proposer, proposers
-from detkit.ranges import Count, Positive, Share
+from detkit.proposals.proposer import proposer_of
+from detkit.ranges import Count, Natural, Positive, Share
 from detkit.structures import Classes, Targets, full_sizes
 
 
@@ -48,6 +48,8 @@ class FastRCNN(Model):
         proposer: where the proposals come from: selective_search, or file.
         proposals_file: of the proposer file, a .json, .npz or .mat with those of all splits.
         proposal_mode: of selective search: single, fast or quality.
+        proposal_width: of selective search: to which images are resized for it; null keeps theirs.
+        proposal_min_side: of selective search: pixels of a box's sides in the resized image.
         proposals: at most so many an image, the best; null is all.
         roi_pooling: "pool" (Fast R-CNN) or "align" (Mask R-CNN).
         roi_samples, roi_positive_fraction: proposals trained an image; of them objects at most.
@@ -70,6 +72,8 @@ class FastRCNN(Model):
         proposer: str = "selective_search",
         proposals_file: str | None = None,
         proposal_mode: Literal["single", "fast", "quality"] = "fast",
+        proposal_width: Count | None = 500,
+        proposal_min_side: Natural = 20,
         proposals: Count | None = 2000,
         roi_pooling: str = "pool",
         roi_samples: Count = 64,
@@ -84,7 +88,14 @@ class FastRCNN(Model):
         detections: Count = 100,
     ) -> None:
         super().__init__(backbone, classes)
-        self.proposer = proposer_of(proposer, proposals_file, proposal_mode, proposals)
+        self.proposer = proposer_of(
+            proposer,
+            proposals_file,
+            mode=proposal_mode,
+            width=proposal_width,
+            min_side=proposal_min_side,
+            at_most=proposals,
+        )
         self.head = box_head(
             backbone,
             tail,
@@ -126,21 +137,3 @@ class FastRCNN(Model):
         maps = list(self.backbone(images).values())
         found, losses = self.head(images, maps, proposals, sizes, targets)
         return found if targets is None else losses
-
-
-def proposer_of(name: str, file: str | None, mode: str, at_most: int | None) -> Proposer:
-    """The proposer that a model's settings name.
-
-    Raises:
-        DetkitError: no such proposer, no file for one that reads it, or a file for another.
-    """
-    takes = proposers.settings(name)
-    if ("path" in takes) != (file is not None):
-        problem = "reads no file" if file is not None else "names no file"
-        raise DetkitError(
-            f"model.proposer={name} {problem}.",
-            record="model.proposals_file",
-            remedy="set model.proposer=file and model.proposals_file=FILE, or neither.",
-        )
-    given = {"path": file, "mode": mode, "at_most": at_most}
-    return proposers[name](**{key: value for key, value in given.items() if key in takes})
