@@ -6,8 +6,13 @@ import pytest
 import torch
 from torchvision.ops import FrozenBatchNorm2d
 
-from detkit.backbones.build import build
+from detkit.backbones.build import build as build_both
 from detkit.errors import DetkitError
+
+
+def build(name: str, **settings):
+    """The backbone alone."""
+    return build_both(name, **settings)[0]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,15 @@ import torch
 from torch import nn
 
 from detkit.backbones.backbone import Normalization, backbones, normalize
-from detkit.backbones.build import build, names, settings
+from detkit.backbones.build import build as build_both
+from detkit.backbones.build import names, settings
 from detkit.errors import DetkitError
+
+
+def build(name: str, **settings):
+    """The backbone alone."""
+    return build_both(name, **settings)[0]
+
 
 EVERY = backbones.names()
 LEVELS = {  # what the papers' tables say; the rest has all of 1 … 5

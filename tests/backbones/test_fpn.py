@@ -8,7 +8,12 @@ import torchvision
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from detkit.backbones.build import build
+from detkit.backbones.build import build as build_both
+
+
+def build(name: str, **settings):
+    """The backbone alone."""
+    return build_both(name, **settings)[0]
 
 
 @pytest.mark.parametrize("size", [(64, 64), (97, 130), (33, 65)])

@@ -12,8 +12,13 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from detkit.backbones.backbone import conv_norm, run_chain
-from detkit.backbones.build import build
+from detkit.backbones.build import build as build_both
 from detkit.backbones.norms import fold_norms, freeze_norms, match_norms
+
+
+def build(name: str, **settings):
+    """The backbone alone."""
+    return build_both(name, **settings)[0]
 
 
 def shaken(norm: nn.Module) -> nn.Module:

@@ -11,8 +11,14 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detkit.backbones.build import build
+from detkit.backbones.build import build as build_both
 from detkit.backbones.norms import fold_norms
+
+
+def build(name: str, **settings):
+    """The backbone alone."""
+    return build_both(name, **settings)[0]
+
 
 Steps = list[tuple[str, Callable[[Tensor], Tensor]]]
 

@@ -16,8 +16,13 @@ from torch.nn import functional as F
 from torchvision.ops import FrozenBatchNorm2d
 
 from detkit.backbones import pretrained
-from detkit.backbones.build import build
+from detkit.backbones.build import build as build_both
 from detkit.errors import DetkitError
+
+
+def build(name: str, **settings):
+    """The backbone alone."""
+    return build_both(name, **settings)[0]
 
 
 def photo(path: Path, side: int = 224) -> Tensor:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from detkit.backbones.build import build
+from detkit.backbones.build import build as build_both
+
+
+def build(name: str, **settings):
+    """The backbone alone."""
+    return build_both(name, **settings)[0]
 
 
 def test_channels_and_strides_are_figure_1s():

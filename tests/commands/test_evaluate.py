@@ -16,8 +16,9 @@ from folders import save_image
 
 from detkit import checkpoint, restore
 from detkit.__main__ import main
-from detkit.commands.evaluate import evaluate, match_classes, relabelled
+from detkit.commands.evaluate import evaluate
 from detkit.errors import DetkitError
+from detkit.inference.measure import match_classes
 from detkit.models.build import build
 from detkit.predictions import Detections, Segmentation
 from detkit.structures import Classes
@@ -265,24 +266,28 @@ def test_there_is_one_thing_to_evaluate(runs, tmp_path):
 
 
 def test_classes_meet_by_name():
-    assert match_classes(["dog", "cat"], ["cat", "dog"], "detect").tolist() == [1, 0]
-    assert match_classes(["dog", "cat", "yak"], ["cat", "dog"], "detect").tolist() == [1, 0, -1]
-    assert match_classes(["dog"], ["cat", "dog"], "detect").tolist() == [1]
+    assert match_classes(["dog", "cat"], ["cat", "dog"], every_class=False).tolist() == [1, 0]
+    assert match_classes(["dog", "cat", "yak"], ["cat", "dog"], every_class=False).tolist() == [
+        1,
+        0,
+        -1,
+    ]
+    assert match_classes(["dog"], ["cat", "dog"], every_class=False).tolist() == [1]
     with pytest.raises(DetkitError, match="model has dog, emu; the data have cat, dog"):
-        match_classes(["dog", "emu"], ["cat", "dog"], "detect")
+        match_classes(["dog", "emu"], ["cat", "dog"], every_class=False)
     with pytest.raises(DetkitError, match="do not match"):
-        match_classes(["dog"], ["cat", "dog"], "segment_pixels")
+        match_classes(["dog"], ["cat", "dog"], every_class=True)
 
 
 def test_predictions_take_the_labels_of_the_data():
     found = Detections(torch.arange(12.0).reshape(3, 4), torch.ones(3), torch.tensor([0, 2, 1]))
-    table = match_classes(["dog", "cat", "yak"], ["cat", "dog"], "detect")
-    known = relabelled(found, table, ["cat", "dog"])
+    table = match_classes(["dog", "cat", "yak"], ["cat", "dog"], every_class=False)
+    known = found.relabelled(table, ["cat", "dog"])
     assert known.labels.tolist() == [1, 0]
     assert known.boxes[:, 0].tolist() == [0, 8]
     logits = torch.tensor([5.0, 1.0, 3.0])[:, None, None]
-    table = match_classes(["a", "b", "c"], ["b", "c", "a"], "segment_pixels")
-    moved = relabelled(Segmentation(logits), table, ["b", "c", "a"])
+    table = match_classes(["a", "b", "c"], ["b", "c", "a"], every_class=True)
+    moved = Segmentation(logits).relabelled(table, ["b", "c", "a"])
     assert moved.logits.flatten().tolist() == [1, 3, 5]
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 import detkit
 from detkit.data.formats.mask_folder import read as read_masks
 from detkit.data.formats.voc import read as read_voc
-from detkit.data.loading import NEEDS, Batches, Dataset
+from detkit.data.loading import Batches, Dataset
 from detkit.data.records import Records
 from detkit.data.transforms import build as build_transform
 from detkit.models.build import build
@@ -52,6 +52,9 @@ def lines_of(work: Callable[[], Any]) -> dict[str, int]:
     finally:
         sys.settrace(before)
     return {Path(file).relative_to(HOUSE).as_posix(): len(lines) for file, lines in ran.items()}
+
+
+NEEDS = {"detect": frozenset({"boxes"}), "segment_pixels": frozenset({"pixels"})}
 
 
 def data(root: Path, task: str) -> Records:

@@ -44,10 +44,10 @@ def test_crowds_are_not_counted():
 def test_pixel_weights_count_pixels_and_leave_out_void():
     records = read(None, "train", needs=frozenset({"pixels"}), images=True, train_images=6, size=48)
     counts = sum(np.bincount(records.pixels(i).ravel(), minlength=5) for i in range(6))
-    weights = class_weights(records, of="pixels").double()
+    weights = class_weights(records, needs={"pixels"}).double()
     np.testing.assert_allclose(weights, counts.sum() / counts**0.5 / (counts**0.5).sum(), rtol=1e-5)
     void = replace(records, render_pixels=lambda number: np.full((48, 48), 255, np.uint8))
-    assert class_weights(void, of="pixels").tolist() == [1] * 5
+    assert class_weights(void, needs={"pixels"}).tolist() == [1] * 5
 
 
 def test_a_class_of_crowds_alone_is_not_repeated():

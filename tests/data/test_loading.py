@@ -18,10 +18,10 @@ from detkit.__main__ import _mistake as told_by
 from detkit.data import memory
 from detkit.data.balance import repeat_factors
 from detkit.data.formats.shapes import read
-from detkit.data.loading import NEEDS, Dataset, _Parcel, collate
+from detkit.data.loading import Dataset, _Parcel, collate
 from detkit.data.order import epoch_length, evaluation_batches, training_batches
 from detkit.data.records import Annotation
-from detkit.data.transforms import build
+from detkit.data.transforms import Loaded, build
 from detkit.errors import DetkitError
 from detkit.structures import IGNORE, Frame, Targets
 from detkit.training.signals import Interrupted
@@ -35,7 +35,9 @@ def shapes(count=10):
 
 @pytest.fixture(scope="module")
 def dataset():
-    return Dataset(shapes(), build(AUGMENTED, train=True), seed=3, needs=NEEDS["segment_instances"])
+    return Dataset(
+        shapes(), build(AUGMENTED, train=True), seed=3, needs=frozenset({"boxes", "masks"})
+    )
 
 
 def indices(batches):
@@ -114,8 +116,8 @@ def test_another_seed_is_another_order(dataset):
 
 
 def test_the_next_epoch_changes_an_image_in_another_way(dataset):
-    assert not torch.equal(dataset[0, 4][1].boxes, dataset[1, 4][1].boxes)
-    assert torch.equal(dataset[0, 4][1].boxes, dataset[0, 4][1].boxes)
+    assert not torch.equal(dataset[0, 4].targets.boxes, dataset[1, 4].targets.boxes)
+    assert torch.equal(dataset[0, 4].targets.boxes, dataset[0, 4].targets.boxes)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 12])
@@ -169,7 +171,7 @@ def test_repetition_shows_images_by_their_factors_and_every_image_each_epoch(dat
 
 
 def test_copies_of_an_image_in_one_epoch_differ(dataset):
-    assert not torch.equal(dataset[0, 4, 1][1].boxes, dataset[0, 4][1].boxes)
+    assert not torch.equal(dataset[0, 4, 1].targets.boxes, dataset[0, 4].targets.boxes)
 
 
 def sample(height, width, objects=1, dtype=torch.uint8):
@@ -182,7 +184,7 @@ def sample(height, width, objects=1, dtype=torch.uint8):
         pixels=torch.ones(height, width, dtype=torch.uint8),
     )
     image = torch.full((3, height, width), 1 if dtype == torch.float32 else 255, dtype=dtype)
-    return image, targets, Frame(0, 0, "", (height, width), (height, width))
+    return Loaded(image, targets, Frame(0, 0, "", (height, width), (height, width)))
 
 
 def test_collate_pads_right_and_below_to_a_multiple_of_32():
@@ -221,13 +223,13 @@ def test_a_batch_without_any_object_arrives_whole(workers):
 def test_pixels_come_only_where_the_task_needs_them():
     records = read(None, "train", needs=frozenset({"pixels"}), images=True, train_images=2, size=48)
     plain = {"name": "segmentation"}
-    with_them = Dataset(records, build(plain, False), needs=NEEDS["segment_pixels"])
+    with_them = Dataset(records, build(plain, False), needs=frozenset({"pixels"}))
     (batch,) = evaluation_batches(with_them, batch_size=2)
     assert batch.targets[0].pixels.shape == (64, 64)
-    assert Dataset(records, build(plain, False))[0, 0][1].pixels is None
+    assert Dataset(records, build(plain, False))[0, 0].targets.pixels is None
     without = replace(records, render_pixels=None)
     with pytest.raises(DetkitError, match=r"00000001.png: The data set has no class of each pixel"):
-        Dataset(without, build(plain, False), needs=NEEDS["segment_pixels"])[0, 1]
+        Dataset(without, build(plain, False), needs=frozenset({"pixels"}))[0, 1]
 
 
 def broken(number):
@@ -375,7 +377,7 @@ def test_worker_memory_does_not_grow_with_flat_arrays_and_does_with_objects():
 
 def test_the_runs_seed_reaches_every_picture():
     one, same, other = (
-        Dataset(shapes(), build(AUGMENTED, train=True), seed=seed)[0, 3][0] for seed in (1, 1, 2)
+        Dataset(shapes(), build(AUGMENTED, train=True), seed=seed)[0, 3].image for seed in (1, 1, 2)
     )
     assert torch.equal(one, same)
     assert one.shape != other.shape or not torch.equal(one, other)

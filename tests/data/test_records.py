@@ -44,7 +44,7 @@ def test_a_subset_has_its_images_with_their_objects(tmp_path):
     assert [part.image_id(i) for i in range(2)] == ["b", "a"]
     for i, j in ((0, 1), (1, 0)):
         for got, wanted in zip(part.annotation(i), whole.annotation(j), strict=True):
-            assert (got == wanted).all()
+            assert np.all(got == wanted)
     assert (part.image(0) == whole.image(1)).all()
 
 

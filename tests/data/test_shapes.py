@@ -99,7 +99,8 @@ def test_an_image_depends_on_seed_and_number_alone():
 def test_another_process_draws_the_same(records):
     script = (
         "from detkit.data.formats.shapes import read; import hashlib;"
-        f"r = read(None, 'train', needs=frozenset({'boxes'}), images=True, train_images=60, size={SIZE});"
+        "boxes = frozenset(['boxes']);"
+        f"r = read(None, 'train', needs=boxes, images=True, train_images=60, size={SIZE});"
         "print(r.fingerprint(), hashlib.sha256(r.image(7).tobytes()).hexdigest())"
     )
     here = f"{records.fingerprint()} {hashlib.sha256(records.image(7).tobytes()).hexdigest()}"

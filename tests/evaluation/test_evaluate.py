@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from detkit.evaluation.evaluate import DetectionEvaluator, evaluators
+from detkit.evaluation.evaluate import DetectionEvaluator, PixelEvaluator
+from detkit.inference.tasks import tasks
 from detkit.predictions import Detections, Segmentation
 from detkit.structures import Frame
 
@@ -56,8 +57,8 @@ def scene(make_records, make_results):
 
 def test_two_processes_and_a_repeated_image_give_what_one_gives(scene):
     records, found = scene
-    one = evaluators["detect"](records)
-    parts = [evaluators["detect"](records) for _ in range(2)]
+    one = DetectionEvaluator(records)
+    parts = [DetectionEvaluator(records) for _ in range(2)]
     for index, batch in enumerate(batches(found)):
         one.add(*batch)
         parts[index % 2].add(*batch)
@@ -115,7 +116,7 @@ def test_pixels_of_two_processes_give_what_one_gives(make_records):
     )
     guesses = torch.randn(3, 3, 200, 200, generator=torch.Generator().manual_seed(0))
     records = replace(records, names=("sky", "road", "cow"))
-    one, *parts = (evaluators["segment_pixels"](records) for _ in range(3))
+    one, *parts = (PixelEvaluator(records) for _ in range(3))
     for index in range(3):
         one.add([frame(index)], [Segmentation(guesses[index])])
         parts[index % 2].add([frame(index)], [Segmentation(guesses[index])])
@@ -136,7 +137,7 @@ def test_an_image_in_two_processes_counts_would_count_twice(make_records):
     records = replace(
         make_records([[]]), render_pixels=lambda i: np.zeros((200, 200), np.uint8), integer_ids=True
     )
-    parts = [evaluators["segment_pixels"](records) for _ in range(2)]
+    parts = [PixelEvaluator(records) for _ in range(2)]
     for part in parts:
         part.add([frame(0)], [Segmentation(torch.zeros(2, 200, 200))])
     with pytest.raises(ValueError, match="same image"):
@@ -144,8 +145,8 @@ def test_an_image_in_two_processes_counts_would_count_twice(make_records):
 
 
 def test_an_evaluator_that_saw_nothing_still_has_a_result(make_records):
-    for task in evaluators:
-        evaluator = evaluators[task](make_records([[]]))
+    for task in tasks.values():
+        evaluator = task.evaluator(make_records([[]]))
         result = evaluator.result()
         assert result[evaluator.headline] is None
         assert "mean" in evaluator.table(result)

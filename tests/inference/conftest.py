@@ -17,6 +17,7 @@ from detkit.data.transforms import build
 from detkit.inference.predictor import Predictor
 from detkit.models.model import Model
 from detkit.predictions import Detections, Segmentation
+from detkit.structures import Classes
 
 
 class TinyBackbone(Backbone):
@@ -47,7 +48,7 @@ def scramble(module: nn.Module, seed: int = 0) -> nn.Module:
 class BrightBox(Model):
     """One box a class around the upper left quarter of the content; its score is the mean grey."""
 
-    task = "detect"
+    task, needs = "detect", frozenset({"boxes"})
 
     def forward(self, images, targets=None, sizes=None):
         # its result is not used: only its work counts
@@ -65,7 +66,7 @@ class BrightBox(Model):
 class RedGreen(Model):
     """Class 0 where red is the stronger, class 1 where green is."""
 
-    task = "segment_pixels"
+    task, needs = "segment_pixels", frozenset({"pixels"})
 
     def forward(self, images, targets=None, sizes=None):
         return [Segmentation(image[:2].float()) for image in images]
@@ -74,13 +75,13 @@ class RedGreen(Model):
 @pytest.fixture
 def detector() -> Model:
     torch.manual_seed(0)
-    return scramble(BrightBox(TinyBackbone(), 2))  # type: ignore[return-value]
+    return scramble(BrightBox(TinyBackbone(), Classes.numbered(2)))  # type: ignore[return-value]
 
 
 @pytest.fixture
 def segmenter() -> Model:
     torch.manual_seed(0)
-    return scramble(RedGreen(TinyBackbone(), 2))  # type: ignore[return-value]
+    return scramble(RedGreen(TinyBackbone(), Classes.numbered(2)))  # type: ignore[return-value]
 
 
 @pytest.fixture(scope="session")

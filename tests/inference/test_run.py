@@ -51,7 +51,7 @@ def test_folding_changes_no_backbone(detector, scrambled, name, frozen):
     from detkit.backbones.norms import freeze_norms
 
     torch.manual_seed(0)
-    detector.backbone = scrambled(build(name, width=0.125, levels=("3", "4")))
+    detector.backbone = scrambled(build(name, width=0.125, levels=("3", "4"))[0])
     if frozen:
         freeze_norms(detector)
     fast = prepare(detector, "cpu", "fp32")

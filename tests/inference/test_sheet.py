@@ -11,7 +11,8 @@ from detkit.data.open import open_dataset
 from detkit.data.records import Strings
 from detkit.draw import colour
 from detkit.inference import sheet
-from detkit.inference.sheet import annotated, contact_sheet, draw_sheet, enlarged
+from detkit.inference.sheet import contact_sheet, draw_sheet
+from detkit.inference.tasks import tasks
 from detkit.predictions import Detections, Segmentation
 from detkit.structures import Frame
 
@@ -23,7 +24,7 @@ def records():
 
 def test_annotated_boxes_are_drawn_around_the_enlarged_objects(records):
     large = np.zeros((192, 192, 3), np.uint8)
-    drawn = annotated(large, 3, records, 0, "detect")
+    drawn = tasks["detect"].truth(records, 0).enlarged((64, 64), 3).draw(large)
     truth = records.annotation(0)
     x0, y0, x1, y1 = (3 * truth.boxes[-1]).round().astype(int)
     edge = colour(int(truth.labels[-1]))
@@ -34,11 +35,11 @@ def test_annotated_boxes_are_drawn_around_the_enlarged_objects(records):
 
 def test_a_prediction_is_enlarged_with_its_picture():
     box = Detections(torch.tensor([[1.0, 2, 3, 4]]), torch.ones(1), torch.zeros(1).long())
-    assert enlarged(box, (10, 20), 4).boxes.tolist() == [[4.0, 8, 12, 16]]
+    assert box.enlarged((10, 20), 4).boxes.tolist() == [[4.0, 8, 12, 16]]
     logits = torch.randn(3, 10, 20)
     pixels = Segmentation(logits).to_image(Frame("", -1, "", (10, 20), (10, 20)))
     assert torch.equal(pixels.labels, logits.argmax(0).to(torch.uint8))
-    large = enlarged(pixels, (10, 20), 5).labels
+    large = pixels.enlarged((10, 20), 5).labels
     assert large.shape == (50, 100)
     assert torch.equal(large[2::5, 2::5], pixels.labels)
 

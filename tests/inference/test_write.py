@@ -16,12 +16,13 @@ from detkit.data import images
 from detkit.errors import DetkitError
 from detkit.inference import video
 from detkit.inference.sources import Source
-from detkit.inference.write import check_free, csv_lines, csv_row, merge, writers
+from detkit.inference.tasks import tasks
+from detkit.inference.write import check_free, csv_lines, csv_row, merge
 
 
 def fill(predictor, source: Source, output: Path, rank: int = 0, world: int = 1, **settings):
     part = f"rank{rank}" if world > 1 else ""
-    writer = writers[predictor.model.task](
+    writer = tasks[predictor.model.task].writer(
         output, predictor.names, predictor.category_ids, part=part, **settings
     )
     for pictures, found in predictor.batches(source.pictures(rank, world), 3):
@@ -141,7 +142,7 @@ def test_until_closed_nothing_has_its_final_name_and_then_nothing_its_temporary_
     predictor = predictor_of(detector)
     (tmp_path / "predictions.json").write_text("of an earlier run")
     (tmp_path / "predictions.csv").write_text("file,frame,timestamp,class\n")
-    writer = writers["detect"](tmp_path, predictor.names, predictor.category_ids)
+    writer = tasks["detect"].writer(tmp_path, predictor.names, predictor.category_ids)
     stream = Source(shared / "video" / "traffic.avi").pictures()
     for (picture,), (found,) in islice(predictor.batches(stream), 7):
         writer.add(picture, found)
@@ -260,7 +261,7 @@ def test_masks_of_someone_elses_stay(predictor_of, detector, segmenter, few, tmp
 
 def test_a_run_that_was_killed_can_be_repeated(predictor_of, segmenter, few, tmp_path):
     predictor = predictor_of(segmenter)
-    left = writers["segment_pixels"](tmp_path, predictor.names, predictor.category_ids)
+    left = tasks["segment_pixels"].writer(tmp_path, predictor.names, predictor.category_ids)
     for pictures, found in predictor.batches(few.pictures()):
         left.add(pictures[0], found[0])
     assert not (tmp_path / "predictions.csv").exists()  # `left` is never closed

@@ -22,7 +22,7 @@ def peer():
     stored = ConfigStore.instance().repo
     had_models = "model" in stored
     yield {"name": "torchvision_faster_rcnn", "score_thresh": 0.0}
-    models._builders.pop("torchvision_faster_rcnn", None)
+    models._entries.pop("torchvision_faster_rcnn", None)
     if not had_models:
         stored.pop("model", None)
     import sys

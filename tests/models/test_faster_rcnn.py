@@ -9,6 +9,7 @@ from detkit.errors import DetkitError
 from detkit.models.build import build
 from detkit.models.faster_rcnn import FasterRCNN, sizes_per_level
 from detkit.models.heads import rpn
+from detkit.models.heads.box_head import Samples
 from detkit.models.heads.matching import BACKGROUND, IGNORED, gather_targets, match_image
 from detkit.structures import Classes, Targets
 
@@ -37,14 +38,14 @@ def targets(boxes=(), labels=(), crowd=None) -> Targets:
 @pytest.fixture
 def model() -> FasterRCNN:
     torch.manual_seed(0)
-    return FasterRCNN(Pyramid(), 3, head_channels=16, anchor_sizes=[16, 32, 64])
+    return FasterRCNN(Pyramid(), Classes.numbered(3), head_channels=16, anchor_sizes=[16, 32, 64])
 
 
 def test_the_losses_of_a_batch_are_the_mean_of_its_images_when_all_anchors_are_drawn():
     torch.manual_seed(0)
     model = FasterRCNN(
         Pyramid(),
-        3,
+        Classes.numbered(3),
         head_channels=16,
         anchor_sizes=[16, 32, 64],
         rpn_samples=10**6,
@@ -96,7 +97,9 @@ def test_what_lies_beyond_the_border_leaves_no_sliver_on_it(model):
     assert len(proposals) > 0
     assert (proposals[:, 2:] - proposals[:, :2] >= rpn.MIN_SIDE).all()
     rois = torch.tensor([[100.0, 10, 120, 30], [10, 70, 30, 90], [10, 10, 30, 30]])
-    (found,) = model.head.detect(torch.zeros(3, 4), torch.zeros(3, 3, 4), [rois], size)
+    (found,) = model.head.detect(
+        model.head.predictor.scores(torch.zeros(3, 4)), torch.zeros(3, 3, 4), [rois], size
+    )
     torch.testing.assert_close(found.boxes, rois[2:].expand(3, 4))  # once a class
 
 
@@ -113,7 +116,7 @@ def test_padding_is_no_background(model):
 
 def test_an_anchor_is_not_background_and_object_at_once():
     with pytest.raises(DetkitError, match=r"rpn_pos_iou \(0\.2\) is below"):
-        FasterRCNN(Pyramid(), 1, anchor_sizes=[16, 32, 64], rpn_pos_iou=0.2)
+        FasterRCNN(Pyramid(), Classes.numbered(1), anchor_sizes=[16, 32, 64], rpn_pos_iou=0.2)
 
 
 def test_the_head_of_upper_stages_takes_the_level_in_front_of_them():
@@ -125,7 +128,9 @@ def test_the_head_of_upper_stages_takes_the_level_in_front_of_them():
 
 def test_anchors_across_the_border_can_be_left_out_of_training():
     torch.manual_seed(0)
-    model = FasterRCNN(Pyramid(), 1, anchor_sizes=[16, 32, 64], rpn_across_border=False)
+    model = FasterRCNN(
+        Pyramid(), Classes.numbered(1), anchor_sizes=[16, 32, 64], rpn_across_border=False
+    )
     maps = [torch.zeros(1, 8, 64 // s, 64 // s) for s in (8, 16, 32)]
     anchors = torch.cat(model.rpn.anchors(maps))
     matched = model.rpn.match(anchors, torch.tensor([[64, 48]]), [targets([[0, 0, 30, 30]], [0])])
@@ -138,7 +143,9 @@ def test_anchors_across_the_border_can_be_left_out_of_training():
 
 def test_an_object_whose_best_anchor_crosses_the_border_is_trained_with_the_best_inside():
     """As the paper's code: those outside are out before the best of an object is looked for."""
-    model = FasterRCNN(Pyramid(), 1, anchor_sizes=[16, 32, 64], rpn_across_border=False)
+    model = FasterRCNN(
+        Pyramid(), Classes.numbered(1), anchor_sizes=[16, 32, 64], rpn_across_border=False
+    )
     anchors = torch.tensor([[-8.0, 0, 24, 32], [0, 0, 24, 24], [40, 40, 60, 60]])
     there = [targets([[0, 0, 24, 40]], [0])]
     assert model.rpn.match(anchors, torch.tensor([[64, 64]]), there).tolist() == [[IGNORED, 0, -1]]
@@ -174,14 +181,18 @@ def test_a_class_weight_scales_that_class_alone():
     rois, valid = torch.rand(1, 4, 4), torch.ones(1, 4, dtype=torch.bool)
     matched = torch.tensor([[0, 0, 1, -1]])  # classes 1, 1, 2 and background
     truth = [targets([[8, 8, 40, 40], [0, 0, 9, 9]], [1, 2])]
-    weighted = FasterRCNN(Pyramid(), 3, class_weights=[5.0, 3.0, 1.0], anchor_sizes=[16, 32, 64])
-    loss = weighted.head.losses(logits, deltas, rois, matched, valid, truth)["head_class"]
+    weighted = FasterRCNN(
+        Pyramid(), Classes.numbered(3), class_weights=[5.0, 3.0, 1.0], anchor_sizes=[16, 32, 64]
+    )
+    loss = weighted.head.predictor.losses(logits, deltas, Samples(rois, matched, valid), truth)[
+        "head_class"
+    ]
     # each is log 4 of four even classes, a quarter each: (3 + 3 + 1 + 1) / 4 = 2
     torch.testing.assert_close(loss, 2 * torch.tensor(4.0).log())
 
 
 def test_the_box_of_a_crowd_is_no_roi_to_train_on():
-    model = FasterRCNN(Pyramid(), 3, anchor_sizes=[16, 32, 64])
+    model = FasterRCNN(Pyramid(), Classes.numbered(3), anchor_sizes=[16, 32, 64])
     truth = targets([[0, 0, 40, 40], [50, 50, 60, 60]], [1, 2], crowd=[True, False])
     rois, matched, valid = model.head.choose([torch.zeros(0, 4)], [truth])
     assert rois[valid].tolist() == [[50, 50, 60, 60]]
@@ -190,4 +201,4 @@ def test_the_box_of_a_crowd_is_no_roi_to_train_on():
 
 def test_an_unknown_way_of_pooling_is_refused():
     with pytest.raises(DetkitError, match="Did you mean align"):
-        FasterRCNN(Pyramid(), 3, anchor_sizes=[16, 32, 64], roi_pooling="alignn")
+        FasterRCNN(Pyramid(), Classes.numbered(3), anchor_sizes=[16, 32, 64], roi_pooling="alignn")

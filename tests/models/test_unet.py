@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import DetkitError
 from detkit.models.unet import UNet
-from detkit.structures import IGNORE, Targets
+from detkit.structures import IGNORE, Classes, Targets
 
 
 class Fake(Backbone):
@@ -38,7 +38,7 @@ class Fake(Backbone):
 
 def network(num_classes: int = 3, levels: str = "0123", **settings) -> UNet:
     torch.manual_seed(0)
-    return UNet(Fake(levels), num_classes, decoder_width=4, **settings)
+    return UNet(Fake(levels), Classes.numbered(num_classes), decoder_width=4, **settings)
 
 
 def random_batch(count: int = 3, seed: int = 0, side: int = 32):
@@ -171,12 +171,12 @@ def test_every_encoder_comes_back_to_full_resolution(levels, side, upsample):
 
 
 def test_encoders_that_round_their_sizes_down_fit():
-    model = UNet(Fake("234", floor=True), 3, decoder_width=4)
+    model = UNet(Fake("234", floor=True), Classes.numbered(3), decoder_width=4)
     assert model(random_batch(2, side=70)[0])[0].logits.shape == (3, 70, 70)
 
 
 def test_the_papers_decoder():
-    model = UNet(Fake("01234"), 2, decoder_width=64)
+    model = UNet(Fake("01234"), Classes.numbered(2), decoder_width=64)
     assert [b.convolutions[0].out_channels for b in model.decoder] == [512, 256, 128, 64]
 
 
@@ -202,7 +202,7 @@ def test_a_handful_of_pictures_is_learnt_by_heart(upsample):
         target.pixels[16:30, 10 : 24 + i] = 2
         images[i] = images[i] // 8 + 60 * target.pixels
         target.pixels[:1] = IGNORE
-    model = UNet(Fake("1234", width=16), 3, decoder_width=8, upsample=upsample)
+    model = UNet(Fake("1234", width=16), Classes.numbered(3), decoder_width=8, upsample=upsample)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(60):
         optimizer.zero_grad()

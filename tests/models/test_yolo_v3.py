@@ -12,7 +12,7 @@ from torchvision.ops import nms
 from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import DetkitError
 from detkit.models.yolo_v3 import COCO_ANCHORS, YOLOv3
-from detkit.structures import Targets
+from detkit.structures import Classes, Targets
 
 SMALL = [[6, 8], [12, 10], [14, 20], [20, 16], [24, 30], [30, 24], [40, 32], [36, 48], [56, 56]]
 
@@ -39,7 +39,9 @@ class Fake(Backbone):
 
 def network(num_classes: int = 3, levels: str = "2345", **settings) -> YOLOv3:
     torch.manual_seed(0)
-    model = YOLOv3(Fake(levels), num_classes, neck_width=1 / 32, anchors=SMALL, **settings)
+    model = YOLOv3(
+        Fake(levels), Classes.numbered(num_classes), neck_width=1 / 32, anchors=SMALL, **settings
+    )
     with torch.no_grad():  # predictions that differ, as after training
         for head in model.heads:
             nn.init.normal_(head[-1].weight, std=0.5)
@@ -275,7 +277,7 @@ def test_class_weights_scale_the_class_loss():
 
 def test_an_untrained_network_is_silent():
     torch.manual_seed(0)
-    model = YOLOv3(Fake(), 3, neck_width=1 / 32)
+    model = YOLOv3(Fake(), Classes.numbered(3), neck_width=1 / 32)
     images, _ = random_batch(2)
     assert [len(d) for d in model(images)] == [0, 0]
     logits = torch.cat(
@@ -307,7 +309,7 @@ def test_sides_that_strides_do_not_divide_work(side):
 
 
 def test_the_papers_anchors_and_neck():
-    model = YOLOv3(Fake(), 80)
+    model = YOLOv3(Fake(), Classes.numbered(80))
     assert model.neck.widths == [128, 256, 512]
     assert [head[-1].out_channels for head in model.heads] == [255, 255, 255]
     assert model.grid.anchors.flatten(0, 1).tolist() == [list(map(float, a)) for a in COCO_ANCHORS]
@@ -324,7 +326,7 @@ def test_the_papers_anchors_and_neck():
 )
 def test_impossible_settings_are_named(settings, words):
     with pytest.raises(DetkitError, match=words):
-        YOLOv3(Fake(), 3, neck_width=1 / 32, **settings)
+        YOLOv3(Fake(), Classes.numbered(3), neck_width=1 / 32, **settings)
 
 
 def test_a_handful_of_pictures_is_learnt_by_heart():
@@ -338,7 +340,7 @@ def test_a_handful_of_pictures_is_learnt_by_heart():
         label = int(torch.randint(0, 3, (1,), generator=generator))
         image[label, low[1] : high[1], low[0] : high[0]] = 250
         targets.append(Targets(torch.cat([low, high])[None].float(), torch.tensor([label])))
-    model = YOLOv3(Fake(width=24), 3, neck_width=1 / 16, anchors=SMALL)
+    model = YOLOv3(Fake(width=24), Classes.numbered(3), neck_width=1 / 16, anchors=SMALL)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(200):
         optimizer.zero_grad()

@@ -20,6 +20,7 @@ from detkit.data import images as decoder
 from detkit.interop.torchvision import load_faster_rcnn
 from detkit.models.build import build
 from detkit.ops.roi_pool import pool_rois
+from detkit.structures import Classes
 
 CLASSES = 20
 HEIGHT, WIDTH = 320, 448
@@ -70,7 +71,7 @@ def pair(shared: Path, photos: torch.Tensor):
     ours = build(
         {"name": "faster_rcnn", "score_thresh": 0.0},
         {"name": "resnet50_fpn", "weights": "none", "norm": "frozen"},
-        CLASSES,
+        Classes.numbered(CLASSES),
     ).eval()
     load_faster_rcnn(ours, reference.state_dict())
     return reference, ours
@@ -149,7 +150,7 @@ def test_every_stage_agrees_with_torchvisions(pair, photos):
     rois = torch.cat(their_proposals)
     pooled = pool_rois(maps[:4], [2, 3, 4, 5], rois, image, 7)
     assert_equal_to_scale(pooled, seen["rois"], "RoI features")
-    logits, deltas = ours.head.predict(maps[:4], rois, image)
+    logits, deltas = ours.head.predict(photos, maps, rois, image)
     their_logits, their_deltas = seen["logits"]
     assert_equal_to_scale(logits, their_logits.roll(-1, 1), "class logits")
     assert_equal_to_scale(deltas, their_deltas.reshape(len(rois), -1, 4)[:, 1:], "box deltas")

@@ -15,7 +15,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from detkit.interop.torchvision import load_faster_rcnn
 from detkit.models.build import build
 from detkit.models.model import Model
-from detkit.structures import Targets
+from detkit.structures import Classes, Targets
 
 CLASSES, HEIGHT, WIDTH = 4, 192, 256
 ALL = 10**7
@@ -52,7 +52,7 @@ def pair() -> tuple[Reference, Model]:
     ours = build(
         {**model, "roi_samples": ALL, "roi_positive_fraction": 1.0},
         {"name": "resnet18_fpn", "weights": "none", "norm": "frozen"},
-        CLASSES,
+        Classes.numbered(CLASSES),
     )
     load_faster_rcnn(ours, reference.state_dict())
     return reference.train(), ours.train()

@@ -15,6 +15,7 @@ from detkit.data.open import open_dataset
 from detkit.data.records import Records
 from detkit.interop.torchvision import load_faster_rcnn
 from detkit.models.build import build
+from detkit.structures import Classes
 
 HEIGHT, WIDTH = 256, 320  # multiples of 32: neither model pads
 STEPS = 30
@@ -67,7 +68,7 @@ def test_a_detector_trained_by_torchvision_finds_the_same_in_ours(shared):
     ours = build(
         {"name": "faster_rcnn"},
         {"name": "resnet18_fpn", "weights": "none", "norm": "frozen"},
-        3,
+        Classes.numbered(3),
     )
     load_faster_rcnn(ours, reference.state_dict())
     records = open_dataset({"name": "voc", "root": str(shared / "bccd")}, "test")

@@ -20,7 +20,7 @@ from detkit.checkpoint import settled
 from detkit.distributed import World
 from detkit.models.model import Model
 from detkit.predictions import Detections
-from detkit.structures import Batch, Frame, Targets
+from detkit.structures import Batch, Classes, Frame, Targets
 from detkit.training.journal import Journal
 from detkit.training.loop import Hooks, Plan, fit
 from detkit.training.optimization import EMA, build_optimizer, build_schedule
@@ -41,12 +41,12 @@ class TinyBackbone(Backbone):
 class Tiny(Model):
     """One box an image: its class and its place; dropout draws from the global generator."""
 
-    task = "detect"
+    task, needs = "detect", frozenset({"boxes"})
 
-    def __init__(self, backbone: Backbone, num_classes: int, *, dropout: float = 0.3) -> None:
-        super().__init__(backbone, num_classes)
+    def __init__(self, backbone: Backbone, classes: Classes, *, dropout: float = 0.3) -> None:
+        super().__init__(backbone, classes)
         self.dropout = nn.Dropout(dropout)
-        self.classes = nn.Linear(4, num_classes)
+        self.classes = nn.Linear(4, len(classes))
         self.boxes = nn.Linear(4, 4)
 
     def forward(self, images, targets=None, sizes=None):
@@ -69,7 +69,7 @@ class Tiny(Model):
 def tiny(num_classes: int = 3, seed: int = 0, dropout: float = 0.3) -> Tiny:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Tiny(TinyBackbone(), num_classes, dropout=dropout)
+        return Tiny(TinyBackbone(), Classes.numbered(num_classes), dropout=dropout)
 
 
 def sample(n: int) -> tuple[Tensor, Targets, Frame]:

@@ -55,7 +55,7 @@ def read(
     """
     if "pixels" not in needs:
         raise DetkitError(
-            f"Index masks hold no {' and no '.join(sorted(needs))}.",
+            "Index masks have no objects.",
             file=root,
             remedy="choose a model of pixels (model=unet), or a data set with boxes.",
         )

@@ -1,0 +1,1 @@
+MODEL = {"name": "unet", "decoder_width": 2}

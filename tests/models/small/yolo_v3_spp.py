@@ -1,0 +1,1 @@
+MODEL = {"name": "yolo_v3_spp", "neck_width": 1 / 64}
