@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,15 +17,17 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
+from tqdm import tqdm
 
 from detkit import checkpoint, distributed
-from detkit.data.loading import Dataset
+from detkit.data.loading import Batches, Dataset
 from detkit.data.order import evaluation_batches
 from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.models.model import Model
 from detkit.models.stages import PROPOSALS, Stage
 from detkit.proposals.files import ProposalsFile
+from detkit.structures import Batch
 from detkit.training.optimization import EMA
 from detkit.training.state import State, same_random_states
 
@@ -170,7 +172,7 @@ def solve(
         new.mkdir(parents=True)
         generator = torch.Generator().manual_seed(seed * 1000 + interval.number)
         with same_random_states(world.device):
-            batches = evaluation_batches(dataset, batch_size=size)
+            batches = Passes(evaluation_batches(dataset, batch_size=size), stage.name)
             stage.solve(state.model.eval(), batches, new, generator)
         if any(new.iterdir()):
             shutil.rmtree(folder, ignore_errors=True)
@@ -182,6 +184,24 @@ def solve(
     state.solved = distributed.share(state.solved, world)
     distributed.align(state.model, world)
     state.stage = interval.number + 1
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Batches under a bar of their own in each pass.
+
+    Attributes:
+        name: what the bar shows.
+    """
+
+    batches: Batches
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from tqdm(self.batches, desc=self.name, unit="batch", leave=False)
 
 
 def digest(folder: Path) -> str:
