@@ -11,15 +11,13 @@ layers, as in `faster_rcnn`.
 Shapes: B images, P proposals an image, K classes.
 
 Differences from the paper:
-- the last map is that of stride 16 (ResNet's level 4); VGG-16's conv5_3 is one, too, in the paper.
 - smooth L1 with a beta of 1/9 instead of 1, as in the RPN.
 - a loss is averaged within each image first, then over the images; background inside a crowd is not
   trained on (the paper's data have no crowds).
 - the ground truth's own boxes are RoIs too, as in the published code.
 - the last two layers start as PyTorch's Linear does, not from 0.01 and 0.001 (section 3.1), and
   biases learn as fast as weights.
-- a picture has as many RoIs as fit, which `roi_samples` bounds; one without objects has no
-  background of an overlap from 0.1 on, so nothing is learnt from it.
+- an image without objects has no background that overlaps one by 0.1, so nothing is learnt from it.
 """
 
 from __future__ import annotations
