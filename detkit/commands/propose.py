@@ -50,11 +50,13 @@ def propose(settings: Any) -> dict[str, Any]:
         f" ({records.source}) → {output}",
         flush=True,
     )
-    found = list(propose_all(proposer, records, workers=settings.workers))
+    reads = isinstance(proposer, files.ProposalsFile)  # no work to be shared out
+    found = list(propose_all(proposer, records, workers=0 if reads else settings.workers))
     ids = [records.image_id(i) for i in range(len(records))]
     WRITERS[settings.format](written, dict(zip(ids, (one.boxes for one in found), strict=True)))
     figures: dict[str, Any] = {
         **_measured(records, found),
+        **_left_out(proposer),
         "images": len(records),
         "split": split,
         "data": records.source,
@@ -104,6 +106,18 @@ def _measured(records: Records, found: list[Proposed]) -> Figures:
     if cached := len(found) - len(fresh):
         print(f"{cached:,} images were in the cache.")
     return figures
+
+
+def _left_out(proposer: Proposer) -> dict[str, int]:
+    """Tells and gives what became of a file's boxes that reach beyond their image."""
+    if not isinstance(proposer, files.ProposalsFile):
+        return {}
+    if proposer.clipped or proposer.dropped:
+        print(
+            f"note: {proposer.clipped:,} boxes were cut at the image's border, {proposer.dropped:,}"
+            " without extent inside it dropped."
+        )
+    return {"clipped": proposer.clipped, "dropped": proposer.dropped}
 
 
 def _check_free(output: Path, written: Path) -> None:

@@ -65,11 +65,15 @@ def propose(proposer: Proposer, records: Records, *, workers: int = 0) -> Iterat
 
 def _one(proposer: Proposer, records: Records, i: int) -> Proposed:
     image = records.image(i)
-    before, start = getattr(proposer, "searched", None), time.process_time()
+    before, start = _searched(proposer), time.process_time()
     boxes = proposer(image, image_id=records.image_id(i), file=records.files[i])
     seconds = time.process_time() - start
-    cached = before is not None and proposer.searched == before  # type: ignore[attr-defined]
-    return Proposed(boxes, seconds, cached)
+    return Proposed(boxes, seconds, before is not None and _searched(proposer) == before)
+
+
+def _searched(proposer: Proposer) -> int | None:
+    """How many images a proposer with a cache had to search; None without a cache."""
+    return getattr(proposer, "searched", None)
 
 
 _of_process: tuple[Proposer, Records] | None = None  # what a worker works on
