@@ -66,10 +66,14 @@ def proposal_figures(
     counted = ~(records.crowd | records.difficult)
     found = np.zeros((len(numbers), len(counted)))
     counts = []
-    for i, boxes in zip(range(len(records)), proposals, strict=True):
+    for i, boxes in enumerate(proposals):
         counts.append(len(boxes))
+        if i >= len(records):
+            continue
         of_image = slice(records.offsets[i], records.offsets[i + 1])
         found[:, of_image] = best_overlaps(records.boxes[of_image], boxes, numbers)
+    if len(counts) != len(records):
+        raise ValueError(f"{len(counts)} images have proposals, {len(records)} have objects")
     figures: Figures = {"proposals/boxes": mean(counts)}
     for number, overlaps in zip(numbers, found, strict=True):
         ending = "" if number is None else f"@{number}"
