@@ -22,7 +22,7 @@ from detkit.atomic import write_json
 from detkit.errors import DetkitError
 from detkit.folders import in_home
 
-FORMAT = 1
+FORMAT = 2  # 1: some parts of models had other names (`Model.renamed`)
 REQUIRED = ("config", "names", "category_ids")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,9 +13,10 @@ from detkit.backbones.norms import freeze_norms, held_frozen, match_norms
 from detkit.checkpoint import damaged, find, read_meta, read_tensors
 from detkit.errors import DetkitError, UnknownName
 from detkit.models.build import build
-from detkit.models.model import Model
+from detkit.models.model import Model, models
 from detkit.structures import Classes
 
+T = TypeVar("T")
 PARTS = ("model", "backbone")  # what a model is rebuilt from
 
 
@@ -28,7 +29,7 @@ def load_model(
         The model in `eval()` on `device`, and the checkpoint's meta data.
     """
     file = find(path, prefer)
-    meta, tensors = read_meta(file), read_tensors(file)
+    meta = read_meta(file)
     config = meta["config"]
     parts = [config.get(part) for part in PARTS]
     if not all(isinstance(part, dict) and isinstance(part.get("name"), str) for part in parts):
@@ -44,6 +45,7 @@ def load_model(
         if modules:  # a fault of their code, it may be
             raise
         raise damaged(file, f"Its config builds no model ({error}).") from error
+    tensors = todays_names(read_tensors(file), meta)
     match_norms(model, tensors)
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     have = {key: tuple(value.shape) for key, value in tensors.items()}
@@ -90,6 +92,25 @@ def _difference(wanted: Mapping[str, Any], have: Mapping[str, Any]) -> str:
     return "; ".join(sorted(told)[:3]) + more
 
 
+def todays_names(values: Mapping[str, T], meta: Mapping[str, Any]) -> dict[str, T]:
+    """The same values under the names that a model's parts have now.
+
+    Args:
+        values: by key of a state dict, or with such a key between slashes (`optimizer/KEY/step`).
+        meta: of their checkpoint.
+    """
+    name = meta["config"]["model"]["name"]
+    if meta.get("format", 1) > 1 or name not in models:
+        return dict(values)
+    prefixes = models.part(name).renamed
+
+    def now(part: str) -> str:
+        old = next((prefix for prefix in prefixes if part.startswith(prefix)), None)
+        return part if old is None else prefixes[old] + part.removeprefix(old)
+
+    return {"/".join(map(now, key.split("/"))): value for key, value in values.items()}
+
+
 def transfer(
     model: Model, path: str | Path, names: Sequence[str], norm: str = "auto"
 ) -> dict[str, Any]:
@@ -111,6 +132,7 @@ def transfer(
     tensors = held = read_tensors(file)
     if (file.parent / "meta.json").exists():
         meta = read_meta(file)
+        tensors = held = todays_names(held, meta)
         if list(meta["names"]) != list(names):
             tensors = _without_classes(held, meta)
     if norm == "auto":

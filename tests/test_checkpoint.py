@@ -12,6 +12,7 @@ from detkit import checkpoint, restore
 from detkit.backbones.norms import freeze_norms
 from detkit.errors import DetkitError
 from detkit.models.build import build
+from detkit.models.model import models
 from detkit.structures import Classes
 
 CONFIG = {
@@ -290,3 +291,29 @@ def test_nothing_in_a_file_is_executed(run):
     (run / "best" / "model.safetensors").write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(DetkitError):
         restore.load_model(run)
+
+
+def test_a_checkpoint_of_the_first_format_is_read_under_todays_names(tmp_path):
+    """Before the RoI head was an extractor and a predictor their layers had shorter names."""
+    config = {
+        "model": {"name": "faster_rcnn", "head_channels": 8},
+        "backbone": {"name": "resnet18_fpn", "width": 0.125, "fpn_channels": 8},
+    }
+    model = build(config["model"], config["backbone"], Classes.numbered(2)).eval()
+    old = {now: before for before, now in models.part("faster_rcnn").renamed.items()}
+    state = {
+        next((old[n] + key.removeprefix(n) for n in old if key.startswith(n)), key): value
+        for key, value in model.state_dict().items()
+    }
+    assert "head.tail.fc6.weight" in state
+    meta = {"config": config, "names": ["a", "b"], "category_ids": [1, 2]}
+    checkpoint.save(tmp_path / "best", state, meta)
+    file = tmp_path / "best/meta.json"
+    file.write_text(file.read_text().replace('"format": 2', '"format": 1'))
+    again, _ = restore.load_model(tmp_path)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key]), key
+    other = build(config["model"], config["backbone"], Classes.numbered(2))
+    taken = restore.transfer(other, tmp_path, ["a", "b"])
+    assert not taken["unused"]
+    assert not taken["new"]

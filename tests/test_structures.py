@@ -1,9 +1,13 @@
 """What travels between rooms: there and back, slices, filters."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
 
+from detkit.data.loading import _Parcel, collate
+from detkit.data.transforms import Loaded
 from detkit.errors import DetkitError
 from detkit.predictions import Detections, Segmentation
 from detkit.structures import Batch, Frame, Targets
@@ -107,3 +111,66 @@ def test_a_batch_moves_with_its_targets():
     moved = batch.to("meta")
     assert moved.images.device.type == moved.targets[0].boxes.device.type == "meta"
     assert len(moved) == 1
+
+
+# what every field looks like for two objects on an image of 4 × 6 pixels; a new field joins here
+OF_TWO = {
+    Targets: {
+        "boxes": torch.arange(8.0).reshape(2, 4),
+        "labels": torch.tensor([1, 0]),
+        "masks": torch.arange(48).reshape(2, 4, 6) % 3 == 0,
+        "crowd": torch.tensor([False, True]),
+        "difficult": torch.tensor([True, False]),
+        "pixels": torch.arange(24, dtype=torch.uint8).reshape(4, 6),
+        "image_label": torch.tensor(1),
+    },
+    Detections: {
+        "boxes": torch.arange(8.0).reshape(2, 4),
+        "scores": torch.tensor([0.9, 0.4]),
+        "labels": torch.tensor([1, 0]),
+        "masks": torch.rand(2, 3, 3),
+        "mask_boxes": torch.arange(8.0).reshape(2, 4) + 1,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", OF_TWO)
+def test_no_field_is_left_behind(kind):
+    values = OF_TWO[kind]
+    tensors = {f.name for f in fields(kind) if "Tensor" in str(f.type)}
+    assert tensors == values.keys()
+    whole = kind(**values)
+    assert whole.of_objects().keys() | whole.of_image().keys() == tensors
+    second = whole.select(torch.tensor([False, True]))
+    for name, value in values.items():
+        wanted = value[1:] if name in whole.of_objects() else value
+        assert torch.equal(getattr(second, name), wanted), name
+        assert getattr(whole.to("meta"), name).is_meta, name
+    half = kind(**{k: v.half() if v.is_floating_point() else v for k, v in values.items()})
+    for name, value in values.items():
+        assert getattr(half.float32(), name).dtype == value.dtype, name
+
+
+def test_every_field_of_the_targets_travels_in_a_batch_and_from_a_worker():
+    targets = Targets(**OF_TWO[Targets])
+    image = torch.zeros(3, 4, 6, dtype=torch.uint8)
+    samples = [
+        Loaded(image, targets, FRAME, proposals=torch.rand(n, 4)) for n in (3, 0)
+    ]  # the second one was offered nothing
+    batch = collate(samples, multiple=8)
+    again = _Parcel.of(batch).batch()
+    for sample, found in zip(samples, again.targets, strict=True):
+        for field in fields(Targets):
+            there, wanted = getattr(found, field.name), getattr(sample.targets, field.name)
+            pad = field.metadata.get("pad")
+            if pad is not None:
+                assert there.shape[-2:] == (8, 8)
+                assert (there[..., 4:, :] == pad).all()
+                assert (there[..., 6:] == pad).all()
+                there = there[..., :4, :6]
+            assert torch.equal(there, wanted), field.name
+    for sample, offered in zip(samples, again.proposals, strict=True):
+        assert torch.equal(sample.proposals, offered)
+    moved = again.to("meta")
+    assert all(p.is_meta for p in moved.proposals)
+    assert moved.inputs().keys() == {"images", "sizes", "proposals"}

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,11 @@ class Normalization:
         if channels == 3:
             return Normalization()
         return Normalization((0.449,) * channels, (0.226,) * channels)
+
+    @staticmethod
+    def plain(channels: int) -> Normalization:
+        """Pixels in 0 … 1 as they are: what Darknet's weights expect."""
+        return Normalization((0.0,) * channels, (1.0,) * channels)
 
 
 def normalize(images: Tensor, mean_std: Tensor, sizes: Tensor | None = None) -> Tensor:
@@ -116,10 +121,15 @@ class Trunk(Backbone):
         tail_size: cells a side that its tail behind level "4" takes of an RoI, None where it has no
             such tail.
         classifier: how the keys of the parts that are never built begin (for the weights' report).
+        darknet_layout: the whole network's convolutions in the order of a Darknet weights file
+            (key → shape); empty where none is of it.
+        darknet_exact: whether such a file holds this network alone, or may go on behind it.
     """
 
     tail_size: ClassVar[int | None] = 14
     classifier: ClassVar[tuple[str, ...]] = ("fc.",)
+    darknet_layout: Sequence[Mapping[str, tuple[int, ...]]] = ()
+    darknet_exact: ClassVar[bool] = False
 
     def __init__(self, in_channels: int = 3) -> None:
         super().__init__()
@@ -168,6 +178,11 @@ class Trunk(Backbone):
         above = [names for level, names in self.path.items() if int(level) > int(after)]
         modules = {name: self.get_submodule(name) for names in above for name in names}
         return MeanTail(modules, self.tail_size or 0, list(self.channels.values())[-1])
+
+    @classmethod
+    def self_contained(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings with what files they name written into them, for a checkpoint."""
+        return dict(settings)
 
     def check_metadata(self, metadata: Mapping[str, str], file: str) -> None:
         """Raise a DetkitError where a weights file says that it is of a network built otherwise."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -72,12 +72,12 @@ def build(
             remedy="derive it from detkit.backbones.backbone.Trunk, as CONTRIBUTING.md shows.",
         )
     known = frozenset(trunk.state_dict())
-    coarsest = list(trunk.channels)[-1]
+    coarsest, whole = list(trunk.channels)[-1], levels is not None and COARSEST in levels
     asked = _levels(name, trunk, levels, tail, strict, fpn)
-    if tail and (fpn or (trunk.tail_size is None and asked[-1] != coarsest)):
+    if tail and (fpn or (trunk.tail_size is None and not whole)):
         raise _no_tail(name)
     behind = trunk.make_tail(asked[-1]) if tail else None
-    beyond = any(int(level) > int(coarsest) for level in asked)  # made from the last one
+    beyond = any(level not in trunk.channels for level in asked)  # made from the last one
     trunk.keep([n for n in trunk.channels if n in asked or (beyond and n == coarsest)])
     if weights != "none":
         imagenet = weights == "imagenet"
@@ -119,6 +119,11 @@ def settings(name: str) -> dict[str, inspect.Parameter]:
     return {k: p for k, p in general.items() if k not in decided} | own
 
 
+def self_contained(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """`name` and settings that rebuild the network anywhere: no file is needed but a checkpoint."""
+    return part(backbone["name"]).self_contained(backbone)
+
+
 def part(name: str) -> Any:
     """The class of the network below, to ask what stands on it."""
     return backbones.part(split(name)[0])
@@ -148,14 +153,15 @@ def _levels(
 ) -> list[str]:
     """The levels that come out, finest first."""
     exist = list(trunk.channels)
-    if levels is not None and tuple(levels) == (COARSEST,):
+    if levels is not None and COARSEST in levels:
         return exist[-1:]
     if fpn:
-        exist += [str(int(exist[-1]) + i + 1) for i in range(BEYOND if levels and strict else 1)]
+        first = trunk.strides[exist[-1]].bit_length()
+        exist += [str(first + i) for i in range(BEYOND if levels and strict else 1)]
     if levels is None:
         if fpn:
             return [n for n in exist if n in PYRAMID or n not in trunk.channels]
-        return [n for n in exist if not tail or int(n) <= 4]
+        return [n for n in exist if not tail or trunk.strides[n] <= 16]
     asked = {str(n) for n in ([levels] if isinstance(levels, (str, int)) else levels)}
     missing = sorted(asked.difference(exist))
     if len(missing) == len(asked) or (missing and strict):

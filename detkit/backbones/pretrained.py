@@ -14,6 +14,7 @@ import torchvision
 from safetensors import safe_open
 from torch import Tensor
 
+from detkit.backbones import darknet_weights
 from detkit.backbones.backbone import Normalization, Tail, Trunk
 from detkit.backbones.norms import STATISTICS, freeze_norms
 from detkit.backbones.report import WeightsReport
@@ -38,7 +39,8 @@ def load(
         DetkitError: the file cannot be read, has a tensor of another shape, or none that fits.
     """
     path = Path(path)
-    tensors, metadata = read(path)
+    darknet = path.suffix == ".weights" or darknet_weights.is_partial(path)
+    tensors, metadata = read_darknet(trunk, path) if darknet else read(path)
     trunk.check_metadata(metadata, str(path))
     parts = {"": trunk} if tail is None else {"": trunk, TAIL: tail}
     own = {f"{at}{key}": v for at, part in parts.items() for key, v in part.state_dict().items()}
@@ -48,7 +50,10 @@ def load(
     for at, part in parts.items():
         inside = {key.removeprefix(at): v for key, v in taken.items() if _is_of(key, at)}
         part.load_state_dict(inside, strict=False)
-    trunk.normalization = OTHER_NORMALIZATION.get(_digits(path), trunk.normalization)
+    if darknet:
+        trunk.normalization = Normalization.plain(trunk.in_channels)
+    else:
+        trunk.normalization = OTHER_NORMALIZATION.get(_digits(path), trunk.normalization)
 
     frozen: list[str] = []
     if norm == "train":
@@ -110,6 +115,19 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if odd := [str(key) for key, value in tensors.items() if not isinstance(value, Tensor)]:
         raise _no_weights(path, f"{odd[0]} is not a tensor")
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, metadata
+
+
+def read_darknet(trunk: Trunk, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The same of a Darknet weights file, which only the network's own order gives names to."""
+    if not trunk.darknet_layout:
+        raise DetkitError(
+            f"This is no weights file for {type(trunk).__name__}: it is one of Darknet's.",
+            file=path,
+            remedy="choose the Darknet backbone that the file is of, or darknet_cfg with its .cfg.",
+        )
+    header, tensors = darknet_weights.read(path, trunk.darknet_layout, more=not trunk.darknet_exact)
+    version = f"{header.major}.{header.minor}.{header.revision}"
+    return tensors, {"darknet_version": version, "darknet_seen": str(header.seen)}
 
 
 def _digits(path: Path) -> str:

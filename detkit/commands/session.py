@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from detkit import checkpoint, distributed, restore
+from detkit.backbones import build as backbones
 from detkit.backbones.norms import match_norms
 from detkit.commands import telling
 from detkit.commands.opening import open_data
@@ -117,9 +118,12 @@ class Session:
         return distributed.share(folder, self.world)
 
     def _backbone(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """With the channels that the data have, so that a checkpoint says how many."""
-        channels = settings.get("in_channels") or self.data.records.channels
-        return {**settings, "in_channels": channels}
+        """With what the data say, and without a file beside it, so that a checkpoint is whole."""
+        records = self.data.records
+        known: dict[str, Any] = {"in_channels": records.channels, "classes": len(records.names)}
+        asked = backbones.settings(settings["name"])
+        given = {k: v for k, v in known.items() if k in asked and settings.get(k) is None}
+        return dict(backbones.self_contained({**settings, **given}))
 
     def _model(self, settings: TrainSettings, saved: Saved | None) -> Model:
         """As it starts, or as it was built when the run was saved."""

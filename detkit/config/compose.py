@@ -34,7 +34,7 @@ CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") i
 # where a verb writes
 FOLDER = {"train": "run_dir", "evaluate": "output", "predict": "output", "propose": "output"}
 MEASURING = ("evaluate", "propose")  # verbs whose one group is `dataset`
-SIGNATURE = "signature"  # the subgroup of a group with what builders' signatures say
+SIGNATURE = "signature"  # the group of what builders' signatures say
 STORED = "of_checkpoint"  # how configs and choices that come from a checkpoint are called
 HYDRAS_FLAGS = {
     *("--hydra-help", "--cfg", "-c", "--resolve", "--package", "-p", "--run", "-r", "--multirun"),
@@ -160,14 +160,14 @@ def _literal(value: Any) -> Any:
 def _store_choices(names: Sequence[str]) -> None:
     """Makes a choice of every registered part that has no file of its own under `conf/`.
 
-    A part's own file takes its settings with `signature/NAME@_here_` and says what is left to say.
+    A part's own file takes its settings with `/signature/model/NAME@_here_`, and says what is left.
     """
     for group in names:
         for name in groups.registry(group).names():
             if not (CONF / group / f"{name}.yaml").exists():
                 ConfigStore.instance().store(name, _signature(group, name), group=group)
             ConfigStore.instance().store(
-                name, _signature(group, name), group=f"{group}/{SIGNATURE}"
+                name, _signature(group, name), group=f"{SIGNATURE}/{group}"
             )
 
 

@@ -8,6 +8,7 @@ depends on (seed, epoch, image) and on nothing else.
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from detkit.structures import IGNORE, Frame, Targets
 
 transforms: Registry[Transform] = Registry("transforms preset", "detkit.data", context=["train"])
 
+KINDS = (np.uint8, np.float32)  # of images
 FILL = (124, 116, 104)  # ImageNet's mean colour: about zero after normalisation
 OTHER_FILL = 114  # the same for pictures that are not RGB
 STRIDE = 32  # batches are padded to a multiple of it: the coarsest level of every backbone
@@ -116,8 +118,9 @@ class Transform:
         self.multiple = multiple
         self.variants = dict(variants or {})
         self._composed: dict[tuple[Any, int, float], Any] = {}
-        if steps is not None:
-            import albumentations  # noqa: F401  # now, and not once more in each loading process
+        if steps is not None:  # now, and not once more in each loading process
+            for dtype, least in itertools.product(KINDS, {min_visibility, 0.0}):
+                self._compose(np.empty((1, 1, 3), dtype), least)
 
     def __call__(
         self,

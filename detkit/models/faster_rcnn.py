@@ -30,7 +30,7 @@ Differences from the paper:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -68,6 +68,11 @@ class FasterRCNN(Model):
     """
 
     task, needs = "detect", frozenset({"boxes"})
+    renamed: ClassVar[Mapping[str, str]] = {
+        "head.tail.": "head.extractor.tail.",
+        "head.logits.": "head.predictor.logits.",
+        "head.deltas.": "head.predictor.deltas.",
+    }
 
     def __init__(
         self,

@@ -43,6 +43,7 @@ class Model(nn.Module):
         needs: what it learns from: a subset of `boxes`, `masks`, `pixels`, `image_labels`; with
             `proposals` it also takes those, as an argument, in training and at inference.
         proposer: where its proposals come from, if it needs any.
+        renamed: beginnings of keys in checkpoints of format 1, and what they are now.
         class_list: K classes, without the background.
         num_classes: K.
         mean_std: (2, C, 1, 1), what the backbone's weights expect of images of C channels; a
@@ -52,6 +53,7 @@ class Model(nn.Module):
     task: ClassVar[str]
     needs: ClassVar[frozenset[str]]
     proposer: Any = None
+    renamed: ClassVar[Mapping[str, str]] = {}
     mean_std: Tensor
 
     def __init__(self, backbone: Backbone, classes: Classes) -> None:

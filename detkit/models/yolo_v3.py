@@ -115,7 +115,7 @@ class YOLOv3(Model):
 
     @classmethod
     def wants(cls, fpn: bool, settings: Mapping[str, Any]) -> Wants:
-        return Wants(LEVELS[1:] if fpn else LEVELS)
+        return Wants(LEVELS[-settings["max_levels"] :] if fpn else LEVELS)
 
     def forward(
         self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None

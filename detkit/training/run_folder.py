@@ -17,7 +17,7 @@ import torchvision
 from torch import Tensor
 
 import detkit
-from detkit import checkpoint
+from detkit import checkpoint, restore
 from detkit.errors import DetkitError
 from detkit.folders import dated, held, in_home, make_folder
 
@@ -146,7 +146,9 @@ def read(resume: str, settings: Mapping[str, Any], batch: int) -> Saved:
             file=folder,
             remedy="leave run_dir out, or copy the folder and resume the copy.",
         )
-    return Saved(folder, meta, checkpoint.read_tensors(file), packed, plain)
+    plain["optimizer"] = restore.todays_names(plain["optimizer"], meta)
+    shown = restore.todays_names(checkpoint.read_tensors(file), meta)
+    return Saved(folder, meta, shown, restore.todays_names(packed, meta), plain)
 
 
 def home(resume: str) -> Path:

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from detkit.backbones.backbone import Normalization, backbones, normalize
+from detkit.backbones.build import COARSEST, names, settings
 from detkit.backbones.build import build as build_both
-from detkit.backbones.build import names, settings
 from detkit.errors import DetkitError
 
 
@@ -22,12 +22,13 @@ LEVELS = {  # what the papers' tables say; the rest has all of 1 … 5
     "alexnet": "2345",
     "squeezenet1_0": "1234",
     "unet_encoder": "01234",
-    "darknet53": "012345",
+    "darknet_cfg": "345",
+    **dict.fromkeys(("darknet19", "darknet53", "darknet_tiny", "darknet_tiny_v2"), "012345"),
     **{f"vgg{depth}{bn}": "012345" for depth in (11, 13, 16, 19) for bn in ("", "_bn")},
 }
 TAILS = {  # cells a side that they take of an RoI
     "alexnet": 6,
-    "darknet53": 14,
+    **dict.fromkeys(("darknet19", "darknet53", "darknet_tiny", "darknet_tiny_v2"), 14),
     "googlenet": 14,
     "googlenet_2014": 14,
     "mobilenet_v2": 14,
@@ -39,6 +40,11 @@ TAILS = {  # cells a side that they take of an RoI
 def narrow(name: str, **settings) -> nn.Module:
     torch.manual_seed(0)
     return build(name, width=0.25, **settings)
+
+
+def with_tail(name: str, **settings):
+    torch.manual_seed(0)
+    return build_both(name, width=0.25, **settings)
 
 
 def test_the_issues_networks_are_registered():
@@ -75,6 +81,12 @@ def test_levels_that_are_not_asked_are_neither_built_nor_returned(name):
     backbone, whole = narrow(name, levels=[3]), narrow(name)
     assert list(backbone.channels) == list(backbone(torch.randn(1, 3, 64, 64))) == ["3"]
     kept = {key for key, _ in backbone.named_parameters()}
+    if name == "darknet_cfg":  # a graph: its finest level needs all but the coarser outputs
+        outputs = {f"layers.{whole.sources[level]}" for level in ("4", "5")}
+        dropped = {key for key, _ in whole.named_parameters()} - kept
+        assert {key.rsplit(".", 2)[0] for key in dropped} > outputs
+        assert not any(f"layers.{backbone.sources['3']}." in key for key in dropped)
+        return
     needed = [p for stage in whole.stages()[: list(whole.path).index("3") + 1] for p in stage]
     expected = {id(p) for module in needed for p in module.parameters()}
     assert kept == {key for key, p in whole.named_parameters() if id(p) in expected}
@@ -82,16 +94,16 @@ def test_levels_that_are_not_asked_are_neither_built_nor_returned(name):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_every_parameter_gets_a_finite_gradient(name):
-    backbone = narrow(name, tail=name in TAILS).train()
+    backbone, tail = with_tail(name, tail=name in TAILS)
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     loss = sum(m.square().mean() for m in backbone(x).values())
-    if backbone.tail is not None:
-        size = backbone.tail.size
-        loss = loss + backbone.tail(torch.randn(8, backbone.channels["4"], size, size)).mean()
+    if tail is not None:
+        loss = loss + tail(torch.randn(8, backbone.channels["4"], tail.size, tail.size)).mean()
     loss.backward()
-    missing = [k for k, p in backbone.named_parameters() if p.grad is None]
-    assert not missing
-    assert all(p.grad.isfinite().all() for p in backbone.parameters())
+    for part in filter(None, (backbone, tail)):
+        missing = [k for k, p in part.named_parameters() if p.grad is None]
+        assert not missing
+        assert all(p.grad.isfinite().all() for p in part.parameters())
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -105,39 +117,65 @@ def test_a_random_start_neither_fades_nor_explodes(name):
 
 @pytest.mark.parametrize("name", sorted(TAILS))
 def test_a_tail_turns_rois_of_level_4_into_vectors(name):
-    backbone = narrow(name, levels=("4",), tail=True).eval()
-    tail = backbone.tail
+    backbone, tail = with_tail(name, levels=("4",), tail=True)
+    tail.eval()
     assert tail.size == TAILS[name]
     rois = torch.randn(3, backbone.channels["4"], tail.size, tail.size)
     assert tail(rois).shape == (3, tail.channels)
-    assert any(key.startswith("tail.") for key in backbone.state_dict())
+    assert tail.state_dict()
     assert not any(".".join(k.split(".")[:1]) == "layer4" for k in backbone.state_dict())
 
 
 @pytest.mark.parametrize("name", [n for n in sorted(TAILS) if TAILS[n] == 14])
 def test_a_mean_tail_is_the_last_stage(name):
-    backbone = narrow(name, levels=("4", "5"), tail=True).eval()
-    backbone.load_state_dict(
-        {f"tail.{k}": v for k, v in backbone.state_dict().items()}, strict=False
-    )  # what lies under both names is one start anyway
+    backbone = narrow(name, levels=("4", "5")).eval()
+    _, tail = with_tail(name, levels=("4",), tail=True)
+    tail.load_state_dict(backbone.state_dict(), strict=False)
+    tail.eval()
     maps = backbone(torch.randn(1, 3, 224, 224))
     assert maps["4"].shape[2:] == (14, 14)
-    torch.testing.assert_close(backbone.tail(maps["4"]), maps["5"].mean((2, 3)))
+    torch.testing.assert_close(tail(maps["4"]), maps["5"].mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_behind_the_last_level_a_classifier_has_a_mean_or_its_layers(name):
+    backbone, tail = with_tail(name, levels=(COARSEST,), tail=True)
+    (features,) = backbone.eval()(torch.randn(2, 3, 224, 224)).values()
+    vectors = tail.eval()(features)
+    assert vectors.shape == (2, tail.channels)
+    if not tail.state_dict():
+        torch.testing.assert_close(vectors, features.mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", ["googlenet", "googlenet_2014", "resnet18"])
+def test_a_tap_is_the_map_of_an_inner_module(name):
+    backbone = narrow(name).eval()
+    taps = [backbone.path["4"][-1], backbone.path["5"][-1]]
+    seen = {}
+    for tap in taps:
+        backbone.get_submodule(tap).register_forward_hook(
+            lambda module, given, found, tap=tap: seen.__setitem__(tap, found.clone())
+        )
+    maps = backbone(torch.randn(1, 3, 96, 96), taps=taps)
+    assert list(maps) == [*backbone.channels, *taps]
+    for tap in taps:
+        torch.testing.assert_close(maps[tap], seen[tap], rtol=0, atol=0)
+    torch.testing.assert_close(maps["5"], maps[taps[1]], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", ["vgg16", "vgg11_bn", "alexnet"])
 def test_a_fully_connected_tail_is_fc6_and_fc7(name):
-    backbone = narrow(name, levels=("4",), tail=True).eval()
-    size = backbone.tail.size
-    rois = torch.randn(2, backbone.channels["4"], size, size)
-    fc6, fc7 = (m for m in backbone.tail.classifier if isinstance(m, nn.Linear))
+    backbone, tail = with_tail(name, levels=("4",), tail=True)
+    tail.eval()
+    rois = torch.randn(2, backbone.channels["4"], tail.size, tail.size)
+    fc6, fc7 = (m for m in tail.classifier if isinstance(m, nn.Linear))
     by_hand = ((rois.flatten(1) @ fc6.weight.T + fc6.bias).relu() @ fc7.weight.T + fc7.bias).relu()
-    torch.testing.assert_close(backbone.tail(rois), by_hand)
+    torch.testing.assert_close(tail(rois), by_hand)
 
 
 def test_who_has_no_tail_says_who_has_one():
-    for name in ("squeezenet1_0", "unet_encoder"):
-        with pytest.raises(DetkitError, match=r"alexnet, darknet53, .*vgg19_bn") as error:
+    for name in ("squeezenet1_0", "unet_encoder", "darknet_cfg"):
+        with pytest.raises(DetkitError, match=r"alexnet, darknet19, .*vgg19_bn") as error:
             narrow(name, tail=True)
         assert "squeezenet" not in error.value.remedy
 
@@ -152,7 +190,6 @@ def test_a_pyramid_stands_on_any_of_them(name):
     assert all(m.shape[1] == 8 for m in maps.values())
     assert {key.split(".")[0] for key in backbone.state_dict()} == {"body", "fpn"}
     assert isinstance(backbone.normalization, Normalization)
-    assert backbone.tail is None
 
 
 @pytest.mark.parametrize("name", names())

@@ -111,7 +111,7 @@ def test_the_state_dict_is_torchvisions_without_the_classifier(name):
 @pytest.mark.parametrize("name", ["alexnet", "vgg16", "vgg19_bn"])
 def test_the_tail_is_torchvisions_classifier_without_its_last_layer(name):
     with torch.device("meta"):
-        tail = build(name, levels=[4], tail=True).tail
+        _, tail = build_both(name, levels=[4], tail=True)
     head = theirs(name).classifier
     assert list(tail.classifier.state_dict()) == list(head.state_dict())[:-2]
     assert [str(m) for m in tail.classifier] == [str(m) for m in head][:-1]

@@ -99,11 +99,11 @@ def test_a_stage_that_is_not_built_is_not_used(shared):
 
 def test_the_tail_is_filled_from_the_same_file(shared):
     path = shared / "weights/googlenet_bvlc_caffe.safetensors"
-    backbone = build("googlenet_2014", levels=[4], tail=True, weights=str(path))
+    backbone, tail = build_both("googlenet_2014", levels=[4], tail=True, weights=str(path))
     assert backbone.weights_report.loaded == 114
     tensors = load_file(path)
-    tail = backbone.state_dict()["tail.inception_5b.pool_proj.weight"]
-    assert torch.equal(tail, tensors["inception_5b.pool_proj.weight"].float())
+    filled = tail.state_dict()["inception_5b.pool_proj.weight"]
+    assert torch.equal(filled, tensors["inception_5b.pool_proj.weight"].float())
 
 
 def test_googlenets_maps_on_a_photo_equal_the_readmes_text(shared):
@@ -155,14 +155,15 @@ def test_the_whole_networks_know_an_aeroplane(shared, name, file, classifier):
     tensors = {key: value.float() for key, value in load_file(path).items()}
     tail = name != "squeezenet1_0"
     tensorflow = {"tensorflow_padding": True} if name == "mobilenet_v2" else {}
-    net = build(name, levels=[4], tail=tail, weights=str(path), **tensorflow).eval()
+    net, behind = build_both(name, levels=[4], tail=tail, weights=str(path), **tensorflow)
+    net.eval()
     images = torch.cat([photo(file) for file in aeroplanes(shared, 10)])
     weight, bias = tensors[f"{classifier}.weight"], tensors[f"{classifier}.bias"]
     with torch.no_grad():
         maps = net(images)["4"]
         if tail:
             assert maps.shape[2:] == (14, 14)
-            logits = F.linear(net.tail(maps), weight.flatten(1), bias)
+            logits = F.linear(behind.eval()(maps), weight.flatten(1), bias)
         else:
             logits = F.conv2d(maps, weight, bias).relu().mean((2, 3))
     flying = {404, 895, 908}  # ImageNet's airliner, warplane, wing

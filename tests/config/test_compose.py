@@ -161,7 +161,7 @@ def test_the_settings_survive_a_round_trip_through_json(verb):
 
 def test_a_plugins_parts_are_choices(tmp_path, monkeypatch):
     schedules.names()  # all of detkit's own are in before the plugin's joins a copy
-    monkeypatch.setattr(schedules, "_builders", dict(schedules._entries))
+    monkeypatch.setattr(schedules, "_entries", dict(schedules._entries))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_plugin_of_test.py").write_text(
         textwrap.dedent("""

@@ -92,7 +92,7 @@ def told(beginning: str) -> set[str]:
 @pytest.mark.parametrize("name", MODELS)
 def test_the_guide_names_the_files_that_run_and_ten_hold_nine_tenths_of_it(name, tmp_path):
     model, backbone, transforms = MODELS[name]
-    task = models[model].task
+    task = models.part(model).task
     dataset = Dataset(
         data(tmp_path, task),
         build_transform({"name": transforms, "long_side": 96}, train=True),

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from detkit.data.loading import NEEDS, Dataset, collate
+from detkit.data.loading import Dataset, collate
 from detkit.data.open import open_dataset
 from detkit.data.transforms import build as build_transform
 from detkit.distributed import World
@@ -15,7 +15,7 @@ def test_validation_losses_are_the_mean_over_the_images(batch_size):
     shapes = {"name": "shapes", "train_images": 1, "val_images": 5, "size": 64}
     records = open_dataset(shapes, "val", needs=frozenset({"pixels"}))
     transform = build_transform({"name": "segmentation"}, train=False)
-    dataset = Dataset(records, transform, needs=NEEDS["segment_pixels"])
+    dataset = Dataset(records, transform, needs=frozenset({"pixels"}))
     same = torch.arange(len(records.names))
     torch.manual_seed(0)
     backbone = {"name": "resnet18", "width": 0.125}
