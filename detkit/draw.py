@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detkit import atomic
+from detkit import atomic, ours
 from detkit.errors import DetkitError
 
 IGNORE = 255  # as in structures, which is above this room
@@ -84,6 +84,8 @@ def _(picture: Tensor) -> np.ndarray:
         raise _refused(picture, "pass (3, H, W) uint8 RGB; a batch as a list: list(tensor).")
     if not picture.numel():
         raise _refused(picture, "pass one with pixels in it.")
+    if picture.is_meta or picture.layout != torch.strided:
+        raise _refused(picture, "pass a dense tensor that holds its values.")
     return np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy())
 
 
@@ -238,7 +240,7 @@ def save_image(path: str | Path, picture: np.ndarray) -> Path:
             file=path,
             remedy="use .png, or scale the source down.",
         )
-    atomic.write_bytes(path, data.tobytes())
+    atomic.write_bytes(path, ours.signed(data.tobytes()))
     return path
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from detkit.errors import unknown
 from detkit.ops.mask_paste import Window, paste
 from detkit.structures import OF_OBJECTS, Frame, Tensors
+from detkit.values import number
 
 
 class Prediction(Tensors, ABC):
@@ -122,16 +123,20 @@ class Detections(Prediction):
         Raises:
             DetkitError: a class name that the detector does not know.
         """
-        keep = self.scores >= score_thresh
+        remedy = "pass a score of 0 … 1; classes come behind it: filter(0.5, ['dog'])."
+        keep = self.scores >= number("score_thresh", score_thresh, remedy)
         if classes is not None:
-            wanted = [self._label(c) if isinstance(c, str) else c for c in classes]
+            chosen = [classes] if isinstance(classes, str) else classes
+            wanted = [self._label(c) for c in chosen]
             keep &= torch.isin(self.labels, self.labels.new_tensor(wanted))
         return self[keep]
 
-    def _label(self, name: str) -> int:
-        if name not in self.names:
-            raise unknown("class", name, self.names)
-        return self.names.index(name)
+    def _label(self, name: str | int) -> int:
+        if isinstance(name, str) and name in self.names:
+            return self.names.index(name)
+        if not hasattr(name, "__index__"):  # a label
+            raise unknown("class", str(name)[:80], self.names)
+        return int(name)
 
     def to_image(self, frame: Frame) -> Detections:
         """The same in pixels of the file's image; what lies in the padding alone is left out."""

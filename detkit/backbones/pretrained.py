@@ -14,6 +14,7 @@ import torchvision
 from safetensors import safe_open
 from torch import Tensor
 
+from detkit import foreign
 from detkit.backbones import darknet_weights
 from detkit.backbones.backbone import Normalization, Tail, Trunk
 from detkit.backbones.norms import STATISTICS, freeze_norms
@@ -93,7 +94,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Nothing in the file is executed.
     """
-    if not path.is_file():
+    if not foreign.is_file(path):
         raise DetkitError(
             "No weights file there.", file=path, remedy="name a file (or none, or imagenet)."
         )
@@ -131,8 +132,7 @@ def read_darknet(trunk: Trunk, path: Path) -> tuple[dict[str, Tensor], dict[str,
 
 
 def _digits(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:8]
+    return hashlib.sha256(foreign.read_bytes(path)).hexdigest()[:8]
 
 
 def find_imagenet(name: str, allow_download: bool) -> Path:

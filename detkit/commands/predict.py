@@ -16,7 +16,7 @@ from detkit.folders import dated, held, in_home, make_folder
 from detkit.inference.predictor import Predictor, load
 from detkit.inference.sources import Source
 from detkit.inference.tasks import Task, tasks
-from detkit.inference.write import Writer, check_free, is_ours, merge
+from detkit.inference.write import ENDINGS, Writer, check_free, is_ours, merge
 from detkit.ops.precision import describe, resolve
 from detkit.training.signals import stop_signals
 
@@ -43,7 +43,7 @@ def predict(settings: Any) -> dict[str, Any]:
 
 
 def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
-    source = Source(settings.source)
+    source = Source(settings.source, ENDINGS)
     if settings.output:
         check_free(in_home(settings.output), source.items)
     predictor = load(

@@ -16,6 +16,7 @@ import yaml
 
 from detkit import checkpoint
 from detkit.atomic import write_json, write_text
+from detkit.data import contents
 from detkit.data.records import Records
 from detkit.distributed import World
 from detkit.ops.precision import describe
@@ -87,6 +88,7 @@ def write_record(
     write_json(file, {**record, "calls": [*record["calls"], call]})
     config = yaml.safe_dump(asdict(settings), sort_keys=False, allow_unicode=True)
     write_text(folder / "config.yaml", config)
+    contents.write(folder, tuple(data.values()))
     write_json(folder / "classes.json", list(next(iter(data.values())).names))
 
 

@@ -28,6 +28,7 @@ class Draft:
         sizes: (I, 2) height and width as the annotation states them, 0 where it does not.
         relative: boxes and polygons are fractions of the image's sides (YOLO).
         inclusive: the file's own coordinates are 1-based and inclusive (VOC), for messages.
+        image_labels: (I,) the class of each whole image.
     """
 
     root: Path
@@ -52,6 +53,7 @@ class Draft:
     instances: Masks | None = None
     pixel_files: Sequence[str] | None = None
     pixel_labels: NDArray[np.int16] | None = None
+    image_labels: NDArray[np.int64] | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -101,8 +101,9 @@ class Dataset:
     def _load(self, key: Key, index: int) -> Loaded:
         records = self.records
         channels = self.channels or records.channels
-        image = with_channels(records.image(index), channels, records.path(index))
-        image_id, file = records.image_id(index), str(records.path(index))
+        path = records.path(index)
+        image = with_channels(records.image(index), channels, path)
+        image_id, file = records.image_id(index), str(path)
         transform = self.transform.variants[key.side] if key.side else self.transform
         sample = transform(
             image,

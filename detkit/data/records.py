@@ -6,6 +6,7 @@ counts and its memory does not grow with the data set.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -232,15 +233,17 @@ class Records:
         """
         if self.render:
             return self.render(int(self.image_ids[i]))
-        image = images.read(self.path(i))
-        if self.crops is not None:
-            x1, y1, x2, y2 = self.crops[i]
-            return image[y1:y2, x1:x2]
         height, width = map(int, self.sizes[i])
+        if self.crops is None:
+            image = images.read(self.path(i))
+            was = f"it was {width}x{height} when the data set was opened"
+        else:
+            x1, y1, x2, y2 = map(int, self.crops[i])
+            image = _last_photo(self.path(i))[y1:y2, x1:x2].copy()
+            was = f"what its object covers, was {width}x{height} when the data set was opened"
         if image.shape[:2] != (height, width):
             raise DetkitError(
-                f"The image is {image.shape[1]}x{image.shape[0]} now, "
-                f"it was {width}x{height} when the data set was opened.",
+                f"The image is {image.shape[1]}x{image.shape[0]} now, {was}.",
                 file=self.path(i),
                 remedy="put the annotated image back, then start again.",
             )
@@ -357,6 +360,12 @@ class Records:
         taken = {name: getattr(self, name)[chosen] for name in flat}
         instances = None if self.instances is None else self.instances.take(chosen)
         return {**taken, "instances": instances}
+
+
+@functools.lru_cache(maxsize=1)
+def _last_photo(path: Path) -> NDArray:
+    """The photo that the last object was cut out of: the next one may be in it, too."""
+    return images.read(path)
 
 
 def _arrays(value: object) -> Iterator[NDArray]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from detkit import foreign
 from detkit.atomic import write_text
 from detkit.errors import DetkitError
 from detkit.evaluation.results import Results, find_image, find_label, image_index
@@ -43,7 +44,7 @@ def read(path: str | Path, records: Records) -> Results:
     if path.is_dir():
         found = path / "predictions.json"  # a folder of predict's or evaluate's
         return _read_coco(found, records) if found.is_file() else _read_comp4(path, records)
-    if not path.exists():
+    if not foreign.is_file(path):
         raise DetkitError(
             "There is no such file.",
             file=path,
@@ -54,7 +55,7 @@ def read(path: str | Path, records: Records) -> Results:
 
 def _read_coco(path: Path, records: Records) -> Results:
     try:
-        rows = json.loads(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+        rows = json.loads(foreign.read_bytes(path).removeprefix(codecs.BOM_UTF8))
     except (ValueError, OSError, RecursionError) as error:
         raise DetkitError(
             f"This is not JSON that can be read ({error}).",
@@ -225,7 +226,7 @@ def _read_comp4(folder: Path, records: Records) -> Results:
                 file=folder,
                 remedy="put each set of results (comp3, comp4 …) into a folder of its own.",
             )
-        lines = file.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+        lines = foreign.read_text(file, errors="surrogateescape").splitlines()
         if label < 0:  # it may be anything, such as a README.txt
             unknown[file.stem] = sum(bool(line.strip()) for line in lines)
             continue

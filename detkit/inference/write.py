@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from detkit import foreign, ours
 from detkit.draw import save_image
 from detkit.errors import DetkitError
 from detkit.inference import video
@@ -26,6 +27,7 @@ from detkit.inference.sources import Item, Picture
 from detkit.predictions import Detections, Prediction, Segmentation
 
 JSON, CSV = "predictions.json", "predictions.csv"
+ENDINGS = (".jpg", ".partial.mp4")  # of a drawn image; of a video, until it is whole
 KEYS = ("file", "frame", "timestamp")  # what every table's columns begin with
 
 
@@ -172,7 +174,7 @@ class DetectionWriter:
     ) -> None:
         self.names, self.category_ids = names, category_ids
         self.drawings = Drawings(output, videos)
-        _check_tables(output, self.tables)
+        _check_tables(output, self.tables, part)
         self._json = json_lines(_part(output / JSON, part))
         self._csv = csv_lines(_part(output / CSV, part), self.columns)
         self.found = 0
@@ -261,7 +263,7 @@ class PixelWriter:
     ) -> None:
         self.names, self.masks = names, output / "masks"
         self.drawings = Drawings(output, videos)
-        _check_tables(output, self.tables)
+        _check_tables(output, self.tables, part)
         _check_masks(self.masks)
         self._csv = csv_lines(_part(output / CSV, part), [*KEYS, *names])
         self.found = 0
@@ -304,18 +306,28 @@ def check_free(output: Path, items: Sequence[Item]) -> None:
     """
     sources = {os.path.realpath(item.path) for item in items if isinstance(item.path, str)}
     drawn = [output / f"{item.name}{'.mp4' if item.video else '.jpg'}" for item in items]
+    drawn += [partial(path) for path in drawn if path.suffix == ".mp4"]
     for path in drawn:
         if os.path.realpath(path) in sources:
             raise _taken("The drawn copy would replace this source.", path)
-    there = [path for path in drawn if os.path.lexists(path)]
-    if there and not _heads(output):
+    known = bool(_heads(output))  # a video bears no sign
+    there = [
+        path
+        for path in drawn
+        if os.path.lexists(path) and not (ours.is_drawn(path) if path.suffix == ".jpg" else known)
+    ]
+    if there:
         raise _taken("The drawn copy would replace this file, which is not predict's.", there[0])
 
 
-def _check_tables(output: Path, tables: Sequence[str]) -> None:
-    for path in (output / table for table in tables):
-        if os.path.lexists(path) and not _heads(output):
-            raise _taken("The results would replace this file, which is not predict's.", path)
+def _check_tables(output: Path, tables: Sequence[str], part: str) -> None:
+    """The tables of this process and those of all, and their temporary names."""
+    for path in [
+        path for table in tables for path in (output / table, _part(output / table, part))
+    ]:
+        for place in (path, partial(path)):
+            if os.path.lexists(place) and not ours.is_table(place):
+                raise _taken("The results would replace this file, which is not predict's.", place)
 
 
 def _check_masks(masks: Path) -> None:
@@ -335,9 +347,9 @@ def _heads(output: Path) -> list[str]:
     heads = []
     for path in output.glob(f"{Path(CSV).stem}*.csv"):
         try:
-            with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-                heads.append(file.readline(10_000))
-        except OSError:  # a folder, or another process has just renamed it
+            with foreign.opened(path) as file:
+                heads.append(file.readline(10_000).decode("utf-8", "surrogateescape"))
+        except (OSError, DetkitError):  # a folder, or another process has just renamed it
             continue
     return [head for head in heads if head.startswith(f"{csv_row(KEYS)},")]
 
@@ -369,7 +381,7 @@ def _part(path: Path, part: str) -> Path:
 
 def _json_records(path: Path) -> Iterator[tuple[str, str]]:
     """The file that each record is about, and the record's text."""
-    with path.open(encoding="utf-8") as file:
+    with io.TextIOWrapper(foreign.opened(path), "utf-8") as file:
         for line in file:
             if line.startswith("{"):
                 record = line.rstrip().removesuffix(",")
@@ -377,7 +389,8 @@ def _json_records(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _csv_rows(path: Path) -> Iterator[list[str]]:
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+    stream = foreign.opened(path)
+    with io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="") as file:
         yield from csv.reader(file)
 
 

@@ -185,7 +185,7 @@ def test_resuming_a_strangers_run_imports_nothing_that_was_not_named(run, monkey
     (folder / "last/meta.json").write_text(json.dumps(meta))
     with pytest.raises(DetkitError, match="plugin 'plugin_of_a_stranger'"):
         compose("train", [f"resume={folder}"])
-    with pytest.raises(SystemExit, match="executed"):
+    with pytest.raises(DetkitError, match="SystemExit: executed"):
         compose("train", [f"resume={folder}", "plugins=[plugin_of_a_stranger]"])
 
 
