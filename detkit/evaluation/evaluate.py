@@ -152,12 +152,13 @@ class InstanceEvaluator(DetectionEvaluator):
 
     def diagnose(self, result: Figures, foreign: bool) -> str | None:
         reason = super().diagnose(result, foreign)
-        if reason or (result["segm/AP50"] or 0) >= LITTLE:
+        boxes, masks = result["coco/AP50"] or 0, result["segm/AP50"] or 0
+        if reason or boxes < LITTLE or masks >= LITTLE:
             return reason
         return (
-            f"Boxes are found (coco/AP50 {result['coco/AP50']:.3f}), their masks are not the"
-            f" objects' (segm/AP50 {result['segm/AP50'] or 0:.3f}): the mask head has learned"
-            " little yet, or the data's masks are not where their boxes are."
+            f"Boxes are found (coco/AP50 {boxes:.3f}), their masks are not the objects' (segm/AP50"
+            f" {masks:.3f}): the mask head has learned little yet, or the data's masks are not"
+            " where their boxes are."
         )
 
 
