@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
@@ -39,8 +38,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 2 after a mistake in the input, 130 after Ctrl-C.
     """
+    from detkit import terminal
+
     verb, *rest = [*(sys.argv[1:] if argv is None else argv), ""]
     rest = rest[:-1]
+    with terminal.usable(patient=verb == "train" and not {"--help", "-h"} & set(rest)):
+        return _told(verb, rest)
+
+
+def _told(verb: str, rest: list[str]) -> int:
+    """Runs it; what ends it is told on the error stream."""
+    from detkit import terminal
+
     try:
         status = _run(verb, rest)
         sys.stdout.flush()  # here, where a reader that has gone is known
@@ -50,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\nstopped. What was written stays{again}.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read the output has gone: what is written stays
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        terminal.silence(sys.stdout)
         return 1
     except Exception as error:
         from detkit.errors import DetkitError

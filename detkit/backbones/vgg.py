@@ -32,6 +32,7 @@ class VGG(Trunk):
 
     tail_size = 7
     classifier = ("classifier.",)
+    logits = "classifier.6"
 
     def __init__(
         self,

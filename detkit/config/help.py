@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from detkit import foreign
 from detkit.config import groups
 from detkit.config.arguments import searched
 from detkit.config.compose import CONF, home, prepare, resolved
@@ -117,4 +118,4 @@ def _text(value: Any) -> str:
 
 
 def _lines(file: Path) -> list[str]:
-    return file.read_text(encoding="utf-8").splitlines()
+    return foreign.read_text(file).splitlines()

@@ -101,12 +101,13 @@ class Dataset:
     def _load(self, key: Key, index: int) -> Loaded:
         records = self.records
         channels = self.channels or records.channels
-        image_id, file = records.image_id(index), str(records.path(index))
+        path = records.path(index)
+        image_id, file = records.image_id(index), str(path)
         original = records.image(index)
         proposals = None
         if self.proposer is not None:
             proposals = self.proposer(original, image_id=image_id, file=file)
-        image = with_channels(original, channels, records.path(index))
+        image = with_channels(original, channels, path)
         transform = self.transform.variants[key.side] if key.side else self.transform
         sample = transform(
             image,

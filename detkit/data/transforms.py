@@ -63,7 +63,8 @@ class Sample(NamedTuple):
     Attributes:
         image: (H, W, C) uint8, or float32 in 0 … 1 where the file had 16 bits.
         targets: what it shows, in its pixels.
-        resized, top, left: for the Frame; random crops and zooms of training are not in them.
+        resized, top, left: for the Frame, negative where the image is cut; random crops and zooms
+            of training are not in them.
         proposals: (P, 4) float32, xyxy, in its pixels, or None.
     """
 
@@ -89,8 +90,8 @@ class Transform:
     Args:
         sizes: (height, width) of an image → those that it is resized to.
         scale: in training both are also multiplied by a random number from this range.
-        square: pixels a side of a canvas that the image is centred on; 0 fits it to the image;
-            None goes without.
+        square: pixels a side of a canvas that the image is centred on, and cut by where it is
+            larger; 0 fits it to the image; None goes without.
         steps: (albumentations, fill colour) → random changes, or None.
         min_visibility: objects of which a crop leaves less than this part of the box are dropped;
             crowds are cut to what is left, which is no background.
@@ -126,7 +127,7 @@ class Transform:
         self,
         image: np.ndarray,
         annotation: Annotation | None = None,
-        masks: np.ndarray | None = None,
+        masks: Sequence[np.ndarray] | np.ndarray | None = None,
         pixels: np.ndarray | None = None,
         proposals: np.ndarray | None = None,
         *,
@@ -136,7 +137,7 @@ class Transform:
         Args:
             image: (H, W, C) uint8 or float32, RGB where C is 3.
             annotation: what it shows; None for nothing.
-            masks: (N, H, W) bool.
+            masks: N of (H, W) bool; they are resized one by one.
             pixels: (H, W) uint8.
             proposals: (P, 4) xyxy; they go through the same changes.
             seed: what this sample's randomness depends on; without random changes it is not used.
@@ -150,7 +151,10 @@ class Transform:
         side = self.square or max(h, w)
         below, beside = (0, 0) if self.square is None else (side - h, side - w)
         top, left = below // 2, beside // 2
-        border = ((top, below - top), (left, beside - left))
+        border = ((max(top, 0), max(below - top, 0)), (max(left, 0), max(beside - left, 0)))
+        rows = slice(max(-top, 0), h - max(top - below, 0))
+        columns = slice(max(-left, 0), w - max(left - beside, 0))
+        cut = below < 0 or beside < 0
         if annotation is None:
             annotation = NOTHING
         count = 0 if proposals is None else len(proposals)
@@ -159,12 +163,17 @@ class Transform:
         boxes = np.clip(boxes, 0, [w, h, w, h])
         kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(1))
         boxes = boxes[kept] + [left, top, left, top]
-        image = _bordered(_resize(image, h, w), border)
+        if cut:
+            boxes = boxes.clip(0, np.tile([w + min(beside, 0), h + min(below, 0)], 2))
+            seen = (boxes[:, 2:] > boxes[:, :2]).all(1)
+            boxes, kept = boxes[seen], kept[seen]
+        image = _bordered(_resize(image, h, w)[rows, columns], border)
         objects = len(annotation.boxes)  # whatever comes behind them is a proposal
         if masks is not None:
-            masks = np.pad(_nearest(masks[kept[kept < objects]], h, w), ((0, 0), *border))
+            masks = _resized_masks(masks, kept[kept < objects], (h, w), (rows, columns), border)
         if pixels is not None:
-            pixels = np.pad(_nearest(pixels, h, w), border, constant_values=IGNORE)
+            pixels = _nearest(pixels, h, w)[rows, columns]
+            pixels = np.pad(pixels, border, constant_values=IGNORE)
         if self.steps:
             crowd = np.append(annotation.crowd.astype(bool), np.zeros(count, bool))[kept]
             changed = self._change(image, boxes, crowd, masks, pixels, rng)
@@ -310,6 +319,26 @@ def _bordered(image: np.ndarray, border: tuple[tuple[int, int], tuple[int, int]]
     canvas = np.empty((above + height + below, left + width + right, channels), image.dtype)
     canvas[:] = _fill(image)
     canvas[above : above + height, left : left + width] = image
+    return canvas
+
+
+def _resized_masks(
+    masks: Sequence[np.ndarray] | np.ndarray,
+    chosen: np.ndarray,
+    size: tuple[int, int],
+    part: tuple[slice, slice],
+    border: tuple[tuple[int, int], tuple[int, int]],
+) -> np.ndarray:
+    """(chosen, …) bool on the canvas, one of the file's size in memory at a time.
+
+    Args:
+        size: that they are resized to. part: what of it lies on the canvas. border: around it.
+    """
+    (above, below), (left, right) = border
+    height, width = (len(range(*p.indices(s))) for p, s in zip(part, size, strict=True))
+    canvas = np.zeros((len(chosen), above + height + below, left + width + right), bool)
+    for place, n in zip(canvas, chosen.tolist(), strict=True):
+        place[above : above + height, left : left + width] = _nearest(masks[n], *size)[part]
     return canvas
 
 

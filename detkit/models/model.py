@@ -27,10 +27,12 @@ class Wants:
     Attributes:
         levels: those that exist are built; (`backbones.build.COARSEST`,) is the network's last.
         tail: whether the stages behind the last of them come along, as the argument `tail`.
+        logits: whether that tail has the network's last layer, for the K classes.
     """
 
     levels: tuple[str, ...]
     tail: bool = False
+    logits: bool = False
 
 
 class Model(nn.Module):

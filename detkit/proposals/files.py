@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit import foreign
 from detkit.atomic import replacing, write_text
 from detkit.errors import DetkitError
 from detkit.folders import in_home
@@ -157,7 +158,7 @@ def _checked(boxes: NDArray[np.float64], key: str, path: Path) -> NDArray[np.flo
 
 def _read_json(path: Path) -> Arrays:
     try:
-        rows = json.loads(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+        rows = json.loads(foreign.read_bytes(path).removeprefix(codecs.BOM_UTF8))
     except (ValueError, OSError, RecursionError) as error:
         raise _unreadable(path, error) from error
     if not isinstance(rows, list):
@@ -206,6 +207,7 @@ def _fault(row: Any, scored: bool) -> str | None:
 
 def _read_npz(path: Path) -> Arrays:
     try:
+        foreign.check_regular(path)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except Exception as error:  # a decoder on foreign bytes raises anything
@@ -223,6 +225,7 @@ def _read_mat(path: Path) -> Arrays:
             remedy="pip install scipy",
         ) from error
     try:
+        foreign.check_regular(path)
         found = loadmat(path, variable_names=["boxes", "images"])
     except NotImplementedError as error:
         raise DetkitError(

@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from detkit import checkpoint, distributed
+from detkit import checkpoint, distributed, foreign
 from detkit.data.loading import Batches, Dataset
 from detkit.data.order import evaluation_batches
 from detkit.distributed import World
@@ -208,10 +208,8 @@ def digest(folder: Path) -> str:
     """sha256 of the names and contents of a folder's files."""
     total = hashlib.sha256()
     for file in sorted(folder.iterdir()):
-        with file.open("rb") as opened:
-            total.update(
-                f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode()
-            )
+        contents = hashlib.sha256(foreign.read_bytes(file)).hexdigest()
+        total.update(f"{file.name} {contents}\n".encode())
     return total.hexdigest()
 
 

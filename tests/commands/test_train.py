@@ -20,9 +20,9 @@ from detkit import checkpoint
 from detkit.commands.evaluate import evaluate
 from detkit.commands.opening import open_data
 from detkit.commands.train import train
-from detkit.ops.precision import describe, resolve
 from detkit.config import compose
 from detkit.errors import DetkitError
+from detkit.ops.precision import describe, resolve
 from detkit.training import loop
 
 NARROW = {

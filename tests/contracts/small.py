@@ -1,8 +1,8 @@
 """The small settings of every registered model, from `tests/models/small/NAME.py`.
 
 A file holds `MODEL`, settings that keep it small, and where they differ from those below
-`BACKBONES`, `BACKBONE` (settings of them all) and `SIDE` (pixels of its pictures). `LEARNER` is what
-it needs more, in `model` and `backbone`, to learn two pictures by heart within `STEPS` at `RATE`.
+`BACKBONES`, `BACKBONE` (settings of them all) and `SIDE` (pixels of its pictures). `LEARNER` is
+what it needs more, in `model` and `backbone`, to learn two pictures within `STEPS` at `RATE`.
 """
 
 from __future__ import annotations
