@@ -121,6 +121,8 @@ class Trunk(Backbone):
         tail_size: cells a side that its tail behind level "4" takes of an RoI, None where it has no
             such tail.
         classifier: how the keys of the parts that are never built begin (for the weights' report).
+        published: the network whose ImageNet weights torchvision publishes and this one takes; None
+            is the one of its own name.
         darknet_layout: the whole network's convolutions in the order of a Darknet weights file
             (key → shape); empty where none is of it.
         darknet_exact: whether such a file holds this network alone, or may go on behind it.
@@ -128,6 +130,7 @@ class Trunk(Backbone):
 
     tail_size: ClassVar[int | None] = 14
     classifier: ClassVar[tuple[str, ...]] = ("fc.",)
+    published: ClassVar[str | None] = None
     darknet_layout: Sequence[Mapping[str, tuple[int, ...]]] = ()
     darknet_exact: ClassVar[bool] = False
 
@@ -183,6 +186,10 @@ class Trunk(Backbone):
     def self_contained(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The settings with what files they name written into them, for a checkpoint."""
         return dict(settings)
+
+    def adapted(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A file's tensors in the form that this network has them in, where it is another one."""
+        return dict(tensors)
 
     def check_metadata(self, metadata: Mapping[str, str], file: str) -> None:
         """Raise a DetkitError where a weights file says that it is of a network built otherwise."""

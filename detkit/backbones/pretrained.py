@@ -42,6 +42,7 @@ def load(
     darknet = path.suffix == ".weights" or darknet_weights.is_partial(path)
     tensors, metadata = read_darknet(trunk, path) if darknet else read(path)
     trunk.check_metadata(metadata, str(path))
+    tensors = trunk.adapted(tensors)
     parts = {"": trunk} if tail is None else {"": trunk, TAIL: tail}
     own = {f"{at}{key}": v for at, part in parts.items() for key, v in part.state_dict().items()}
     places = {key: [place for at in parts if (place := f"{at}{key}") in own] for key in tensors}

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from detkit.data.records import Annotation
+from detkit.data.windows import Window, centres_inside, placed, whole
 from detkit.registry import Registry
 from detkit.structures import IGNORE, Frame, Targets
 
@@ -39,6 +40,7 @@ NOTHING = Annotation(
 
 Sizes = Callable[[int, int], tuple[int, int]]
 Steps = Callable[[Any, tuple[float, ...]], list]
+Choice = Callable[[np.random.Generator, np.ndarray, int, int], Window]
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,9 @@ class Transform:
         scale: in training both are also multiplied by a random number from this range.
         square: pixels a side of a canvas that the image is centred on; 0 fits it to the image;
             None goes without.
+        window: (generator, (N, 4) boxes of objects, height, width) → the part of the file's image,
+            or more than it, that is resized in its place in training; objects whose centre lies
+            outside are dropped. None is all of it.
         steps: (albumentations, fill colour) → random changes, or None.
         min_visibility: objects of which a crop leaves less than this part of the box are dropped;
             crowds are cut to what is left, which is no background.
@@ -105,6 +110,7 @@ class Transform:
         *,
         scale: Sequence[float] = (1.0, 1.0),
         square: int | None = None,
+        window: Choice | None = None,
         steps: Steps | None = None,
         min_visibility: float = 0.0,
         multiple: int = STRIDE,
@@ -113,6 +119,7 @@ class Transform:
         self.sizes = sizes
         self.scale = scale
         self.square = square
+        self.window = window
         self.steps = steps
         self.min_visibility = min_visibility
         self.multiple = multiple
@@ -147,27 +154,41 @@ class Transform:
         if tuple(self.scale) != (1.0, 1.0):
             factor = np.exp(rng.uniform(*np.log(self.scale)))
             h, w = max(1, round(h * factor)), max(1, round(w * factor))
+        if annotation is None:
+            annotation = NOTHING
+        crowd = annotation.crowd.astype(bool)
+        window = whole(height, width)
+        if self.window:
+            window = self.window(rng, annotation.boxes[~crowd], height, width)
         side = self.square or max(h, w)
         below, beside = (0, 0) if self.square is None else (side - h, side - w)
         top, left = below // 2, beside // 2
-        border = ((top, below - top), (left, beside - left))
-        if annotation is None:
-            annotation = NOTHING
+        rows, columns, inner, around = placed(window, (height, width), (h, w))
+        border = (
+            (top + around[0], below - top + around[1]),
+            (left + around[2], beside - left + around[3]),
+        )
         count = 0 if proposals is None else len(proposals)
         boxes = annotation.boxes if proposals is None else np.vstack([annotation.boxes, proposals])
-        boxes = boxes.astype(np.float64) * np.tile([w / width, h / height], 2)
+        crowd = np.append(crowd, np.zeros(count, bool))
+        x, y, right, bottom = window
+        boxes = boxes.astype(np.float64) - [x, y, x, y]
+        boxes = boxes * np.tile([w / (right - x), h / (bottom - y)], 2)
+        centred = centres_inside(boxes, h, w) | crowd
         boxes = np.clip(boxes, 0, [w, h, w, h])
-        kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(1))
+        there = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        kept = np.flatnonzero(there & centred if self.window else there)
         boxes = boxes[kept] + [left, top, left, top]
-        image = _bordered(_resize(image, h, w), border)
+        image = _bordered(_resize(image[rows, columns], *inner), border)
         objects = len(annotation.boxes)  # whatever comes behind them is a proposal
         if masks is not None:
-            masks = np.pad(_nearest(masks[kept[kept < objects]], h, w), ((0, 0), *border))
+            masks = masks[kept[kept < objects]][:, rows, columns]
+            masks = np.pad(_nearest(masks, *inner), ((0, 0), *border))
         if pixels is not None:
-            pixels = np.pad(_nearest(pixels, h, w), border, constant_values=IGNORE)
+            pixels = _nearest(pixels[rows, columns], *inner)
+            pixels = np.pad(pixels, border, constant_values=IGNORE)
         if self.steps:
-            crowd = np.append(annotation.crowd.astype(bool), np.zeros(count, bool))[kept]
-            changed = self._change(image, boxes, crowd, masks, pixels, rng)
+            changed = self._change(image, boxes, crowd[kept], masks, pixels, rng)
             image, boxes, chosen, masks, pixels = changed
             kept = kept[chosen]
         drawn, kept = kept < objects, kept[kept < objects]
