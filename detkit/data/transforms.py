@@ -156,31 +156,30 @@ class Transform:
             h, w = max(1, round(h * factor)), max(1, round(w * factor))
         if annotation is None:
             annotation = NOTHING
-        crowd = annotation.crowd.astype(bool)
+        count = 0 if proposals is None else len(proposals)
+        boxes = annotation.boxes if proposals is None else np.vstack([annotation.boxes, proposals])
+        boxes = boxes.astype(np.float64)
+        crowd = np.append(annotation.crowd.astype(bool), np.zeros(count, bool))
+        objects = len(annotation.boxes)  # whatever comes behind them is a proposal
         window = whole(height, width)
         if self.window:
-            window = self.window(rng, annotation.boxes[~crowd], height, width)
+            boxes = np.clip(boxes, 0, [width, height, width, height])
+            window = self.window(rng, boxes[:objects][~crowd[:objects]], height, width)
+            boxes[~(centres_inside(boxes, window) | crowd)] = 0  # dropped for want of an extent
+        x, y, right, bottom = window
+        rows, columns, inner, around = placed(window, (height, width), (h, w))
         side = self.square or max(h, w)
         below, beside = (0, 0) if self.square is None else (side - h, side - w)
         top, left = below // 2, beside // 2
-        rows, columns, inner, around = placed(window, (height, width), (h, w))
         border = (
             (top + around[0], below - top + around[1]),
             (left + around[2], beside - left + around[3]),
         )
-        count = 0 if proposals is None else len(proposals)
-        boxes = annotation.boxes if proposals is None else np.vstack([annotation.boxes, proposals])
-        crowd = np.append(crowd, np.zeros(count, bool))
-        x, y, right, bottom = window
-        boxes = boxes.astype(np.float64) - [x, y, x, y]
-        boxes = boxes * np.tile([w / (right - x), h / (bottom - y)], 2)
-        centred = centres_inside(boxes, h, w) | crowd
+        boxes = (boxes - [x, y, x, y]) * np.tile([w / (right - x), h / (bottom - y)], 2)
         boxes = np.clip(boxes, 0, [w, h, w, h])
-        there = (boxes[:, 2:] > boxes[:, :2]).all(1)
-        kept = np.flatnonzero(there & centred if self.window else there)
+        kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(1))
         boxes = boxes[kept] + [left, top, left, top]
         image = _bordered(_resize(image[rows, columns], *inner), border)
-        objects = len(annotation.boxes)  # whatever comes behind them is a proposal
         if masks is not None:
             masks = masks[kept[kept < objects]][:, rows, columns]
             masks = np.pad(_nearest(masks, *inner), ((0, 0), *border))

@@ -40,8 +40,9 @@ def ssd_window(
         crop: how often one of the choices of a patch is taken: one of `overlaps`, any, or all.
         largest: side of the canvas at most, of the picture's.
         overlaps: least IoU of a patch with some object.
-        boxes: (N, 4) xyxy of the objects.
+        boxes: (N, 4) xyxy of the objects, inside the picture; those without extent do not count.
     """
+    boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)]
     canvas = whole(height, width)
     if rng.random() < zoom_out:
         canvas = _canvas(rng, largest, height, width)
@@ -91,10 +92,10 @@ def _iou(patches: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return common / np.maximum(areas[0][:, None] + areas[1] - common, 1e-9)
 
 
-def centres_inside(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(N,) bool: whose centre lies in an image of that size."""
+def centres_inside(boxes: np.ndarray, window: Window) -> np.ndarray:
+    """(N,) bool: whose centre lies in the window."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return ((centres > 0) & (centres < [width, height])).all(1)
+    return ((centres > window[:2]) & (centres < window[2:])).all(1)
 
 
 def placed(
