@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +11,7 @@ VERBS = {
     "train": "train a model on a data set",
     "evaluate": "measure a checkpoint, or anyone's predictions, on a data set",
     "predict": "draw what a checkpoint finds in images or a video",
+    "propose": "make boxes that may hold objects, and measure how many they cover",
     "benchmark": "time a model beside torchvision's of the same weights",
 }
 # What the system refuses is no fault of detkit's, so it gets a remedy and no traceback.
@@ -38,8 +38,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 2 after a mistake in the input, 130 after Ctrl-C.
     """
+    from detkit import terminal
+
     verb, *rest = [*(sys.argv[1:] if argv is None else argv), ""]
     rest = rest[:-1]
+    with terminal.usable(patient=verb == "train" and not {"--help", "-h"} & set(rest)):
+        return _told(verb, rest)
+
+
+def _told(verb: str, rest: list[str]) -> int:
+    """Runs it; what ends it is told on the error stream."""
+    from detkit import terminal
+
     try:
         status = _run(verb, rest)
         sys.stdout.flush()  # here, where a reader that has gone is known
@@ -49,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\nstopped. What was written stays{again}.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read the output has gone: what is written stays
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        terminal.silence(sys.stdout)
         return 1
     except Exception as error:
         from detkit.errors import DetkitError

@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from detkit.atomic import write_json
+from detkit import foreign, ours
+from detkit.atomic import replacing, write_json
 from detkit.errors import DetkitError
 from detkit.folders import in_home
 
@@ -42,6 +43,12 @@ def save(
     """
     new, old = folder.with_name(f".{folder.name}.new"), _old(folder)
     if new.exists():  # of a run that was killed while it wrote
+        if not ours.is_new_checkpoint(new):
+            raise DetkitError(
+                "A checkpoint would be written here, but other files are in it.",
+                file=new,
+                remedy="move it out of the run's folder.",
+            )
         shutil.rmtree(new)
     new.mkdir(parents=True)
     write_tensors(new / "model.safetensors", tensors)
@@ -51,12 +58,22 @@ def save(
         write_json(new / "resume.json", resume[1])
     _to_disk(new)
     if folder.exists():
-        if old.exists():
-            shutil.rmtree(old)
+        _make_way(old, new)
         folder.rename(old)  # from here to the next rename `settled` finds the old one
     new.rename(folder)
-    if old.exists():
-        shutil.rmtree(old)
+    _make_way(old, folder)
+
+
+def _make_way(old: Path, new: Path) -> None:
+    """Removes a checkpoint; what the user put beside it goes along to the new one."""
+    if not old.exists():
+        return
+    for path in old.iterdir():
+        if path.name in ours.CHECKPOINT or ours.is_part(path):
+            path.unlink()
+        else:
+            path.rename(new / path.name)
+    old.rmdir()
 
 
 def _to_disk(folder: Path) -> None:
@@ -83,6 +100,12 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
             file=file,
             remedy="make room; resume= goes on from the checkpoint before it, where there is one.",
         ) from error
+
+
+def replace_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """`write_tensors` such that the old file or the new one is whole."""
+    with replacing(file) as part:
+        write_tensors(part, tensors)
 
 
 def _old(folder: Path) -> Path:
@@ -114,7 +137,7 @@ def find(path: str | Path, prefer: str = "best") -> Path:
         prefer: `best` or `last`: which one of a run folder; the other if there is no such.
     """
     path = in_home(path)
-    if path.is_file():
+    if foreign.is_file(path):
         return path
     if not path.is_dir():
         raise DetkitError(
@@ -136,6 +159,7 @@ def find(path: str | Path, prefer: str = "best") -> Path:
 def read_tensors(file: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file."""
     try:
+        foreign.check_regular(file)
         return load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
         raise DetkitError(
@@ -148,7 +172,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 def read_json(file: Path, required: Sequence[str] = ()) -> dict[str, Any]:
     """A JSON object that has at least the required keys."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(foreign.read_text(file, "utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DetkitError(
             f"Not a readable JSON file ({error}).",

@@ -26,6 +26,10 @@ def in_home(path: str | Path) -> Path:
     Raises:
         DetkitError: there is no such user.
     """
+    if "\0" in str(path):
+        raise DetkitError(
+            "No file can have this name.", file=repr(str(path)), remedy="correct the name."
+        )
     try:
         return Path(path).expanduser()
     except RuntimeError as fault:

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from detkit.backbones.norms import freeze_norms, held_frozen, match_norms
-from detkit.checkpoint import damaged, find, read_meta, read_tensors
-from detkit.errors import DetkitError, UnknownName
+from detkit.checkpoint import damaged, find, read_tensors
+from detkit.errors import DetkitError
 from detkit.models.build import build
 from detkit.models.model import Model, models
+from detkit.stored import read_meta
 from detkit.structures import Classes
 
 T = TypeVar("T")
-PARTS = ("model", "backbone")  # what a model is rebuilt from
 
 
 def load_model(
@@ -31,18 +31,10 @@ def load_model(
     file = find(path, prefer)
     meta = read_meta(file)
     config = meta["config"]
-    parts = [config.get(part) for part in PARTS]
-    if not all(isinstance(part, dict) and isinstance(part.get("name"), str) for part in parts):
-        raise damaged(file, f"Its config does not name {' and '.join(PARTS)}.")
-    modules = config.get("plugins")
     try:
         model = _rebuild(config, classes_of(meta))
-    except UnknownName as error:
-        if not modules:
-            raise
-        raise _of_plugin(error, modules, file) from error
-    except (TypeError, ValueError) as error:
-        if modules:  # a fault of their code, it may be
+    except (DetkitError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        if config.get("plugins"):  # a fault of their code, it may be
             raise
         raise damaged(file, f"Its config builds no model ({error}).") from error
     tensors = todays_names(read_tensors(file), meta)
@@ -58,17 +50,6 @@ def load_model(
         )
     model.load_state_dict(tensors)
     return model.to(device).eval(), meta
-
-
-def _of_plugin(error: DetkitError, modules: Any, file: Path) -> DetkitError:
-    """The error of a part that is not known, where the run had it from somebody's own module."""
-    named = ",".join(map(str, modules)) if isinstance(modules, list) else modules
-    return DetkitError(
-        f"{error.problem.split('. ')[0]}. The run was trained with plugins, whose code would be"
-        " executed.",
-        file=file,
-        remedy=f"if you trust them, add plugins=[{named}] (in Python, import them first).",
-    )
 
 
 def classes_of(meta: Mapping[str, Any]) -> Classes:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from detkit.errors import DetkitError
+
 ROWS = 64  # of a file's image that are classified at once
 IGNORE = 255  # the pixel label that no loss and no metric counts (VOC's void)
 
@@ -137,7 +139,7 @@ class Frame:
         file: where it came from, for messages and outputs.
         original: (height, width) in pixels of the file's image, upright.
         resized: (height, width) of the same content inside the network's image.
-        top, left: pixels of padding before the content.
+        top, left: pixels of padding before the content; negative, where so much of it is cut off.
     """
 
     image_id: int | str
@@ -164,7 +166,16 @@ class Frame:
 
         The maps are resized bilinearly, some rows at a time: all of a large photo's at once would
         take gigabytes.
+
+        Raises:
+            DetkitError: a part of the file's image was cut off, so that it has no classes.
         """
+        if min(self.top, self.left) < 0:
+            raise DetkitError(
+                "The network did not see the edges of the picture, so they have no classes.",
+                file=self.file,
+                remedy="choose transforms that cut nothing off (transforms=segmentation).",
+            )
         (height, width), (h, w) = self.original, self.resized
         content = logits[:, self.top : self.top + h, self.left : self.left + w].float()
         rows = torch.arange(height, device=logits.device)

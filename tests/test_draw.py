@@ -225,3 +225,12 @@ def test_a_score_can_be_left_out():
 def test_the_first_class_stays_clear_where_it_is_the_background(names, clear):
     picture = draw.draw_pixels(grey(), np.zeros(grey().shape[:2], np.uint8), names)
     assert np.array_equal(picture, grey()) == clear
+
+
+@pytest.mark.parametrize("how", ["meta", "sparse"])
+def test_a_tensor_without_its_values_is_no_picture(how):
+    picture = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    picture = picture.to("meta") if how == "meta" else picture.to_sparse()
+    with pytest.raises(DetkitError, match="not a picture") as error:
+        draw.as_rgb(picture)
+    assert "holds its values" in error.value.remedy

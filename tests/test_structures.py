@@ -1,5 +1,6 @@
 """What travels between rooms: there and back, slices, filters."""
 
+import math
 from dataclasses import fields
 
 import numpy as np
@@ -174,3 +175,21 @@ def test_every_field_of_the_targets_travels_in_a_batch_and_from_a_worker():
     moved = again.to("meta")
     assert all(p.is_meta for p in moved.proposals)
     assert moved.inputs().keys() == {"images", "sizes", "proposals"}
+
+
+@pytest.mark.parametrize("score", ["x", "0.5", math.nan, None, [1], True, torch.tensor([1.0, 2.0])])
+def test_a_score_that_is_no_number_is_refused(score):
+    found = Detections(torch.zeros(1, 4), torch.ones(1), torch.zeros(1, dtype=torch.int64), ("a",))
+    with pytest.raises(DetkitError, match=r"score_thresh is .*not a number") as error:
+        found.filter(score)
+    assert "filter(0.5" in error.value.remedy
+    assert len(found.filter(np.float32(0.5))) == len(found.filter(1)) == 1
+
+
+def test_classes_are_names_or_labels():
+    found = Detections(torch.zeros(2, 4), torch.ones(2), torch.tensor([0, 1]), ("a", "bird"))
+    assert len(found.filter(0, "bird")) == len(found.filter(0, ["bird"])) == 1
+    assert len(found.filter(0, [0, np.int64(1)])) == 2
+    for classes in ([None], [1.5], ["cat"], "b"):
+        with pytest.raises(DetkitError, match="No class"):
+            found.filter(0, classes)

@@ -39,6 +39,7 @@ class VGG(Trunk):
 
     tail_size: ClassVar[int | None] = 7
     classifier = ("classifier.",)
+    logits = "classifier.6"
 
     def __init__(
         self,

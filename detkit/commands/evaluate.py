@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from detkit import checkpoint, distributed, restore
+from detkit import checkpoint, distributed, ours, restore, stored
 from detkit.commands.recording import recorded
 from detkit.data.open import open_dataset, split_name
 from detkit.data.records import Records
 from detkit.data.splits import ALL
-from detkit.data.transforms import build as build_transform
 from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.evaluation import files
-from detkit.evaluation.evaluate import DetectionEvaluator, Evaluator, Figures
+from detkit.evaluation.evaluate import DetectionEvaluator, Evaluator, Figures, InstanceEvaluator
 from detkit.folders import dated, in_home, make_folder
 from detkit.inference.measure import headline, measure, report
 from detkit.inference.run import prepare
 from detkit.inference.tasks import tasks
 from detkit.ops.precision import describe, resolve
 
+MASKS = frozenset({"boxes", "masks"})
 UNSURE = 0.1  # a curve of precision and recall ends with detections that score less
 
 
@@ -75,7 +74,14 @@ def _predictions(settings: Any, world: World) -> Figures:
             f"note: no score is below {least:.2g}, and AP counts the unsure ones too; detkit's own"
             " come with `predict score_thresh=0.05`",
         )
-    return _finish(DetectionEvaluator(records, results), world, output, split, foreign=True)
+    evaluator: Evaluator = DetectionEvaluator(records, results)
+    if results.masks is not None:
+        try:
+            masked = open_dataset(settings.dataset, split, needs=MASKS, images=False)
+            evaluator = InstanceEvaluator(masked, files.read(path, masked))
+        except DetkitError as fault:
+            _say(world, f"note: boxes alone are measured, not the masks. {fault}")
+    return _finish(evaluator, world, output, split, foreign=True)
 
 
 def _whole(dataset: Mapping[str, Any]) -> str | None:
@@ -88,7 +94,8 @@ def _checkpoint(settings: Any, world: World) -> Figures:
     """Runs a model over the data and scores what it finds."""
     model, meta = restore.load_model(settings.checkpoint, world.device)
     config = meta["config"]
-    dataset = settings.dataset or config["dataset"]
+    file = checkpoint.find(settings.checkpoint)
+    dataset = settings.dataset or stored.part(config, "dataset", file)
     split = settings.split or split_name(dataset, "val", model.needs)
     records = open_dataset(dataset, split, needs=model.needs)
     output = _output(settings, split)
@@ -104,7 +111,7 @@ def _checkpoint(settings: Any, world: World) -> Figures:
     evaluator = measure(
         prepare(model, world.device, settings.precision),
         records,
-        build_transform(config["transforms"], train=False),
+        stored.transform_of(meta, settings.checkpoint),
         names=meta["names"],
         world=world,
         precision=settings.precision,
@@ -138,7 +145,7 @@ def _check_free(output: Path, written: Sequence[str] = ()) -> None:
     """
     make_folder(output, "output")
     results = output / "results.json"
-    foreign = [results] if results.exists() and not _is_ours(results) else []
+    foreign = [results] if results.exists() and not ours.is_results(results) else []
     # predict's come with a table
     if not results.exists() or (output / "predictions.csv").exists():
         foreign += [output / name for name in written if (output / name).exists()]
@@ -148,13 +155,6 @@ def _check_free(output: Path, written: Sequence[str] = ()) -> None:
             file=foreign[0],
             remedy="choose another folder with output=DIR.",
         )
-
-
-def _is_ours(results: Path) -> bool:
-    try:
-        return {"split", "data", "diagnosis"} <= json.loads(results.read_bytes()).keys()
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return False
 
 
 def _say(world: World, text: str) -> None:

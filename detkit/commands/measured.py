@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pydantic
 
+from detkit import foreign
 from detkit.atomic import write_text
 from detkit.errors import DetkitError
 
@@ -67,7 +68,7 @@ def read(file: Path) -> Row:
         DetkitError: the file is no row, or its lists are not as long as its seeds'.
     """
     try:
-        row = _ROW.validate_json(file.read_bytes())
+        row = _ROW.validate_json(foreign.read_bytes(file))
     except OSError as error:
         raise DetkitError(
             f"It cannot be read ({error.strerror}).", file=file, remedy="name a row's file."

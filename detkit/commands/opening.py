@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from detkit.config.settings import TrainSettings
+from detkit.data import contents
 from detkit.data.formats import Needs
-from detkit.data.loading import Dataset
+from detkit.data.loading import PROPOSALS, Dataset, Propose
 from detkit.data.open import open_dataset, split_name
 from detkit.data.records import Records
 from detkit.data.transforms import Transform
@@ -41,6 +43,10 @@ class Data:
     transform: Transform
     fingerprints: dict[str, str]
 
+    def proposed_by(self, proposer: Propose | None) -> Data:
+        """With where the proposals of `dataset` come from."""
+        return replace(self, dataset=replace(self.dataset, proposer=proposer))
+
 
 def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
     """Opens both splits and checks that they belong to each other and to the run.
@@ -52,7 +58,7 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
             the run began with, or a `training.best_by` that they do not give.
     """
     part = models.part(settings.model["name"])
-    task, needs = tasks[part.task], part.needs
+    task, needs = tasks[part.task], part.needs - {PROPOSALS}  # which no data set has
     train, val = (split_name(settings.dataset, which, needs) for which in ("train", "val"))
     records, measured = (open_dataset(settings.dataset, s, needs=needs) for s in (train, val))
     match_classes(
@@ -63,11 +69,13 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
         remedy="give both splits the same class names, or choose others with dataset.train_split "
         "and dataset.val_split.",
     )
-    if twice := len(_places(records) & _places(measured)):
+    learnt_from = set(_places(records))
+    if twice := sum(place in learnt_from for place in _places(measured)):
         share = f"{twice:,} of the {len(measured):,} images of {val}"
         note = f"{share} are also trained on; name another list with dataset.val_split"
         measured = replace(measured, notes=(*measured.notes, note))
-    records = replace(records, notes=(*records.notes, *_notes(records, measured, needs)))
+    notes = _notes(records, measured, needs)
+    records = replace(records, notes=(*records.notes, *notes))
     fingerprints = {"data": records.fingerprint(), "val_data": measured.fingerprint()}
     for split, (key, found) in zip((train, val), fingerprints.items(), strict=True):
         if saved and found != saved.meta.get(key, found):  # 0.1.0 kept none of val
@@ -76,6 +84,8 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
                 file=records.root,
                 remedy="restore them, or start a new run from this one's weights with weights=.",
             )
+    if saved:
+        contents.check(saved.folder, (records, measured))
     best_by = settings.training.best_by
     if best_by is not None:
         figures = [key for key in task.evaluator(measured).result() if "/" in key]
@@ -93,19 +103,41 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
 
 
 def _notes(records: Records, measured: Records, needs: Needs) -> list[str]:
-    """What somebody may not expect of boxes to learn from."""
-    if "boxes" not in needs:
+    """What somebody may not expect of the objects, or the classes of images, to learn from."""
+    if not needs & {"boxes", "image_labels"}:
         return []
     notes = []
-    empty = int((np.diff(records.offsets) == 0).sum())
+    empty = int((np.diff(records.offsets) == 0).sum()) if "boxes" in needs else 0
     if empty * 2 > len(records):
         notes.append(f"{empty:,} of the {len(records):,} images to learn from have no objects")
-    learnt = {records.names[label] for label in np.unique(records.labels)}
-    asked = {measured.names[label] for label in np.unique(measured.labels)}
+    learnt, asked = _classes(records), _classes(measured)
     if unseen := sorted(asked - learnt):
         notes.append(f"classes to be measured, but in no image to learn from: {', '.join(unseen)}")
+    if "image_labels" not in needs:
+        return notes
+    if unmeasured := sorted(learnt - asked):
+        notes.append(f"classes to learn, but in no image to measure: {', '.join(unmeasured)}")
+    if absent := [name for name in records.names if name not in learnt | asked]:
+        notes.append(f"classes without any image: {', '.join(absent)}")
+    unknown_ones = int((_image_labels(records) < 0).sum())
+    if unknown_ones:
+        notes.append(f"the class of {unknown_ones:,} of the {len(records):,} images is unknown")
+    if len(records.names) == 1:
+        notes.append(f"there is but one class, {records.names[0]}: nothing to tell it from")
     return notes
 
 
-def _places(records: Records) -> set[str]:
-    return {os.path.join(records.root, file) for file in records.files}  # noqa: PTH118
+def _classes(records: Records) -> set[str]:
+    """The names of the classes that occur, of objects and of images."""
+    labels = np.concatenate([records.labels, _image_labels(records)])
+    return {records.names[label] for label in np.unique(labels[labels >= 0])}
+
+
+def _image_labels(records: Records) -> np.ndarray:
+    """(I,) or empty."""
+    return np.zeros(0, np.int64) if records.image_labels is None else records.image_labels
+
+
+def _places(records: Records) -> Iterator[str]:
+    """The file of each image; several images may be parts of one."""
+    return (os.path.join(records.root, file) for file in records.files)  # noqa: PTH118

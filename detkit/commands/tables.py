@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from detkit import foreign
 from detkit.atomic import write_text
 from detkit.commands.measured import Row, read
 from detkit.errors import DetkitError
@@ -29,7 +30,7 @@ def tables(file: Path, check: bool = False) -> None:
         DetkitError: no table in the text, a file that is no row, a row of `docs/measured` that is
             in no table or in two; with `check` a table that disagrees with its rows.
     """
-    text = file.read_text(encoding="utf-8")
+    text = foreign.read_text(file)
     blocks = {match[2]: match[3] for match in _BLOCK.finditer(text)}
     rows = {pattern: sorted(file.parent.glob(pattern)) for pattern in blocks}
     shown = [path for paths in rows.values() for path in paths]

@@ -12,7 +12,8 @@ from detkit.folders import in_home
 # Settings whose value is a file's or a list's name, by the last part of their key.
 PATHS = {
     *("source", "root", "checkpoint", "resume", "weights", "predictions", "output", "run_dir"),
-    *("report", "annotations", "split", "train_split", "val_split", "row"),
+    *("report", "annotations", "split", "train_split", "val_split", "row", "folder", "path"),
+    *("proposals_file",),
 }
 _ARGUMENT = re.compile(r"\+{0,2}(?P<key>[\w./@]+)=(?P<value>.*)", re.DOTALL)
 

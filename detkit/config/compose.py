@@ -26,12 +26,20 @@ import detkit
 from detkit.config import arguments, groups
 from detkit.config.mistakes import mistake, parsed
 from detkit.config.settings import TrainSettings, typed
+from detkit.config.stored import config_of, part_of, plugin_needed
 from detkit.errors import DetkitError
 from detkit.folders import date
 
 _PACKAGE = Path(detkit.__file__).resolve().parent
 CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())
-FOLDER = {"train": "run_dir", "evaluate": "output", "predict": "output"}  # where a verb writes
+# where a verb writes
+FOLDER = {"train": "run_dir", "evaluate": "output", "predict": "output", "propose": "output"}
+CHOICES = {  # the groups of each verb
+    "train": [*groups.GROUPS],
+    "evaluate": ["dataset"],
+    "predict": ["model", "backbone", "transforms"],
+    "propose": ["dataset"],
+}
 SIGNATURE = "signature"  # the group of what builders' signatures say
 STORED = "of_checkpoint"  # how configs and choices that come from a checkpoint are called
 HYDRAS_FLAGS = {
@@ -82,32 +90,24 @@ def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
                 raise DetkitError("plugins is a list.", remedy=f"write plugins={right}.")
             plugins = list(map(str, modules))
     groups.import_plugins(plugins)
-    _store_choices({"train": [*groups.GROUPS], "evaluate": ["dataset"]}.get(verb, []))
+    _store_choices(CHOICES.get(verb, []))
     given = arguments.given(argv)
     if verb == "train" and given.get("resume", "null") != "null":
-        config = _config_of(given["resume"], "last")
-        _check_plugins(config, plugins, given["resume"])
+        config = config_of(given["resume"], "last", plugins)
+        modules = config.get("plugins", [])
+        if missing := [name for name in modules if name not in plugins]:
+            raise plugin_needed(missing[0], modules, given["resume"])
+        for group in (*groups.GROUPS, "training"):
+            part_of(config, group, given["resume"], "last")
         config["row"] = None  # named anew: no run says which files are written outside of it
         ConfigStore.instance().store(STORED, _literal(config))
         return STORED, overrides
     return verb, [*_implied(verb, given), *overrides]
 
 
-def _check_plugins(config: Mapping[str, Any], named: Sequence[str], run: str) -> None:
-    """A run may be a stranger's: what it would import, and so execute, is named by the user."""
-    stored = config.get("plugins") or []
-    stored = stored if isinstance(stored, list) else [stored]
-    if missing := [name for name in stored if name not in named]:
-        raise DetkitError(
-            f"The run was trained with the plugin {missing[0]!r}, whose code would be executed.",
-            file=run,
-            remedy=f"if you trust it, add plugins=[{','.join(map(str, stored))}].",
-        )
-
-
 def _implied(verb: str, given: Mapping[str, str]) -> list[str]:
     """What goes without saying: the shapes without a data set, a checkpoint's own parts with it."""
-    if verb == "evaluate" and "dataset" not in given:
+    if CHOICES.get(verb) == ["dataset"] and "dataset" not in given:
         elsewhere = {"dataset.root", "dataset.annotations"} & given.keys()
         own = _stored_groups(given.get("checkpoint", "null"), ["dataset"]) if not elsewhere else []
         return own or ["dataset=auto"] * any(key.startswith("dataset.") for key in given)
@@ -128,22 +128,12 @@ def _implied(verb: str, given: Mapping[str, str]) -> list[str]:
 
 def _stored_groups(path: str, names: Sequence[str]) -> list[str]:
     """Overrides that choose a checkpoint's own parts; none where there is no checkpoint."""
-    if path == "null" or not (config := _config_of(path, "best")):
+    if path == "null" or not (config := config_of(path, "best")):
         return []
     for name in names:
-        node = config[name] | ({"weights": "none"} if name == "backbone" else {})
+        node = part_of(config, name, path) | ({"weights": "none"} if name == "backbone" else {})
         ConfigStore.instance().store(STORED, _literal(node), group=name)
     return [f"{name}={STORED}" for name in names]
-
-
-def _config_of(path: str, prefer: str) -> dict[str, Any]:
-    """The settings that a checkpoint was trained with; empty for weights without such a record."""
-    from detkit import checkpoint  # and with it torch: not for a --help
-
-    file = checkpoint.find(path, prefer)
-    if prefer == "best" and not (file.parent / "meta.json").exists():
-        return {}
-    return checkpoint.read_meta(file)["config"]
 
 
 def _literal(value: Any) -> Any:

@@ -25,7 +25,12 @@ _REGISTRIES = {
 GROUPS = _REGISTRIES.keys()
 
 # What the commands ask of a data set that lies in a folder, and what they say to its reader.
-_DATASET = {"root": str | None, "train_split": str | None, "val_split": str | None}
+_DATASET = {
+    "root": str | None,
+    "train_split": str | None,
+    "val_split": str | None,
+}
+_CROPS = {"crop_context": float | None, "least_side": int | None}  # and where there are boxes
 DRAWN = "shapes"  # the data set that needs no folder
 
 
@@ -53,14 +58,14 @@ def parameters(group: str, name: str) -> dict[str, tuple[Any, Any]]:
     if name not in (known := choices(group)):
         raise errors.unknown(group, name, known)
     in_a_folder = group == "dataset" and name != DRAWN
-    common = {key: (hint, None) for key, hint in _DATASET.items()} if in_a_folder else {}
     parts = registry(group)
     if in_a_folder and name == "auto":
         formats = [parts.settings(one) for one in parts.names() if one != DRAWN]
         own = {key: (p.annotation | None, None) for one in formats for key, p in one.items()}
     else:
         own = {key: (p.annotation, p.default) for key, p in parts.settings(name).items()}
-    return common | own
+    common = (_DATASET | (_CROPS if "bad_boxes" in own else {})) if in_a_folder else {}
+    return {key: (hint, None) for key, hint in common.items()} | own
 
 
 def choices(group: str) -> list[str]:
@@ -69,10 +74,14 @@ def choices(group: str) -> list[str]:
 
 
 def descriptions(builder: Any) -> dict[str, str]:
-    """What a builder's docstring says under `Args:` of each setting, on one line."""
+    """What a builder's docstring says under `Args:` of each setting, on one line.
+
+    A class also has what the classes say that it extends.
+    """
     text = inspect.getdoc(builder) or ""
     section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", text, re.DOTALL | re.MULTILINE)
-    found = {}
+    bases = builder.__bases__ if isinstance(builder, type) else ()
+    found = {key: said for base in bases for key, said in descriptions(base).items()}
     for keys, said in re.findall(
         r"^ {4}(\w[\w, ]*): (.*?)(?=^ {4}\w|\Z)",
         section[1] if section else "",
@@ -105,11 +114,11 @@ def import_plugins(names: list[str]) -> None:
             raise DetkitError(f"plugins: no module {name!r}.", remedy=remedy) from None
         except DetkitError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # one that ends the program is no part
             raise _faulty(name, error) from error
 
 
-def _faulty(name: str, error: Exception) -> DetkitError:
+def _faulty(name: str, error: BaseException) -> DetkitError:
     """The error of a plugin that cannot be imported, with the line of its own that is at fault."""
     spec = importlib.util.find_spec(name.split(".")[0])
     origin = Path((spec and spec.origin) or name)

@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from detkit import errors
+from detkit import errors, foreign
 from detkit.errors import DetkitError
 
 PACKAGE = "# @package _global_"
@@ -121,7 +121,7 @@ def _headless(experiment: str, hydras: Sequence[Override]) -> Path | None:
     """The user's file of that name, if Hydra would take it for settings below `experiment`."""
     for folder in _folders(hydras):
         file = folder / "experiment" / f"{experiment}.yaml"
-        if file.is_file() and PACKAGE not in file.read_text("utf-8", "replace"):
+        if file.is_file() and PACKAGE not in foreign.read_text(file, errors="replace"):
             return file
     return None
 

@@ -7,20 +7,17 @@ builder that they go to.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
-import pydantic
 from annotated_types import Interval
 
 from detkit.config.groups import parameters
 from detkit.config.mistakes import unknown_setting
 from detkit.errors import DetkitError
 from detkit.ranges import Count, Natural, Positive, Share
+from detkit.values import absent, checked
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Seed = Annotated[int, Interval(ge=0, lt=2**32)]  # what NumPy takes
@@ -90,7 +87,10 @@ class EvaluateSettings:
 class PredictSettings:
     """Of `detkit predict`: see `conf/predict.yaml`."""
 
-    checkpoint: str
+    checkpoint: str | None
+    model: Group | None
+    backbone: Group | None
+    transforms: Group | None
     source: str
     output: str | None
     device: str
@@ -98,6 +98,25 @@ class PredictSettings:
     score_thresh: Share
     batch_size: Count
     video: bool
+    allow_download: bool
+    plugins: list[str]
+
+
+@dataclass(frozen=True)
+class ProposeSettings:
+    """Of `detkit propose`: see `conf/propose.yaml`."""
+
+    dataset: Group | None
+    split: str | None
+    proposer: str
+    mode: Literal["single", "fast", "quality"]
+    seed: Seed
+    folder: str | None
+    path: str | None
+    at_most: Count | None
+    format: Literal["npz", "json"]
+    output: str | None
+    workers: Natural
     plugins: list[str]
 
 
@@ -121,12 +140,12 @@ class BenchmarkSettings:
     row: str | None
 
 
-FINITE = pydantic.ConfigDict(allow_inf_nan=False)
-Settings = TrainSettings | EvaluateSettings | PredictSettings | BenchmarkSettings
+Settings = TrainSettings | EvaluateSettings | PredictSettings | ProposeSettings | BenchmarkSettings
 VERBS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
     "predict": PredictSettings,
+    "propose": ProposeSettings,
     "benchmark": BenchmarkSettings,
 }
 
@@ -137,28 +156,43 @@ def typed(verb: str, values: Mapping[str, Any]) -> Any:
     Raises:
         DetkitError: a setting that does not exist, is missing or of another type.
     """
-    return _dataclass(VERBS[verb], values, prefix="", verb=verb)
+    return VERBS[verb](**_values(VERBS[verb], values, "", verb))
 
 
-def _dataclass(cls: type, values: Mapping[str, Any], prefix: str, verb: str) -> Any:
+def check_stored(values: Mapping[str, Any]) -> None:
+    """Checks settings of `train` from a checkpoint, of which an older one may lack some.
+
+    Raises:
+        DetkitError: a setting that does not exist, or is of another type.
+    """
+    _values(TrainSettings, values, "", "train", whole=False)
+
+
+def _values(
+    cls: type, values: Mapping[str, Any], prefix: str, verb: str, whole: bool = True
+) -> dict[str, Any]:
+    """The checked arguments of a dataclass; of those alone that there are, unless it is `whole`."""
     hints = get_type_hints(cls, include_extras=True)
     if not isinstance(values, Mapping):
         key = prefix.rstrip(".")
         raise DetkitError(f"{key} is a group of settings.", remedy=f"set one: {key}.KEY=….")
     known(values, hints, prefix, verb)
-    checked = {}
+    found: dict[str, Any] = {}
     for field in fields(cls):
         key, hint = prefix + field.name, hints[field.name]
+        if field.name not in values and not whole:
+            continue
         if field.name not in values:
-            raise _absent(key)
+            raise absent(key)
         value = values[field.name]
         if is_dataclass(hint):
-            checked[field.name] = _dataclass(hint, value, f"{key}.", verb)  # type: ignore[arg-type]
+            inner = _values(hint, value, f"{key}.", verb, whole)  # type: ignore[arg-type]
+            found[field.name] = hint(**inner) if whole else inner  # type: ignore[operator]
         elif hint in (Group, Group | None) and value is not None:
-            checked[field.name] = _group(key, value, verb)
+            found[field.name] = _group(key, value, verb)
         else:
-            checked[field.name] = _value(key, value, hint)
-    return cls(**checked)
+            found[field.name] = checked(key, value, hint)
+    return found
 
 
 def _group(group: str, values: Any, verb: str) -> Group:
@@ -167,7 +201,7 @@ def _group(group: str, values: Any, verb: str) -> Group:
     own = parameters(group, values["name"])
     hints = {"name": str, **{key: hint for key, (hint, _) in own.items()}}
     known(values, hints, f"{group}.", verb)
-    return {key: _value(f"{group}.{key}", value, hints[key]) for key, value in values.items()}
+    return {key: checked(f"{group}.{key}", value, hints[key]) for key, value in values.items()}
 
 
 def known(keys: Iterable[str], names: Iterable[str], prefix: str, verb: str) -> None:
@@ -176,32 +210,3 @@ def known(keys: Iterable[str], names: Iterable[str], prefix: str, verb: str) -> 
     for key in keys:
         if prefix + key not in full:
             raise unknown_setting(verb, prefix + key, full)
-
-
-def _value(key: str, value: Any, hint: Any) -> Any:
-    adapter = pydantic.TypeAdapter(hint, config=FINITE)
-    try:  # as JSON, whose types are those of YAML: 1 is a float, [1, 2] a tuple, true no integer
-        return adapter.validate_json(json.dumps(value), strict=True)
-    except pydantic.ValidationError as error:
-        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-            with suppress(pydantic.ValidationError):  # 2012 is a text where one belongs; so is
-                return adapter.validate_python(str(value), strict=True)  # what JSON cannot say
-        if value is None:
-            raise _absent(key) from None
-        what = "; ".join(dict.fromkeys(e["msg"] for e in error.errors()))
-        where = "".join(f"[{part}]" for part in error.errors()[0]["loc"] if isinstance(part, int))
-        raise DetkitError(
-            f"{key}{where} cannot be {json.dumps(value, ensure_ascii=False)}: {what}.",
-            remedy=f"its type is {type_name(hint)}.",
-        ) from None
-
-
-def type_name(hint: Any) -> str:
-    """An annotation as a person writes it, without ranges."""
-    text = hint.__name__ if isinstance(hint, type) else str(hint)
-    text = re.sub(r"Annotated\[(\w+), \w+\([^)]*\)\]", r"\1", text)
-    return text.replace("typing.", "").replace("collections.abc.", "")
-
-
-def _absent(key: str) -> DetkitError:
-    return DetkitError(f"{key} is not given.", remedy=f"add {key}=… to the command.")

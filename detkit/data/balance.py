@@ -18,7 +18,7 @@ def repeat_factors(records: Records, thresh: float) -> np.ndarray:
     """How often an epoch shows each image (LVIS, Gupta 2019, appendix B.2).
 
     A class in a share f of the images has r = max(1, sqrt(thresh / f)); an image takes the largest
-    r of its classes, an image without objects 1.
+    r of its classes (its objects' and its own), an image without any 1.
 
     Returns:
         (I,) float64, at least 1.
@@ -28,14 +28,17 @@ def repeat_factors(records: Records, thresh: float) -> np.ndarray:
             f"training.repeat_thresh is {thresh}.",
             remedy="choose a share of the images, 0 … 1: classes in fewer of them are repeated.",
         )
-    objects = ~records.crowd
-    if not objects.any():
+    images = np.repeat(np.arange(len(records)), np.diff(records.offsets))
+    pairs = np.stack([images, records.labels])[:, ~records.crowd]
+    if records.image_labels is not None:
+        known = np.flatnonzero(records.image_labels >= 0)
+        pairs = np.hstack([pairs, np.stack([known, records.image_labels[known]])])
+    if not pairs.size:
         raise DetkitError(
             "training.repeat_thresh counts objects, and these data have none.",
             remedy="set training.repeat_thresh=null; for pixels there is training.class_weights.",
         )
-    images = np.repeat(np.arange(len(records)), np.diff(records.offsets))
-    pairs = np.unique(np.stack([images, records.labels])[:, objects], axis=1)
+    pairs = np.unique(pairs, axis=1)
     share = np.bincount(pairs[1], minlength=len(records.names)) / max(1, len(records))
     rate = np.maximum(1, np.sqrt(thresh / np.maximum(share, 1e-12)))
     factors = np.ones(len(records))

@@ -13,12 +13,14 @@ import errno
 import io
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from detkit import foreign
 from detkit.errors import DetkitError
 
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses: 0.5 GB of RGB
@@ -44,7 +46,7 @@ def size(path: Path) -> tuple[int, int]:
     Raises:
         DetkitError: missing, empty, not an image, or too large.
     """
-    with _open(path, path) as image:
+    with _opened(path) as file, _open(file, path) as image:
         return _upright_size(image)
 
 
@@ -56,12 +58,12 @@ def check(path: Path, *, index: bool = False) -> tuple[int, int]:
     Raises:
         DetkitError: as `size`, cut off, or of a kind that would be refused.
     """
-    with _open(path, path) as image:
+    with _opened(path) as header, _open(header, path) as image:
         _refuse_index(image, path) if index else _refuse_picture(image, path)
         mark = _END.get(image.format or "")
         if mark:
-            with path.open("rb") as file:
-                file.seek(-min(len(mark), path.stat().st_size), os.SEEK_END)
+            with _opened(path) as file:
+                file.seek(-min(len(mark), file.seek(0, os.SEEK_END)), os.SEEK_END)
                 if file.read() != mark:
                     _load(image, path)
         return _upright_size(image)
@@ -119,13 +121,21 @@ def read_values(path: Path) -> NDArray[np.uint8]:
 
 
 def _bytes(path: Path) -> bytes:
+    with _opened(path) as file:
+        try:
+            return file.read()
+        except OSError as fault:
+            raise _unreadable(path, fault) from fault
+
+
+def _opened(path: Path) -> BinaryIO:
     try:
-        return path.read_bytes()
+        return foreign.opened(path)
     except OSError as fault:
         raise _unreadable(path, fault) from fault
 
 
-def _open(source: Path | io.BytesIO, path: Path) -> Image.Image:
+def _open(source: BinaryIO, path: Path) -> Image.Image:
     """Pillow's image with only the header read."""
     try:
         image = Image.open(source, formats=_FORMATS)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from detkit.data import splits
-from detkit.data.formats import BOXES, Needs, beside, formats
+from detkit.data.crops import crops_of
+from detkit.data.formats import BOXES, LABELS, Needs, beside, formats
 from detkit.data.records import Records
 from detkit.errors import DetkitError, unknown
 from detkit.folders import in_home
 
+CROPS = ("crop_context", "least_side")  # settings of objects that are cut out
 OTHERS = {  # what else the folder may be for, and which models want that
     "pixels": "a model of pixels (model=unet)",
     "boxes": "a model of boxes (model=faster_rcnn)",
@@ -27,8 +29,10 @@ def open_dataset(
     """Read one split of a data set.
 
     Args:
-        settings: `name` (a format, or `auto`: the folder says which), `root`, and the format's own.
-            `train_split` and `val_split` are for `split_name`, and not looked at.
+        settings: `name` (a format, or `auto`: the folder says which), `root`, and the format's own;
+            `crop_context` and `least_side` for `crops_of`, which makes images of objects for a
+            model that needs `image_labels` alone. `train_split` and `val_split` are for
+            `split_name`, and not looked at.
         split: what the format calls a split.
         needs: of the model (`Model.needs`): what is read (boxes, masks, classes of pixels …).
         images: whether the pictures must be there (not, where results are scored).
@@ -44,10 +48,28 @@ def open_dataset(
     if strange := [key for key in arguments if key not in accepted]:
         raise unknown(f"setting of dataset={name}", strange[0], accepted)
     records = formats[name](split=split, **arguments)
+    if "masks" in needs and not records.has_masks:
+        raise DetkitError(
+            f"The data set has no instance masks ({records.source}).",
+            file=records.root,
+            remedy="give the objects' outlines (COCO's polygons or run lengths, YOLO's polygons),"
+            " or choose a model of boxes (model=faster_rcnn).",
+        )
     how = f"{records.source} (recognised: {reason})" if reason else records.source
     root = arguments.get("root")  # drawn data have none
     notes = _left_out(root) if isinstance(root, Path) else []
-    return replace(records, source=how, notes=(*records.notes, *notes))
+    records = replace(records, source=how, notes=(*records.notes, *notes))
+    cut = {key: value for key in CROPS if (value := settings.get(key)) is not None}
+    if needs == LABELS and records.image_labels is None:
+        return crops_of(records, **cut)
+    if cut:
+        raise DetkitError(
+            f"dataset.{next(iter(cut))} is for objects that are cut out, and these are not.",
+            record=records.source,
+            remedy="set it to null; a classifier (model=classifier) cuts objects out of data with"
+            " boxes.",
+        )
+    return records
 
 
 def _left_out(root: Path) -> list[str]:
@@ -82,7 +104,7 @@ def split_name(
 
 def _chosen(settings: Mapping[str, Any], needs: Needs) -> tuple[str, str, dict[str, Any]]:
     """The format, why it was chosen (empty if it was named), and its arguments."""
-    left_out = ("name", "train_split", "val_split")
+    left_out = ("name", "train_split", "val_split", *CROPS)
     arguments = {k: v for k, v in settings.items() if k not in left_out and v is not None}
     name = str(settings.get("name") or "auto")
     if name == "auto" or beside(name, "recognises"):  # drawn data have no folder
@@ -143,7 +165,7 @@ def _for_another_task(asked: Mapping[str, Any], root: Path, needs: Needs) -> str
     for other, models in OTHERS.items():
         for name, ask in asked.items():
             try:
-                if other not in needs and (reason := ask(root, frozenset({other}))):
+                if needs != {other} and (reason := ask(root, frozenset({other}))):
                     return f"choose {models}: {reason} ({name})."
             except DetkitError:  # a fault in data that this task does not ask for
                 continue

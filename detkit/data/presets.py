@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import cv2
+
 from detkit.data.transforms import STRIDE, Transform, fitted_size, stretched_size, transforms
 from detkit.data.windows import ssd_window
 from detkit.errors import DetkitError
@@ -230,6 +232,71 @@ def ssd(
         return Transform(sizes, multiple=multiple)
     window = functools.partial(ssd_window, zoom_out, crop, canvas, tuple(overlaps))
     return Transform(sizes, window=window, steps=steps, multiple=multiple)
+
+
+@transforms.register("classification")
+def classification(
+    train: bool,
+    *,
+    side: Count = 224,
+    resize: Count | None = 256,
+    scale: Sequence[float] = (0.08, 1.0),
+    flip: float = 0.5,
+    vertical_flip: float = 0.0,
+    jitter: float = 0.0,
+    colour: float = 0.0,
+) -> Transform:
+    """A square of one size, for classifiers (Krizhevsky 2012, section 2; Szegedy 2014, section 6).
+
+    Args:
+        side: pixels a side of the square.
+        resize: pixels that the shorter side is resized to at inference, whose centre is the square;
+            None: the picture is stretched to it, also in training.
+        scale: in training, unless it is stretched, the square is a random part of the picture: of
+            so much of its area, with sides of 3:4 to 4:3.
+        flip, vertical_flip, colour: as for `detection`.
+        jitter: the picture is shifted by ± this part of its sides and turned by ± this angle, in
+            radians; 0.1 suits digits.
+    """
+    _check(side=side, resize=resize, scale=scale)
+    _check_shares(flip=flip, vertical_flip=vertical_flip, colour=colour, jitter=jitter)
+    if scale[1] > 1:
+        raise DetkitError(
+            f"transforms.scale is {list(scale)}: shares of the picture's area.",
+            remedy="end at 1, such as [0.08, 1].",
+        )
+    if resize is not None and not side <= resize <= 2 * side:  # else filled up, or hardly a part
+        raise DetkitError(
+            f"transforms.resize is {resize}, the square that is cut out of it has {side} pixels.",
+            remedy=f"choose {side} … {2 * side} pixels (usual: {side * 8 // 7}), or null, which"
+            " stretches the picture to the square.",
+        )
+
+    def steps(A: Any, fill: tuple[float, ...]) -> list:
+        part = []
+        if resize is not None:
+            size, ratio = (side, side), (3 / 4, 4 / 3)
+            by_areas = "image"  # where it shrinks, as at inference
+            crop = A.RandomResizedCrop(size, tuple(scale), ratio, area_for_downscale=by_areas, p=1)
+            part = [crop]
+        shift, turn = (-jitter, jitter), math.degrees(jitter)
+        move = A.Affine(  # what comes in from outside is like the picture's edge
+            translate_percent={"x": shift, "y": shift},
+            rotate=(-turn, turn),
+            border_mode=cv2.BORDER_REPLICATE,
+            p=1,
+        )
+        flips = _flips(A, flip, vertical_flip) if flip or vertical_flip else []
+        return [*part, *([move] if jitter else []), *flips, *_colours(A, colour)]
+
+    if train and resize is not None:
+        whole = functools.partial(fitted_size, None, None, False)
+        return Transform(whole, steps=steps, multiple=1)
+    sizes = functools.partial(stretched_size, side)
+    if resize is not None:
+        sizes = functools.partial(fitted_size, resize, None, False)
+    changes = steps if train and (flip or vertical_flip or jitter or colour) else None
+    return Transform(sizes, square=side, steps=changes, multiple=1)
 
 
 def _crops(A: Any, crop: int | None, fill: tuple[float, ...]) -> list:

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit import foreign, ours
 from detkit.data import images
 from detkit.errors import DetkitError
 
@@ -40,28 +41,36 @@ def find(asked: str, existing: Collection[str]) -> str | None:
     return asked if asked in existing else None
 
 
-def missing(asked: str, existing: Collection[str], root: Path, takes: str = LIST) -> DetkitError:
+def missing(
+    asked: str, existing: Collection[str], root: Path, takes: str | None = LIST
+) -> DetkitError:
     """The error for a split that is not there, with those that are.
 
     Args:
-        takes: the file that the format takes instead of a split's name.
+        takes: the file that the format takes instead of a split's name, if it takes one.
     """
     listed = ", ".join(sorted(existing)) or "none"
+    also = f"; these also name {takes}. Without any split a fifth is val." if takes else "."
     return DetkitError(
         f"There is no split {asked!r}.",
         file=root,
         remedy=f"choose one that exists ({listed}) with dataset.train_split=, dataset.val_split="
-        f" or split=; these also name {takes}. Without any split a fifth is val.",
+        f" or split={also}",
     )
 
 
 def by_hash(
-    names: Sequence[str], split: str, root: Path, takes: str = LIST
+    names: Sequence[str],
+    split: str,
+    root: Path,
+    takes: str | None = LIST,
+    classes: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int64], str]:
     """A split for data without one: by SHA-256 of the names a fifth is `val`, the rest `train`.
 
     Args:
         takes: see `missing`.
+        classes: (len(names),) of each name, a fifth of each of which is `val`.
     Returns:
         the chosen indices in order, and the sentence that tells the user.
     """
@@ -73,11 +82,22 @@ def by_hash(
     if wanted == ALL:
         return np.arange(len(names)), f"all {len(names):,} images (no split)"
     digests = [hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest() for name in names]
-    ranks = np.argsort(np.argsort(np.array(digests, "S32"), kind="stable"), kind="stable")
-    held_out = ranks < -(-len(names) // 5) if len(names) > 1 else np.zeros(len(names), bool)
+    held_out = _fifths(np.array(digests, "S32"), classes)
     chosen = np.flatnonzero(held_out if wanted == "val" else ~held_out)
-    told = f"no split came with the data, so a fifth by hash of the file names is val: {wanted} has"
+    fifth = "a fifth" if classes is None else "a fifth of each class"
+    told = f"no split came with the data, so {fifth} by hash of the file names is val: {wanted} has"
     return chosen, f"{told} {len(chosen):,} of {len(names):,} images, split {ALL} every one"
+
+
+def _fifths(digests: NDArray, classes: NDArray | None) -> NDArray[np.bool_]:
+    """Of each class the fifth, rounded up, with the lowest digests; none of a single one."""
+    held_out = np.zeros(len(digests), bool)
+    classes = np.zeros(len(digests), np.int64) if classes is None else classes
+    order = np.argsort(digests, kind="stable")
+    for one in np.unique(classes):
+        members = order[classes[order] == one]
+        held_out[members[: -(-len(members) // 5) if len(members) > 1 else 0]] = True
+    return held_out
 
 
 def folders(root: Path, depth: int = 3) -> Iterator[Path]:
@@ -106,13 +126,10 @@ def _walk(root: Path, depth: int) -> Iterator[tuple[Path, bool]]:
 
 def _is_output(folder: Path) -> bool:
     """Whether detkit wrote the folder, a run or predictions: the pictures there are drawn ones."""
-    if is_file(folder / "run.json") and is_file(folder / "config.yaml"):
+    if ours.is_run(folder / "run.json"):
         return True
-    table = folder / "predictions.csv"
-    if not is_file(table):
-        return is_file(folder / "predictions.partial.csv")  # it was ended before its time
-    with table.open("rb") as file:
-        return file.read(20) == b"file,frame,timestamp"  # anyone may call a table so
+    tables = (folder / "predictions.csv", folder / "predictions.partial.csv")  # ended too early
+    return any(ours.is_table(table) for table in tables)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -140,10 +157,7 @@ def twin(path: Path) -> Path | None:
 
 def is_file(path: Path) -> bool:
     """Whether a file is there; a name that cannot be one (too long) is none."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
+    return foreign.is_file(path)
 
 
 def with_twin(fault: DetkitError) -> DetkitError:
@@ -210,7 +224,7 @@ def read_list(path: Path) -> list[str]:
         DetkitError: missing, not text, empty, or a line that occurs twice.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        lines = [line.strip() for line in foreign.read_text(path).splitlines()]
     except (OSError, UnicodeDecodeError) as fault:
         raise DetkitError(
             f"The list cannot be read ({fault}).", file=path, remedy="write one image name a line."
@@ -236,7 +250,7 @@ def class_names(path: Path) -> list[str]:
             a name that occurs twice.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        text = foreign.read_text(path, errors="replace")
     except OSError as fault:
         raise unreadable(path, fault) from fault
     names = [line.strip() for line in text.rstrip().splitlines()]

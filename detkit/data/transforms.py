@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from detkit.data.records import Annotation
-from detkit.data.windows import Window, centres_inside, placed, whole
+from detkit.data.windows import Window, seen_in
 from detkit.registry import Registry
 from detkit.structures import IGNORE, Frame, Targets
 
@@ -65,7 +65,8 @@ class Sample(NamedTuple):
     Attributes:
         image: (H, W, C) uint8, or float32 in 0 … 1 where the file had 16 bits.
         targets: what it shows, in its pixels.
-        resized, top, left: for the Frame; random crops and zooms of training are not in them.
+        resized, top, left: for the Frame, negative where the image is cut; random crops and zooms
+            of training are not in them.
         proposals: (P, 4) float32, xyxy, in its pixels, or None.
     """
 
@@ -91,11 +92,11 @@ class Transform:
     Args:
         sizes: (height, width) of an image → those that it is resized to.
         scale: in training both are also multiplied by a random number from this range.
-        square: pixels a side of a canvas that the image is centred on; 0 fits it to the image;
-            None goes without.
-        window: (generator, (N, 4) boxes of objects, height, width) → the part of the file's image,
-            or more than it, that is resized in its place in training; objects whose centre lies
-            outside are dropped. None is all of it.
+        square: pixels a side of a canvas that the image is centred on, and cut by where it is
+            larger; 0 fits it to the image; None goes without.
+        window: (generator, (N, 4) boxes of objects, height, width) → what is shown of the file's
+            image in its place, or more than it; objects whose centre is not are dropped. None is
+            all of it. With `square` left None.
         steps: (albumentations, fill colour) → random changes, or None.
         min_visibility: objects of which a crop leaves less than this part of the box are dropped;
             crowds are cut to what is left, which is no background.
@@ -133,7 +134,7 @@ class Transform:
         self,
         image: np.ndarray,
         annotation: Annotation | None = None,
-        masks: np.ndarray | None = None,
+        masks: Sequence[np.ndarray] | np.ndarray | None = None,
         pixels: np.ndarray | None = None,
         proposals: np.ndarray | None = None,
         *,
@@ -143,7 +144,7 @@ class Transform:
         Args:
             image: (H, W, C) uint8 or float32, RGB where C is 3.
             annotation: what it shows; None for nothing.
-            masks: (N, H, W) bool.
+            masks: N of (H, W) bool; they are resized one by one.
             pixels: (H, W) uint8.
             proposals: (P, 4) xyxy; they go through the same changes.
             seed: what this sample's randomness depends on; without random changes it is not used.
@@ -154,40 +155,43 @@ class Transform:
         if tuple(self.scale) != (1.0, 1.0):
             factor = np.exp(rng.uniform(*np.log(self.scale)))
             h, w = max(1, round(h * factor)), max(1, round(w * factor))
-        if annotation is None:
-            annotation = NOTHING
-        count = 0 if proposals is None else len(proposals)
-        boxes = annotation.boxes if proposals is None else np.vstack([annotation.boxes, proposals])
-        boxes = boxes.astype(np.float64)
-        crowd = np.append(annotation.crowd.astype(bool), np.zeros(count, bool))
-        objects = len(annotation.boxes)  # whatever comes behind them is a proposal
-        window = whole(height, width)
-        if self.window:
-            boxes = np.clip(boxes, 0, [width, height, width, height])
-            window = self.window(rng, boxes[:objects][~crowd[:objects]], height, width)
-            boxes[~(centres_inside(boxes, window) | crowd)] = 0  # dropped for want of an extent
-        x, y, right, bottom = window
-        rows, columns, inner, around = placed(window, (height, width), (h, w))
         side = self.square or max(h, w)
         below, beside = (0, 0) if self.square is None else (side - h, side - w)
         top, left = below // 2, beside // 2
-        border = (
-            (top + around[0], below - top + around[1]),
-            (left + around[2], beside - left + around[3]),
-        )
-        boxes = (boxes - [x, y, x, y]) * np.tile([w / (right - x), h / (bottom - y)], 2)
+        border = ((max(top, 0), max(below - top, 0)), (max(left, 0), max(beside - left, 0)))
+        rows = slice(max(-top, 0), h - max(top - below, 0))
+        columns = slice(max(-left, 0), w - max(left - beside, 0))
+        cut = below < 0 or beside < 0
+        if annotation is None:
+            annotation = NOTHING
+        if self.window:
+            objects = annotation.boxes[~annotation.crowd.astype(bool)]
+            window = self.window(rng, objects, height, width)
+            shown = seen_in(window, (h, w), image, annotation, masks, pixels, proposals)
+            image, annotation, masks, pixels, proposals, (h, w), border = shown
+            (top, _), (left, _) = border
+            rows, columns = slice(h), slice(w)
+            height, width = image.shape[:2]
+        count = 0 if proposals is None else len(proposals)
+        boxes = annotation.boxes if proposals is None else np.vstack([annotation.boxes, proposals])
+        boxes = boxes.astype(np.float64) * np.tile([w / width, h / height], 2)
         boxes = np.clip(boxes, 0, [w, h, w, h])
         kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(1))
         boxes = boxes[kept] + [left, top, left, top]
-        image = _bordered(_resize(image[rows, columns], *inner), border)
+        if cut:
+            boxes = boxes.clip(0, np.tile([w + min(beside, 0), h + min(below, 0)], 2))
+            seen = (boxes[:, 2:] > boxes[:, :2]).all(1)
+            boxes, kept = boxes[seen], kept[seen]
+        image = _bordered(_resize(image, h, w)[rows, columns], border)
+        objects = len(annotation.boxes)  # whatever comes behind them is a proposal
         if masks is not None:
-            masks = masks[kept[kept < objects]][:, rows, columns]
-            masks = np.pad(_nearest(masks, *inner), ((0, 0), *border))
+            masks = _resized_masks(masks, kept[kept < objects], (h, w), (rows, columns), border)
         if pixels is not None:
-            pixels = _nearest(pixels[rows, columns], *inner)
+            pixels = _nearest(pixels, h, w)[rows, columns]
             pixels = np.pad(pixels, border, constant_values=IGNORE)
         if self.steps:
-            changed = self._change(image, boxes, crowd[kept], masks, pixels, rng)
+            crowd = np.append(annotation.crowd.astype(bool), np.zeros(count, bool))[kept]
+            changed = self._change(image, boxes, crowd, masks, pixels, rng)
             image, boxes, chosen, masks, pixels = changed
             kept = kept[chosen]
         drawn, kept = kept < objects, kept[kept < objects]
@@ -330,6 +334,26 @@ def _bordered(image: np.ndarray, border: tuple[tuple[int, int], tuple[int, int]]
     canvas = np.empty((above + height + below, left + width + right, channels), image.dtype)
     canvas[:] = _fill(image)
     canvas[above : above + height, left : left + width] = image
+    return canvas
+
+
+def _resized_masks(
+    masks: Sequence[np.ndarray] | np.ndarray,
+    chosen: np.ndarray,
+    size: tuple[int, int],
+    part: tuple[slice, slice],
+    border: tuple[tuple[int, int], tuple[int, int]],
+) -> np.ndarray:
+    """(chosen, …) bool on the canvas, one of the file's size in memory at a time.
+
+    Args:
+        size: that they are resized to. part: what of it lies on the canvas. border: around it.
+    """
+    (above, below), (left, right) = border
+    height, width = (len(range(*p.indices(s))) for p, s in zip(part, size, strict=True))
+    canvas = np.zeros((len(chosen), above + height + below, left + width + right), bool)
+    for place, n in zip(canvas, chosen.tolist(), strict=True):
+        place[above : above + height, left : left + width] = _nearest(masks[n], *size)[part]
     return canvas
 
 

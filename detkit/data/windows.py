@@ -9,8 +9,11 @@ part in it, so a large canvas costs nothing (Liu et al. 2016, sections 2.2 and 3
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+
+from detkit.data.records import Annotation
 
 Window = tuple[int, int, int, int]  # xyxy, pixels of the file's image; beyond it is the fill colour
 
@@ -98,9 +101,65 @@ def centres_inside(boxes: np.ndarray, window: Window) -> np.ndarray:
     return ((centres > window[:2]) & (centres < window[2:])).all(1)
 
 
+class Shown(NamedTuple):
+    """What a window shows of a picture, as the picture of its own that is to be resized.
+
+    Attributes:
+        image, annotation, masks, pixels, proposals: of the part; objects that are dropped have a
+            box without extent.
+        size: (height, width) that the part is resized to.
+        border: pixels (above, below), (left, right) of it in the network's image.
+    """
+
+    image: np.ndarray
+    annotation: Annotation
+    masks: Sequence[np.ndarray] | None
+    pixels: np.ndarray | None
+    proposals: np.ndarray | None
+    size: tuple[int, int]
+    border: tuple[tuple[int, int], tuple[int, int]]
+
+
+def seen_in(
+    window: Window,
+    size: tuple[int, int],
+    image: np.ndarray,
+    annotation: Annotation,
+    masks: Sequence[np.ndarray] | np.ndarray | None,
+    pixels: np.ndarray | None,
+    proposals: np.ndarray | None,
+) -> Shown:
+    """
+    Args:
+        size: (height, width) of the network's image, which shows the window.
+        image, annotation, masks, pixels, proposals: of the picture, as `Transform` takes them.
+    """
+    height, width = image.shape[:2]
+    rows, columns, inner, border = placed(window, (height, width), size)
+
+    def moved(boxes: np.ndarray, stays: np.ndarray | None = None) -> np.ndarray:
+        inside = np.clip(boxes, 0, [width, height, width, height])
+        kept = centres_inside(inside, window)
+        shift = np.tile([columns.start, rows.start], 2)
+        return ((inside - shift) * (kept if stays is None else kept | stays)[:, None]).astype(
+            boxes.dtype
+        )
+
+    crowd = annotation.crowd.astype(bool)  # any part of it is no background
+    return Shown(
+        image[rows, columns],
+        annotation._replace(boxes=moved(annotation.boxes, crowd)),
+        None if masks is None else [mask[rows, columns] for mask in masks],
+        None if pixels is None else pixels[rows, columns],
+        None if proposals is None else moved(proposals),
+        inner,
+        border,
+    )
+
+
 def placed(
     window: Window, shape: tuple[int, int], size: tuple[int, int]
-) -> tuple[slice, slice, tuple[int, int], tuple[int, int, int, int]]:
+) -> tuple[slice, slice, tuple[int, int], tuple[tuple[int, int], tuple[int, int]]]:
     """How the picture's part in a window lies in an image of `size` that shows the window.
 
     Args:
@@ -109,17 +168,17 @@ def placed(
     Returns:
         rows, columns: of the picture that are shown.
         inner: the (height, width) that they are resized to.
-        around: pixels of the image above, below, left and right of them.
+        border: pixels of the image (above, below), (left, right) of them.
     """
     x1, y1, x2, y2 = window
-    rows, high, above, below = _side(y1, y2, shape[0], size[0])
-    columns, wide, left, right = _side(x1, x2, shape[1], size[1])
-    return rows, columns, (high, wide), (above, below, left, right)
+    rows, high, down = _side(y1, y2, shape[0], size[0])
+    columns, wide, across = _side(x1, x2, shape[1], size[1])
+    return rows, columns, (high, wide), (down, across)
 
 
-def _side(start: int, end: int, picture: int, image: int) -> tuple[slice, int, int, int]:
+def _side(start: int, end: int, picture: int, image: int) -> tuple[slice, int, tuple[int, int]]:
     first, last = max(0, start), min(picture, end)
     scale = image / (end - start)
     before = min(round((first - start) * scale), image - 1)
     after = max(before + 1, round((last - start) * scale))
-    return slice(first, last), after - before, before, image - after
+    return slice(first, last), after - before, (before, image - after)

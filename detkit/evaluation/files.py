@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from detkit import foreign
 from detkit.atomic import write_text
 from detkit.errors import DetkitError
 from detkit.evaluation.results import Results, find_image, find_label, image_index
 from detkit.folders import in_home
+from detkit.ops.run_lengths import packed, sound
 
 if TYPE_CHECKING:
     from detkit.data.records import Records
@@ -42,7 +44,7 @@ def read(path: str | Path, records: Records) -> Results:
     if path.is_dir():
         found = path / "predictions.json"  # a folder of predict's or evaluate's
         return _read_coco(found, records) if found.is_file() else _read_comp4(path, records)
-    if not path.exists():
+    if not foreign.is_file(path):
         raise DetkitError(
             "There is no such file.",
             file=path,
@@ -53,7 +55,7 @@ def read(path: str | Path, records: Records) -> Results:
 
 def _read_coco(path: Path, records: Records) -> Results:
     try:
-        rows = json.loads(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+        rows = json.loads(foreign.read_bytes(path).removeprefix(codecs.BOM_UTF8))
     except (ValueError, OSError, RecursionError) as error:
         raise DetkitError(
             f"This is not JSON that can be read ({error}).",
@@ -74,13 +76,13 @@ def _read_coco(path: Path, records: Records) -> Results:
     values[:, 3:] += values[:, 1:3]
     ids = [row["image_id"] for row in rows]
     categories = [row["category_id"] for row in rows]
-    masks = [row.get("segmentation") for row in rows]
+    masks = [_coco_mask(row, i, path) for i, row in enumerate(rows)]
     return Results(
         images=_images(rows, records),
         boxes=values[:, 1:],
         scores=values[:, 0],
         labels=_labels(rows, records),
-        masks=masks if masks and all(masks) else None,
+        masks=[mask for mask in masks if mask] if masks and all(masks) else None,
     ).known(ids, categories)
 
 
@@ -168,6 +170,23 @@ def _coco_row(row: Any, i: int, path: Path) -> tuple[float, ...]:
     )
 
 
+def _coco_mask(row: dict[str, Any], i: int, path: Path) -> dict[str, Any] | None:
+    """The run lengths of a row; None where it has none (polygons are no results of COCO's)."""
+    mask = row.get("segmentation")
+    if not isinstance(mask, dict):
+        return None
+    match mask.get("size"):
+        case [int(height), int(width)] if sound(mask.get("counts"), height * width):
+            counts = packed(mask["counts"], height, width)
+            return {"size": [height, width], "counts": counts}
+    raise DetkitError(
+        f"Its run lengths are not those of a mask of size {mask.get('size')!r}."[:200],
+        file=path,
+        record=f"result {i} (from 0)",
+        remedy="write the mask anew: {size: [height, width], counts: …}.",
+    )
+
+
 def _number(value: Any) -> float:
     if isinstance(value, (bool, str)):  # which float() would take
         raise TypeError
@@ -207,7 +226,7 @@ def _read_comp4(folder: Path, records: Records) -> Results:
                 file=folder,
                 remedy="put each set of results (comp3, comp4 …) into a folder of its own.",
             )
-        lines = file.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+        lines = foreign.read_text(file, errors="surrogateescape").splitlines()
         if label < 0:  # it may be anything, such as a README.txt
             unknown[file.stem] = sum(bool(line.strip()) for line in lines)
             continue

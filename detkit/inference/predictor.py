@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from detkit import restore
+from detkit import restore, stored
 from detkit.data import images
 from detkit.data.loading import collate, with_channels
 from detkit.data.transforms import Loaded, Transform
-from detkit.data.transforms import build as build_transform
 from detkit.draw import as_rgb, eight_bit
 from detkit.errors import DetkitError
 from detkit.folders import in_home
@@ -26,6 +25,7 @@ from detkit.models.model import Model
 from detkit.ops.device import pick_device
 from detkit.predictions import Prediction
 from detkit.structures import Batch
+from detkit.values import number
 
 
 class Predictor:
@@ -52,7 +52,7 @@ class Predictor:
         self.names: tuple[str, ...] = tuple(meta["names"])
         self.category_ids: list[int] = list(meta["category_ids"])
         self.device, self.precision = torch.device(device), precision
-        self.score_thresh = score_thresh
+        self.score_thresh = number("score_thresh", score_thresh, "pass a score of 0 … 1.")
         self._fast = prepare(model, device, precision)
 
     def __repr__(self) -> str:
@@ -97,10 +97,10 @@ class Predictor:
 
     def _sample(self, picture: Picture) -> Loaded:
         image_id, file = picture.image_id, picture.item.file
-        image = with_channels(picture.image, self.model.mean_std.shape[1], Path(file))
         proposals = None
         if self.model.proposer is not None:
-            proposals = self.model.proposer(image, image_id=image_id, file=file)
+            proposals = self.model.proposer(picture.image, image_id=image_id, file=file)
+        image = with_channels(picture.image, self.model.mean_std.shape[1], Path(file))
         sample = self.transform(image, proposals=proposals)
         return sample.loaded(image_id, -1, file, (image.shape[0], image.shape[1]))
 
@@ -112,8 +112,8 @@ class Predictor:
 
 
 def _chunks(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
-    if size < 1:
-        raise DetkitError(f"batch_size is {size}.", remedy="set it to 1 or more.")
+    if not isinstance(size, int) or size < 1:
+        raise DetkitError(f"batch_size is {size!r:.80}.", remedy="set it to 1 or more.")
     stream = iter(pictures)
     while chunk := list(islice(stream, size)):
         yield chunk
@@ -165,7 +165,7 @@ def load(
     """
     picked = pick_device(device)
     model, meta = restore.load_model(path, picked)
-    transform = build_transform(meta["config"]["transforms"], train=False)
+    transform = stored.transform_of(meta, path)
     return Predictor(
         model, meta, transform, device=picked, precision=precision, score_thresh=score_thresh
     )

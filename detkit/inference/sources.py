@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import glob
+import os
 import re
 import unicodedata
 from collections.abc import Generator, Sequence
@@ -70,12 +71,17 @@ class Picture:
         return int(name) if name.isascii() and name.isdigit() else name
 
 
+LONGEST = 255  # bytes of a file's name, on nearly every file system
+
+
 class Source:
     """The pictures that a `source=` names, in natural order, read one after the other.
 
     Args:
         source: IMAGE, FOLDER, GLOB, VIDEO, an address with ://, or a camera's number (to 999). An
             existing file of that very name comes first. A folder gives what lies directly in it.
+        endings: of the files that will be named by an image and by a video; one whose name is too
+            long with it is a fault.
     Attributes:
         items: what was found; its order is the order of the results.
         faults: what could not be read; the rest goes on.
@@ -83,9 +89,10 @@ class Source:
         DetkitError: nothing is there.
     """
 
-    def __init__(self, source: str | Path) -> None:
+    def __init__(self, source: str | Path, endings: tuple[str, str] = ("", "")) -> None:
         self.items = _named(_paths(str(source)))
         self.faults: list[DetkitError] = []
+        self._endings = endings
 
     @property
     def endless(self) -> bool:
@@ -102,6 +109,7 @@ class Source:
             if (0 if item.video else (seen - 1) % world) != rank:
                 continue
             try:
+                _check_length(item.name + self._endings[item.video], item)
                 if item.video:
                     yield from self._frames(item)
                 else:
@@ -142,6 +150,15 @@ class Source:
                     remedy="what could be read is in the results; copy it again for the rest.",
                 )
             )
+
+
+def _check_length(name: str, item: Item) -> None:
+    if len(os.fsencode(name)) > LONGEST:
+        raise DetkitError(
+            f"The name of its drawn copy would have {len(os.fsencode(name))} bytes.",
+            file=item.file,
+            remedy=f"shorten the name by {len(os.fsencode(name)) - LONGEST}.",
+        )
 
 
 def _paths(source: str) -> list[str | int]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detkit import foreign
 from detkit.backbones import darknet_weights
 from detkit.backbones.backbone import Trunk
 from detkit.backbones.darknet_outputs import Output
@@ -161,7 +162,7 @@ def _check(network: Trunk) -> None:
 def _lines(path: str | Path) -> list[str]:
     """The lines of a text file without the empty ones at its end."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = foreign.read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
         raise DetkitError(

@@ -19,6 +19,12 @@ _FASTER_RCNN = {
     "roi_heads.box_predictor.cls_score.": "head.predictor.logits.",
     "roi_heads.box_predictor.bbox_pred.": "head.predictor.deltas.",
 }
+_MASK_RCNN = {
+    **_FASTER_RCNN,
+    **{f"roi_heads.mask_head.{i}.0.": f"masks.layers.{i}." for i in range(4)},
+    "roi_heads.mask_predictor.conv5_mask.": "masks.deconv.",
+    "roi_heads.mask_predictor.mask_fcn_logits.": "masks.logits.",
+}
 
 
 def load_faster_rcnn(model: Model, state: Mapping[str, Tensor]) -> None:
@@ -29,19 +35,37 @@ def load_faster_rcnn(model: Model, state: Mapping[str, Tensor]) -> None:
     Raises:
         DetkitError: a tensor whose place in ours is unknown.
     """
+    _load(model, state, _FASTER_RCNN, "fasterrcnn_resnet50_fpn")
+
+
+def load_mask_rcnn(model: Model, state: Mapping[str, Tensor]) -> None:
+    """Put the state dict of `torchvision.models.detection.maskrcnn_resnet50_fpn` into ours.
+
+    Its masks were learned half a pixel to the upper left (torchvision cuts its targets so), and are
+    pasted here where they say.
+
+    Raises:
+        DetkitError: a tensor whose place in ours is unknown.
+    """
+    _load(model, state, _MASK_RCNN, "maskrcnn_resnet50_fpn")
+
+
+def _load(model: Model, state: Mapping[str, Tensor], places: Mapping[str, str], peer: str) -> None:
     ours = {"mean_std": model.mean_std}
     for key, value in state.items():
-        prefix = next((p for p in _FASTER_RCNN if key.startswith(p)), None)
+        prefix = next((p for p in places if key.startswith(p)), None)
         if prefix is None:
             raise DetkitError(
-                f"{key} is not a tensor of torchvision's Faster R-CNN.",
-                remedy="pass the state dict of fasterrcnn_resnet50_fpn as it is.",
+                f"{key} is not a tensor of torchvision's {peer}.",
+                remedy="pass its state dict as it is.",
             )
         if prefix.endswith("cls_score."):
             value = value.roll(-1, dims=0)
         elif prefix.endswith("box_predictor.bbox_pred."):
             value = value[4:]
-        ours[_FASTER_RCNN[prefix] + key[len(prefix) :]] = value
+        elif prefix.endswith("mask_fcn_logits."):
+            value = value[1:]
+        ours[places[prefix] + key[len(prefix) :]] = value
     model.load_state_dict(ours)
 
 

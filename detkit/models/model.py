@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -26,10 +27,12 @@ class Wants:
     Attributes:
         levels: those that exist are built; (`backbones.build.COARSEST`,) is the network's last.
         tail: whether the stages behind the last of them come along, as the argument `tail`.
+        logits: whether that tail has the network's last layer, for the K classes.
     """
 
     levels: tuple[str, ...]
     tail: bool = False
+    logits: bool = False
 
 
 class Model(nn.Module):
@@ -71,6 +74,14 @@ class Model(nn.Module):
             settings: all arguments of the model.
         """
         raise NotImplementedError
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        """A copy with the same proposer, which may hold the boxes of a whole data set."""
+        memo[id(self.proposer)] = self.proposer
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
 
     def stages(self) -> Sequence[Stage]:
         """The steps of its recipe, first to last."""

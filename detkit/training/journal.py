@@ -50,7 +50,9 @@ class Journal:
         """A line for the user, and for log.txt."""
         if self.folder is None:
             return
-        with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
+        with (self.folder / "log.txt").open(
+            "a", encoding="utf-8", errors="surrogateescape"
+        ) as file:
             file.write(text + "\n")
         with suppress(OSError):  # a terminal or a pipe that is closed ends no run
             tqdm.write(text) if self._bar is not None else print(text, flush=True)

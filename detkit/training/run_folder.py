@@ -17,7 +17,7 @@ import torchvision
 from torch import Tensor
 
 import detkit
-from detkit import checkpoint, restore
+from detkit import checkpoint, ours, restore
 from detkit.errors import DetkitError
 from detkit.folders import dated, held, in_home, make_folder
 
@@ -39,14 +39,12 @@ KEPT: dict[str, tuple[type, ...]] = {
     "best": (float, int, type(None)),
 }
 RESTORE = "restore the run's last/, or start a new run from the weights with weights=."
-# what a run writes before its first step, beside TensorBoard's folder
-RECORDS = ("config.yaml", "classes.json", "run.json", "log.txt", "metrics.jsonl")
 
 
 def create(run_dir: str | None, model: str, dataset: str, stack: ExitStack) -> Path:
     """A folder without a run: `run_dir`, else `runs/DATE_TIME_MODEL_DATASET`.
 
-    A run that ended before its first step has left nothing to keep; its records make way.
+    A run that ended before its first checkpoint cannot go on; its records make way.
 
     Args:
         stack: holds the folder against other processes.
@@ -57,7 +55,7 @@ def create(run_dir: str | None, model: str, dataset: str, stack: ExitStack) -> P
     if folder.is_dir() or not folder.exists():
         make_folder(folder, "run_dir")
         stack.enter_context(held(folder))  # before the look: a run that begins has but records
-    if not _came_to_nothing(folder):
+    if not ours.came_to_nothing(folder):
         saved = any((folder / name).exists() for name in ("last", ".last.old"))
         go_on = f"go on with that run by resume={shlex.quote(str(folder))}, or "
         raise DetkitError(
@@ -65,18 +63,8 @@ def create(run_dir: str | None, model: str, dataset: str, stack: ExitStack) -> P
             file=folder,
             remedy=f"{go_on if saved else ''}choose another run_dir.",
         )
-    for name in RECORDS:
-        (folder / name).unlink(missing_ok=True)
+    ours.clear(folder)
     return folder
-
-
-def _came_to_nothing(folder: Path) -> bool:
-    """Whether there is at most what a run writes before its first step."""
-    if not folder.is_dir():
-        return False
-    there, metrics = {path.name for path in folder.iterdir()}, folder / "metrics.jsonl"
-    ours = "run.json" in there and there <= {*RECORDS, "tensorboard"}
-    return not there or (ours and (not metrics.exists() or metrics.stat().st_size == 0))
 
 
 @dataclass(frozen=True)
@@ -160,7 +148,7 @@ def home(resume: str) -> Path:
     given = checkpoint.find(resume, "last").parent
     last = given.absolute()
     known = last.name in ("best", "last", ".best.old", ".last.old")
-    if known and (last.parent / "run.json").is_file():
+    if known and ours.is_run(last.parent / "run.json"):
         return given.parent if given.name else last.parent
     raise DetkitError(
         "This is a checkpoint outside of its run's folder.",
@@ -172,25 +160,25 @@ def home(resume: str) -> Path:
 
 def changes(now: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
     """What of the training is set otherwise than in the part of the run before, as texts."""
-    ours, theirs = flat(now["training"]), flat(stored["training"])
+    new, old = flat(now["training"]), flat(stored["training"])
     return [
-        f"training.{key}: {theirs[key]} → {value}"
-        for key, value in ours.items()
-        if key in theirs and value != theirs[key]
+        f"training.{key}: {old[key]} → {value}"
+        for key, value in new.items()
+        if key in old and value != old[key]
     ]
 
 
 def check_unchanged(now: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
     """Raises the error of settings that would make a resumed run another run."""
-    ours, theirs = flat(now), flat(stored)
+    new, old = flat(now), flat(stored)
     changed = [
         key
-        for key in sorted(ours.keys() | theirs.keys())
-        if ours.get(key) != theirs.get(key)
+        for key in sorted(new.keys() | old.keys())
+        if new.get(key) != old.get(key)
         and not any(key == c or key.startswith(f"{c}.") for c in CHANGEABLE)
     ]
     if changed:
-        told = ", ".join(f"{k}={ours.get(k)} (was {theirs.get(k)})" for k in changed)
+        told = ", ".join(f"{k}={new.get(k)} (was {old.get(k)})" for k in changed)
         raise DetkitError(
             f"A resumed run keeps its settings, but these differ: {told}.",
             remedy="leave them out; to train on with others start a new run with weights=.",

@@ -17,6 +17,7 @@ from detkit import distributed
 from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.models.model import Model
+from detkit.training.fitting import misfit
 from detkit.training.optimization import EMA
 
 T = TypeVar("T")
@@ -99,6 +100,10 @@ class State:
             DetkitError: they are not those of this model and optimizer.
         """
         with _fitting():
+            fresh, scaler = random_states(world.device), self.scaler.state_dict()
+            fault = misfit(self.model, self.optimizer, scaler, shown, packed, plain, fresh)
+            if fault:
+                raise ValueError(fault)
             raw = {k.removeprefix("model/"): v for k, v in packed.items() if k.startswith("model/")}
             self.model.load_state_dict(raw)
             if self.ema:

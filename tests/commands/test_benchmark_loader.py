@@ -41,7 +41,7 @@ def test_both_sides_make_the_same_batches(root, tmp_path):
     dataset = Dataset(records, build(preset, train=True))
     wrapped = benchmark_loader.reference(peer, flip=0.0)
     for index in range(3):
-        mine, target = dataset[(0, index)][1], wrapped[index][1]
+        mine, target = dataset[0, index].targets, wrapped[index][1]
         assert torch.equal(mine.labels + 1, target["labels"])
         assert box_iou(mine.boxes, target["boxes"]).diag().min() > 0.999
 

@@ -53,7 +53,11 @@ def settings(run_folder, tmp_path):
             "score_thresh": 0.0,
             "batch_size": 2,
             "video": True,
+            "allow_download": False,
             "plugins": [],
+            "model": None,
+            "backbone": None,
+            "transforms": None,
         }
         return SimpleNamespace(**{**values, **changed})
 
@@ -200,3 +204,17 @@ def test_two_processes_leave_what_one_leaves(settings, shared, tmp_path):
         assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()
     with (tmp_path / "two" / "predictions.csv").open(newline="") as file:
         assert len(list(csv.reader(file))) == alone["found"] + 1
+
+
+def test_a_name_that_is_too_long_is_a_fault_of_that_picture_alone(settings, shared, tmp_path):
+    picture = (shared / "photos" / "flower.jpg").read_bytes()
+    (tmp_path / "in").mkdir()
+    long = "n" * 250  # its drawn copy still has a name, but a second one's would end in _2
+    for name in (f"{long}.jpg", f"{long}.png", "short.jpg", f"{'v' * 250}.mp4"):
+        (tmp_path / "in" / name).write_bytes(picture)
+    done = predict(settings(tmp_path / "in"))
+    assert done["pictures"] == 2
+    assert len(done["faults"]) == 2
+    assert all("bytes" in fault and "shorten" in fault for fault in done["faults"])
+    drawn = {path.name for path in (tmp_path / "out").glob("*.jpg")}
+    assert drawn == {f"{long}.jpg", "short.jpg"}

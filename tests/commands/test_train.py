@@ -22,6 +22,7 @@ from detkit.commands.opening import open_data
 from detkit.commands.train import train
 from detkit.config import compose
 from detkit.errors import DetkitError
+from detkit.ops.precision import describe, resolve
 from detkit.training import loop
 
 NARROW = {
@@ -85,7 +86,7 @@ def test_a_run_folder_holds_what_belongs_there(whole):
     log = (whole / "log.txt").read_text().splitlines()
     assert log[0].startswith("training faster_rcnn (resnet18_fpn, ")
     assert log[0].endswith(f"on 12 images, 4 classes; 12 steps on 1 of {os.cpu_count()} CPU cores "
-                           f"in float32 → {whole}")  # fmt: skip
+                           f"in {describe(resolve('auto', 'cpu'), 'cpu')} → {whole}")  # fmt: skip
     assert re.match(r"done: voc/mAP 0\.\d{3} .* on val, best after epoch [12]\.", log[-1])
     record = json.loads((whole / "run.json").read_text())
     assert record["versions"]["torch"] == torch.__version__

@@ -72,7 +72,7 @@ def test_every_backbone_is_a_choice_with_and_without_a_neck():
         ("train", "backbone=resnet50_fpm", "Did you mean resnet50_fpn?"),
         ("train", "dataset=coca", "Did you mean coco?"),
         ("train", "experiment=shapes", "No experiment 'shapes'"),
-        ("predict", "model=unet", "No setting 'model'"),
+        ("evaluate", "model=unet", "No setting 'model'"),
         ("train", "model={depth: 3}", "Could not override 'model'. (Key 'depth'"),
         ("benchmark", "model=[unet]", "model cannot be"),
         ("predict", "sorce=x", "Did you mean source?"),
@@ -98,7 +98,7 @@ def test_every_backbone_is_a_choice_with_and_without_a_neck():
         ("train", "model.name=unet", "No setting 'model."),
         ("predict", "photo.jpg", "'photo.jpg' is not an argument of the form key=value"),
         ("predict", "score_thresh=(", "'score_thresh=(' is not an argument"),
-        ("predict", "source=x", "checkpoint is not given"),
+        ("predict", "checkpoint=x", "source is not given"),
     ],
 )
 def test_a_mistake_is_answered_in_the_users_terms(verb, argument, words):
@@ -185,7 +185,7 @@ def test_resuming_a_strangers_run_imports_nothing_that_was_not_named(run, monkey
     (folder / "last/meta.json").write_text(json.dumps(meta))
     with pytest.raises(DetkitError, match="plugin 'plugin_of_a_stranger'"):
         compose("train", [f"resume={folder}"])
-    with pytest.raises(SystemExit, match="executed"):
+    with pytest.raises(DetkitError, match="SystemExit: executed"):
         compose("train", [f"resume={folder}", "plugins=[plugin_of_a_stranger]"])
 
 

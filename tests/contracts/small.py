@@ -1,20 +1,21 @@
 """The small settings of every registered model, from `tests/models/small/NAME.py`.
 
 A file holds `MODEL`, settings that keep it small, and where they differ from those below
-`BACKBONES`, `BACKBONE` (settings of them all) and `SIDE` (pixels of its pictures).
+`BACKBONES`, `BACKBONE` (settings of them all) and `SIDE` (pixels of its pictures). `LEARNER` is
+what it needs more, in `model` and `backbone`, to learn two pictures within `STEPS` at `RATE`.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from detkit.models.build import build
-from detkit.models.model import Model
+from detkit.models.model import Model, models
 from detkit.structures import Classes, Targets
 
 HERE = Path(__file__).parents[1] / "models/small"
@@ -29,11 +30,20 @@ class Small:
     backbones: tuple[str, ...]
     backbone: dict[str, Any]
     side: int
+    more: dict[str, dict[str, Any]]
+    steps: int
+    rate: float
+
+    def learner(self, classes: int) -> Model:
+        """The model on its first backbone, large enough to learn."""
+        model, backbone = self.more.get("model", {}), self.more.get("backbone", {})
+        larger = replace(self, model=self.model | model, backbone=self.backbone | backbone)
+        return larger.build(self.backbones[0], classes=classes)
 
     def build(self, backbone: str, seed: int = 0, classes: int = CLASSES) -> Model:
         torch.manual_seed(seed)
         pyramid = {"fpn_channels": 8} if backbone.endswith("_fpn") else {}
-        settings = {"name": backbone, **self.backbone, **pyramid}
+        settings = {"name": backbone, **pyramid, **self.backbone}
         return build(self.model, settings, Classes.numbered(classes))
 
 
@@ -52,7 +62,14 @@ def small(name: str) -> Small:
         tuple(getattr(module, "BACKBONES", BACKBONES)),
         getattr(module, "BACKBONE", {"width": 0.125}),
         getattr(module, "SIDE", 64),
+        getattr(module, "LEARNER", {}),
+        getattr(module, "STEPS", 300),
+        getattr(module, "RATE", 3e-3),
     )
+
+
+def needs(name: str) -> frozenset[str]:
+    return models.part(name).needs
 
 
 def images(side: int, channels: int = 3, count: int = 2) -> torch.Tensor:

@@ -135,10 +135,13 @@ def write_drawn(root: Path, stems: Iterable[str]) -> None:
     (root / "predictions.csv").write_text("file,frame,timestamp,class,score,xmin,ymin,xmax,ymax\n")
 
 
+RUN = '{"versions": {}, "seed": 0, "data": {}, "weights": {}, "calls": []}'
+
+
 def write_run(root: Path) -> None:
     """A run's folder, as far as a reader could stumble over it."""
     save_image(root / "predictions.jpg", 10, 10)
-    for name, text in (("run.json", "{}"), ("config.yaml", "seed: 0"), ("log.txt", "0 1 1 1 1")):
+    for name, text in (("run.json", RUN), ("config.yaml", "seed: 0"), ("log.txt", "0 1 1 1 1")):
         (root / name).write_text(text)
 
 

@@ -135,3 +135,25 @@ def test_objects_stand_out_from_what_is_around_them(records):
 def test_settings_that_make_no_images_are_refused(wrong):
     with pytest.raises(DetkitError, match="cannot be drawn"):
         opened(**wrong)
+
+
+def test_a_classifier_gets_one_object_an_image_with_its_class():
+    records = opened(count=80, needs=frozenset({"image_labels"}), size=64)
+    assert np.diff(records.offsets).tolist() == [1] * 80
+    assert records.image_labels.tolist() == records.labels.tolist()
+    assert set(records.image_labels) == {0, 1, 2, 3}
+    for i in range(len(records)):
+        (mask,) = records.masks(i)
+        assert records.annotation(i).boxes[0].tolist() == box_of(mask)
+        assert records.annotation(i).image_label == records.labels[i]
+        assert records.image(i).shape == (64, 64, 3)
+    sides = records.boxes[:, 2:] - records.boxes[:, :2]
+    assert 0.38 * 64 <= sides.min() < 0.5 * 64  # half of an edge's pixels may not count
+    assert 0.7 * 64 < sides.max() <= 0.9 * 64 + 1  # whole pixels around it
+
+
+def test_what_detectors_learn_from_is_what_it_was():
+    boxes = opened(count=20, size=160).fingerprint()
+    pixels = opened(count=20, size=160, needs=frozenset({"pixels"})).fingerprint()
+    assert boxes.startswith("9ca054cfe685390f")
+    assert pixels.startswith("c90ca9b797584999")

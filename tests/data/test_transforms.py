@@ -85,8 +85,8 @@ def test_a_square_without_a_side_is_as_large_as_each_image():
         assert sample.resized == content
 
 
-def test_every_preset_takes_short_and_long_side():
-    for name in transforms.names():
+def test_every_preset_for_objects_takes_short_and_long_side():
+    for name in set(transforms.names()) - {"classification"}:
         assert whole(name, short_side=60, long_side=96).sizes(240, 300) == (60, 75)
         assert whole(name, short_side=60, long_side=96).sizes(100, 400) == (24, 96)
 
@@ -383,3 +383,121 @@ def test_a_fixed_scale_is_a_scale():
 def test_what_surrounds_a_16_bit_image_is_a_share_of_1():
     sample = whole("square", long_side=64)(np.ones((20, 40, 3), np.float32))
     assert sample.image[0, 0].tolist() == pytest.approx([124 / 255, 116 / 255, 104 / 255])
+
+
+DIGITS = {"name": "classification", "side": 28, "resize": None, "flip": 0.0}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("name", transforms.names())
+def test_images_of_one_and_three_channels_pass_every_preset(name, train, channels, dtype):
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, channels)).astype(dtype)
+    image = image / dtype(255) if dtype == np.float32 else image
+    given = {"classification": {"side": 32, "resize": 40, "jitter": 0.1, "vertical_flip": 0.5}}
+    preset = {"name": name, "colour": 1.0, **given.get(name, RANDOM.get(name, {}))}
+    sample = build(preset, train)(image, annotation([[10, 10, 50, 50]], image_label=2), seed=(1,))
+    assert sample.image.dtype == dtype
+    assert sample.image.ndim == 3
+    assert sample.image.shape[2] == channels
+    assert sample.targets.image_label == 2
+    loaded = sample.loaded(0, 0, "", (60, 90)).image
+    assert loaded.shape == (channels, *sample.image.shape[:2])
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 80), (81, 40), (40, 40), (57, 33)])
+def test_the_centre_is_cut_out_and_the_frame_leads_back(height, width):
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    middle = [[width / 2 - 9, height / 2 - 9, width / 2 + 8, height / 2 + 5], [0, 0, 2, 2]]
+    pixels = np.arange(height * width).reshape(height, width) % 200
+    sample = whole("classification", side=32, resize=40)(
+        image, annotation(middle), masks=np.stack([pixels > 99] * 2), pixels=pixels.astype(np.uint8)
+    )
+    h, w = sample.resized
+    assert min(h, w) == 40
+    assert sample.image.shape == (32, 32, 3)
+    assert sample.top == -((h - 32 + 1) // 2)
+    assert sample.left == -((w - 32 + 1) // 2)
+    alone = whole("detection", short_side=40, long_side=None)(image, pixels=pixels.astype(np.uint8))
+    rows, columns = slice(-sample.top, 32 - sample.top), slice(-sample.left, 32 - sample.left)
+    assert np.array_equal(sample.image, alone.image[rows, columns])
+    assert torch.equal(sample.targets.pixels, alone.targets.pixels[rows, columns])
+    assert sample.targets.labels.tolist() == [0]  # what lies in the corner is cut off
+    assert sample.targets.masks.shape == (1, 32, 32)
+    frame = sample.loaded(0, 0, "", (height, width)).frame
+    back = frame.boxes_to_image(sample.targets.boxes)
+    assert torch.allclose(back, torch.tensor(middle[:1]), atol=1e-4)
+    with pytest.raises(DetkitError, match="did not see the edges"):
+        frame.labels_to_image(torch.zeros(2, 32, 32))
+
+
+def test_a_long_side_is_stretched_only_without_resize():
+    image = np.zeros((20, 60, 3), np.uint8)
+    image[:, 30:] = 255
+    stretched = whole("classification", side=28, resize=None)(image).image
+    assert stretched.shape == (28, 28, 3)
+    assert stretched[:, :14].max() == 0
+    assert stretched[:, 14:].min() == 255
+
+
+def test_random_parts_have_the_area_and_the_sides_that_are_asked_for():
+    height, width = 120, 200
+    y, x = np.mgrid[:height, :width]
+    image = np.stack([y, x, 0 * x], 2).astype(np.uint8)  # each pixel says where it was
+    crop = build(
+        {"name": "classification", "side": 32, "resize": 40, "scale": [0.2, 0.6], "flip": 0.0}, True
+    )
+    shares, ratios = [], []
+    for n in range(200):
+        part = crop(image, seed=(n,)).image.astype(float)
+        h, w = (np.ptp(part[..., c]) * 32 / 31 for c in (0, 1))  # between the outermost centres
+        shares.append(h * w / (height * width))
+        ratios.append(w / h)
+    assert 0.18 < min(shares) < 0.25 < 0.5 < max(shares) < 0.63
+    assert 0.7 < min(ratios) < 0.85 < 1.2 < max(ratios) < 1.4
+
+
+def test_digits_are_shifted_and_turned_by_what_is_asked_for():
+    image = np.zeros((101, 101, 1), np.uint8)
+    image[40:61, 49:52] = 255  # an upright stroke through the middle
+    change = build({**DIGITS, "side": 101, "jitter": 0.1}, True)
+    shifts, turns = [], []
+    for n in range(200):
+        out = change(image, seed=(n,)).image[..., 0].astype(float)
+        y, x = np.nonzero(out > 127)
+        shifts.append([(x.mean() - 50) / 101, (y.mean() - 50) / 101])
+        turns.append(np.arctan(np.polyfit(y, x, 1)[0]))
+    assert 0.08 < np.abs(shifts).max() < 0.106
+    assert 0.08 < np.abs(turns).max() < 0.13
+
+
+def test_what_comes_in_beside_a_digit_is_as_its_edge():
+    change = build({**DIGITS, "jitter": 0.3}, True)
+    for value in (0, 255):
+        image = np.full((28, 28, 1), value, np.uint8)
+        assert all((change(image, seed=(n,)).image == value).all() for n in range(20))
+
+
+def test_digits_without_random_changes_are_what_they_were():
+    image = np.random.default_rng(0).integers(0, 256, (28, 28, 1)).astype(np.uint8)
+    for train in (True, False):
+        transform = build(DIGITS, train)
+        assert transform.steps is None
+        assert transform.multiple == 1
+        assert np.array_equal(transform(image, seed=(4,)).image, image)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"side": 32}, r"resize is 256.*\n.*usual: 36"),
+        ({"resize": 200}, "resize is 200"),
+        ({"scale": [0.1, 2.0]}, "shares of the picture"),
+        ({"jitter": 1.5}, "jitter is 1.5"),
+        ({"side": 0}, "side is 0"),
+    ],
+)
+def test_a_classifiers_settings_that_cannot_be_are_named(given, message):
+    with pytest.raises(DetkitError, match=message):
+        build({"name": "classification", **given}, train=True)

@@ -140,13 +140,14 @@ def test_until_closed_nothing_has_its_final_name_and_then_nothing_its_temporary_
     predictor_of, detector, shared, tmp_path
 ):
     predictor = predictor_of(detector)
-    (tmp_path / "predictions.json").write_text("of an earlier run")
+    earlier = "[\n\n]\n"
+    (tmp_path / "predictions.json").write_text(earlier)
     (tmp_path / "predictions.csv").write_text("file,frame,timestamp,class\n")
     writer = tasks["detect"].writer(tmp_path, predictor.names, predictor.category_ids)
     stream = Source(shared / "video" / "traffic.avi").pictures()
     for (picture,), (found,) in islice(predictor.batches(stream), 7):
         writer.add(picture, found)
-    assert (tmp_path / "predictions.json").read_text() == "of an earlier run"
+    assert (tmp_path / "predictions.json").read_text() == earlier
     assert not (tmp_path / "traffic.mp4").exists()
     writer.close()
     assert names(tmp_path) == ["predictions.csv", "predictions.json", "traffic.mp4"]
@@ -230,17 +231,34 @@ def test_a_drawn_copy_replaces_only_one_of_an_earlier_run(
     with pytest.raises(DetkitError, match=r"scan\.jpg"):
         check_free(out, source.items)
     (out / "predictions.csv").unlink()
+    (out / "scan.jpg").unlink()
     fill(predictor_of(detector), source, out)
     check_free(out, source.items)
+    put_picture(out / "scan.jpg")  # an original again, beside our own tables
+    with pytest.raises(DetkitError, match=r"scan\.jpg.*not predict's"):
+        check_free(out, source.items)
 
 
+@pytest.mark.parametrize("beside", ["nothing", "ours"])
+@pytest.mark.parametrize("part", ["", ".partial"])
 @pytest.mark.parametrize("table", ["predictions.json", "predictions.csv"])
-def test_a_table_of_someone_elses_stays(predictor_of, detector, few, tmp_path, table):
-    (tmp_path / table).write_text("mine")
-    with pytest.raises(DetkitError, match=f"{table}.*not predict's"):
+def test_a_table_of_someone_elses_stays(predictor_of, detector, few, tmp_path, table, part, beside):
+    if beside == "ours":
         fill(predictor_of(detector), few, tmp_path)
-    assert (tmp_path / table).read_text() == "mine"
-    assert list(tmp_path.glob("*.partial*")) == []
+    mine = (tmp_path / table).with_stem(f"predictions{part}")
+    mine.write_text("mine")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(DetkitError, match=f"{mine.name}.*not predict's"):
+        fill(predictor_of(detector), few, tmp_path)
+    assert mine.read_text() == "mine"
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_somebody_elses_half_video_stays(tmp_path, shared):
+    source = Source(shared / "video" / "traffic.avi")
+    (tmp_path / "traffic.partial.mp4").write_text("mine")
+    with pytest.raises(DetkitError, match=r"traffic\.partial\.mp4.*not predict's"):
+        check_free(tmp_path, source.items)
 
 
 def test_masks_of_someone_elses_stay(predictor_of, detector, segmenter, few, tmp_path, put_picture):

@@ -20,6 +20,7 @@ formats: Registry[Records] = Registry(
 
 Needs = frozenset[str]  # what a model learns from, see `Model.needs`
 BOXES, PIXELS = frozenset({"boxes"}), frozenset({"pixels"})
+LABELS = frozenset({"image_labels"})
 
 
 def beside(name: str, what: str) -> Any:

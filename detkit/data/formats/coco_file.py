@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detkit import foreign
 from detkit.errors import DetkitError
 
 IDS = ("id", "image_id", "category_id")
@@ -23,7 +24,7 @@ def load(file: Path) -> dict[str, list[dict[str, Any]]]:
         DetkitError: no file, no JSON, a list or an object that is missing, an id of another kind.
     """
     try:
-        data = json.loads(file.read_bytes().removeprefix(codecs.BOM_UTF8))
+        data = json.loads(foreign.read_bytes(file).removeprefix(codecs.BOM_UTF8))
     except json.JSONDecodeError as fault:
         raise DetkitError(
             f"The JSON is broken ({fault.msg}).",
@@ -53,7 +54,7 @@ def load(file: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _too_long(file: Path) -> DetkitError:
     """The error for a number of more digits than Python makes an integer of."""
-    text, most = file.read_bytes(), sys.get_int_max_str_digits()
+    text, most = foreign.read_bytes(file), sys.get_int_max_str_digits()
     found = re.search(rb"\d{%d}" % (most + 1), text)
     before = text[: found.start()] if found else b""
     line, column = before.count(b"\n") + 1, len(before) - before.rfind(b"\n")

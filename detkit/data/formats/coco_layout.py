@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detkit import foreign
 from detkit.data import splits
 from detkit.errors import DetkitError
 from detkit.folders import in_home
@@ -69,7 +70,7 @@ def candidates(root: Path) -> list[Path]:
 def _has_keys(file: Path) -> bool:
     """Whether a JSON file is an annotation file, from its beginning and end."""
     try:
-        with file.open("rb") as stream:
+        with foreign.opened(file) as stream:
             text = stream.read(HEAD)
             stream.seek(max(file.stat().st_size - HEAD, 0))
             text += stream.read(HEAD)

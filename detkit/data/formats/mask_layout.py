@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from detkit import foreign
 from detkit.data import images as decoder
 from detkit.data import splits
 from detkit.data.formats import PIXELS, Needs
@@ -96,7 +97,7 @@ def _pairs_of_list(root: Path, path: Path) -> Pairs:
     """
     pairs: Pairs = []
     try:
-        lines = path.read_text("utf-8-sig", "replace").splitlines()
+        lines = foreign.read_text(path, errors="replace").splitlines()
     except OSError as fault:
         raise splits.unreadable(path, fault) from fault
     for number, line in enumerate(lines, 1):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from detkit.errors import DetkitError, unknown
 NAMES = ("circle", "square", "star", "triangle")
 FIRST = {"train": 0, "val": 10_000_000}  # the number of each split's first image
 SIDES = (0.08, 0.5)  # of the image's side
+ALONE = (0.4, 0.9)  # the same, where an image has but one object
 MOST_HIDDEN = 0.6  # of an object's own pixels
 MOST_OBJECTS = 8
 BACKGROUND = 255  # in the map of owners
@@ -101,6 +103,9 @@ class Layout:
         return classes[self.owner]
 
 
+Arrange = Callable[[int, int, int], Layout]  # (seed, number, size) → the objects
+
+
 @formats.register("shapes")
 def read(
     root: str | Path | None,
@@ -118,7 +123,8 @@ def read(
     Args:
         root, images: nothing to this format, which has no files.
         split: `train` or `val`.
-        needs: for `pixels` there is one class more, `background`, with label 0.
+        needs: for `pixels` there is one class more, `background`, with label 0; for `image_labels`
+            each image has one object, which fills 40 to 90 % of its sides, and that one's class.
         size: pixels a side.
         seed: another one is another data set.
     Raises:
@@ -138,8 +144,9 @@ def read(
     background = int("pixels" in needs)
     names = ("background",) * background + NAMES
     boxes, labels, areas = [], [], []
+    arrange = alone if "image_labels" in needs else layout
     for number in numbers:
-        scene = layout(seed, number, size)
+        scene = arrange(seed, number, size)
         boxes.append(scene.boxes)
         labels.append(scene.labels + background)
         areas.append(np.bincount(scene.owner.ravel(), minlength=256)[: len(scene.shapes)])
@@ -156,36 +163,37 @@ def read(
         offsets=offsets_of([len(some) for some in labels]),
         boxes=np.concatenate(boxes).astype(np.float32),
         labels=np.concatenate(labels),
+        image_labels=np.concatenate(labels) if arrange is alone else None,
         crowd=np.zeros(objects, bool),
         difficult=np.zeros(objects, bool),
         areas=np.concatenate(areas).astype(np.float64),
-        render=functools.partial(_image, seed, size),
-        render_masks=functools.partial(_masks, seed, size),
-        render_pixels=functools.partial(_pixels, seed, size),
+        render=functools.partial(_image, arrange, seed, size),
+        render_masks=functools.partial(_masks, arrange, seed, size),
+        render_pixels=functools.partial(_pixels, arrange, seed, size),
     )
 
 
-def _image(seed: int, size: int, number: int) -> np.ndarray:
-    return paint(seed, number, layout(seed, number, size))
+def _image(arrange: Arrange, seed: int, size: int, number: int) -> np.ndarray:
+    return paint(seed, number, arrange(seed, number, size))
 
 
-def _masks(seed: int, size: int, number: int) -> np.ndarray:
-    return layout(seed, number, size).masks
+def _masks(arrange: Arrange, seed: int, size: int, number: int) -> np.ndarray:
+    return arrange(seed, number, size).masks
 
 
-def _pixels(seed: int, size: int, number: int) -> np.ndarray:
-    return layout(seed, number, size).pixels
+def _pixels(arrange: Arrange, seed: int, size: int, number: int) -> np.ndarray:
+    return arrange(seed, number, size).pixels
 
 
 def _generator(seed: int, number: int, part: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([seed, number, part]))
 
 
-def _shape(random: list[float], size: int) -> Shape:
+def _shape(random: list[float], size: int, sides: tuple[float, float] = SIDES) -> Shape:
     """The shape that six numbers in 0 … 1 describe."""
     kind, side, aspect, turn, x, y = random
     label = int(kind * len(NAMES))
-    low, high = SIDES[0] * size, SIDES[1] * size
+    low, high = sides[0] * size, sides[1] * size
     stretch = 0.75 ** (aspect - 0.5)
     side = low + side * (high - low)
     width = min(max(side * stretch, math.ceil(low)), math.floor(high))
@@ -227,6 +235,18 @@ def layout(seed: int, number: int, size: int) -> Layout:
             owner, boxes = trial, seen
             shapes.append(shape)
     return Layout(shapes, owner, np.array(boxes, np.int64).reshape(-1, 4))
+
+
+def alone(seed: int, number: int, size: int) -> Layout:
+    """One object, of 40 to 90 % of the image's sides."""
+    (random,) = _generator(seed, number, 2).random((1, 6)).tolist()
+    shape = _shape(random, size, ALONE)
+    owner = np.full((size, size), BACKGROUND, np.uint8)
+    cv2.copyTo(np.zeros_like(shape.solid), shape.solid, owner[shape.window])
+    rows, columns = shape.window
+    x, y, width, height = cv2.boundingRect(shape.solid)
+    left, top = columns.start + x, rows.start + y
+    return Layout([shape], owner, np.array([[left, top, left + width, top + height]], np.int64))
 
 
 def _extents(owner: np.ndarray, shapes: list[Shape], boxes: list[Box]) -> list[Box] | None:

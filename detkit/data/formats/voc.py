@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from detkit import foreign
 from detkit.data import checks, splits
 from detkit.data.draft import Draft, class_list, known_only, pixel_draft
 from detkit.data.formats import BOXES, Needs, formats
@@ -142,7 +143,7 @@ def _parse(path: Path) -> ET.Element:
 def _root(path: Path) -> ET.Element:
     """Its outermost element, all names without namespaces and in small letters."""
     try:
-        data = path.read_bytes()
+        data = foreign.read_bytes(path)
         try:
             root = ET.fromstring(data)
         except (ValueError, LookupError):  # not an encoding of the parser's

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from pathlib import Path
 
-import yaml
-
+from detkit import foreign
 from detkit.data import splits
 from detkit.data.formats import BOXES, Needs
 from detkit.errors import DetkitError
@@ -102,11 +102,7 @@ def described_by_yaml(root: Path) -> tuple[Path, dict]:
 
 def _yaml(file: Path) -> object:
     try:
-        return yaml.safe_load(file.read_bytes())
-    except yaml.YAMLError as fault:
-        raise DetkitError(
-            f"The YAML is broken ({fault}).", file=file, remedy="correct the file."
-        ) from fault
+        return foreign.read_yaml(file)
     except OSError as fault:
         raise splits.unreadable(file, fault) from fault
 
@@ -116,6 +112,14 @@ def _described(file: Path, content: dict, word: str) -> list[Path]:
     home = file.parent
     found: list[Path] = []
     entries = content[word] if isinstance(content[word], list) else [content[word]]
+    for key, values in ((word, entries), ("path", [content.get("path", "")])):
+        if odd := [value for value in values if not isinstance(value, (str, int))]:
+            raise DetkitError(
+                f"{key} names {reprlib.repr(odd[0])}, which is no path.",
+                file=file,
+                remedy=f"write such as {key}: images/{word}, in quotes where YAML takes it for"
+                " something else.",
+            )
     for entry in map(str, entries):
         inside = entry.removeprefix("../").removeprefix("./")  # exports count from a folder below
         places = [home / str(content.get("path", "")) / entry, home / entry, home / inside]

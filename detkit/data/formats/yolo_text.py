@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import reprlib
 import unicodedata
 from array import array
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from detkit import foreign
 from detkit.data import checks, splits
 from detkit.data.draft import Draft
 from detkit.data.formats import BOXES, Needs, formats
@@ -92,7 +94,7 @@ def _names(root: Path) -> tuple[list[str], tuple[str, ...]]:
         )
         if odd or len(set(map(str, listed))) < len(listed):
             raise DetkitError(
-                f"names is {str(listed)[:200]}: not one name each for the numbers from 0 on.",
+                f"names is {reprlib.repr(listed)}: not one name each for the numbers from 0 on.",
                 file=file,
                 remedy="write names: [cat, dog], or give them with dataset.classes; YAML takes no,"
                 " yes, on and null for other things, so put such names in quotes.",
@@ -130,9 +132,10 @@ def _keypoints(root: Path) -> int:
     file, described = described_by_yaml(root)
     if (shape := described.get("kpt_shape")) is None:
         return 0
-    if not isinstance(shape, list) or not all(isinstance(side, int) and side > 0 for side in shape):
+    numbers = isinstance(shape, list) and all(type(side) is int and side > 0 for side in shape)
+    if not numbers or len(shape) > 2:
         raise DetkitError(
-            f"kpt_shape is {str(shape)[:80]!r}, not the number of keypoints and of values of each.",
+            f"kpt_shape is {reprlib.repr(shape)!r}, not how many keypoints of how many values.",
             file=file,
             remedy="write such as kpt_shape: [17, 3], or leave it out if there are no keypoints.",
         )
@@ -156,7 +159,7 @@ def _lines(path: Path) -> list[str]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig", "replace")
+        return foreign.read_text(path, errors="replace")
     except OSError as fault:
         raise splits.unreadable(path, fault) from fault
 
@@ -173,25 +176,24 @@ def _draft(
             remedy="put labels in labels/ beside images/, or beside the pictures.",
         )
     boxes, classes, numbers = array("d"), array("q"), array("q")
-    points, corners, counts = array("d"), array("q"), []
+    points, corners, outlined, counts = array("d"), array("q"), array("b"), []
     for label in labels:
         before = len(classes)
         for number, values in _objects(label, names, keypoints):
-            polygon = values if len(values) > 5 else []
-            if "masks" in needs and not polygon:
-                raise _bad(label, number, "the line is a box, not a polygon", "give its corners.")
+            polygon = values if len(values) > 5 else []  # a box has no mask, see `checks`
             classes.append(int(values[0]))
             boxes.extend(_box(values[1:]))
             numbers.append(number)
             points.extend(polygon[1:])
             corners.append(len(polygon) // 2)
+            outlined.append(bool(polygon))
         counts.append(len(classes) - before)
     _no_orphans(home, files, labels)
     n = len(classes)
     masks = Masks(
         np.array(points, np.float64).reshape(-1, 2),
-        offsets_of(corners),
-        np.arange(n + 1),
+        offsets_of([number for number in corners if number]),
+        offsets_of(outlined),
         Strings.of([""] * n),
     )
     return Draft(
