@@ -139,30 +139,31 @@ class DilatedVGG(VGG):
         return Trunk.make_tail(self, after)
 
     def adapted(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Of a classifier's weights fc6 and fc7 as convolutions, at the width of this network."""
-        own, found = self.state_dict(), dict(tensors)
-        for name, at, side in (("fc6.0", "classifier.0", 7), ("fc7.0", "classifier.3", 1)):
-            keys = [(f"{at}.{kind}", f"{name}.{kind}") for kind in ("weight", "bias")]
-            if any(there not in found or here not in own for there, here in keys):
+        """A classifier's fc6 and fc7 as the convolutions that they are here."""
+        found = dict(tensors)
+        if "4" not in self.channels:
+            return found
+        for name, place, side, step in (
+            ("fc6", "classifier.0", 7, 3),
+            ("fc7", "classifier.3", 1, 1),
+        ):
+            weight, bias = found.get(f"{place}.weight"), found.get(f"{place}.bias")
+            if weight is None or bias is None or weight[0].numel() % side**2:
                 continue
-            weight, bias = (found[there] for there, _ in keys)
-            outputs, inputs, cells, _ = own[keys[0][1]].shape
+            outputs, inputs = self.state_dict()[f"{name}.0.weight"].shape[:2]
             kernel = weight.reshape(len(weight), -1, side, side)
-            rows, columns = len(weight) // outputs, kernel.shape[1] // inputs
-            step = (side - 1) // max(1, cells - 1) or 1
-            if not rows or not columns:
-                continue  # of a narrower network: the check of shapes will say so
-            for there, _ in keys:
-                del found[there]
-            found[keys[0][1]] = kernel[::rows, ::columns, ::step, ::step].contiguous()
-            found[keys[1][1]] = bias[::rows].contiguous()
+            rows = max(1, len(weight) // outputs)
+            columns = max(1, kernel.shape[1] // inputs)
+            found[f"{name}.0.weight"] = kernel[::rows, ::columns, ::step, ::step].contiguous()
+            found[f"{name}.0.bias"] = bias[::rows].contiguous()
+            del found[f"{place}.weight"], found[f"{place}.bias"]
         return found
 
 
 class ScaledNorm(nn.Module):
-    """Each cell's features at length 1, then scaled by channel (ParseNet; SSD, section 3.1: 20).
+    """Each cell's features at length 1, then scaled by channel (SSD, section 3.1: by 20 at first).
 
-    Its maps are deeper in the network's scale than conv4_3's are, hence the common length.
+    conv4_3's features are of another scale than those of the later maps.
     """
 
     def __init__(self, channels: int, scale: float = 20.0) -> None:

@@ -153,7 +153,7 @@ class SSDHead(nn.Module):
     def detections(
         self, logits: Tensor, deltas: Tensor, anchors: Tensor, sizes: Tensor
     ) -> list[Prediction]:
-        """Softmax scores, boxes inside the images, the best of each class, NMS (section 2.2)."""
+        """Softmax scores, boxes inside the images, the best of each class, NMS (section 3.7)."""
         boxes = clip(self.box_coder.decode(deltas, anchors), sizes)
         scores = logits.softmax(-1)[..., : self.num_classes]
         scores = scores * sides_at_least(boxes, MIN_SIDE)[..., None]  # nothing is in the padding
@@ -255,10 +255,9 @@ def match_boxes(anchors: Tensor, targets: Targets, pos_iou: float) -> Tensor:
     if targets.crowd is not None:
         iou = iou * ~targets.crowd
     for _ in range(len(targets)):
-        pair = iou.argmax()
+        pair = iou.argmax()[None]  # of one element: a number would wait for the GPU
         anchor, best = pair // len(targets), pair % len(targets)
-        owned = torch.where(iou.flatten()[pair] > 0, best, matched[anchor])
-        matched[anchor] = owned
+        matched[anchor] = torch.where(iou.flatten()[pair] > 0, best, matched[anchor])
         iou[anchor], iou[:, best] = 0, 0
     return matched
 
