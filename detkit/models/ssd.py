@@ -15,8 +15,8 @@ Differs from the paper:
 - each image's losses are divided by its own number of matched default boxes and averaged over the
   images; the paper divides those of the whole batch by that of the batch. Of one image a step both
   are the same, and processes can share a batch. An image without objects has loss 0, as there;
-- default boxes are no larger than the image, as in torchvision; the published code leaves those
-  that are. Of the maps that are not halved cells are spread over the image, as in that code;
+- default boxes are no larger than the image, as in torchvision (not so in the published code). From
+  the first layer on that does not halve, cells are spread evenly over the image, as in that code;
 - background in the padding of images of different sizes and inside crowds is not learnt; difficult
   objects are learnt like all others;
 - conv4_3's map is normalised where the backbone does so (`vgg16_ssd`). On any other one its levels
