@@ -137,6 +137,8 @@ class Trunk(Backbone):
         tail_size: cells a side that its tail behind level "4" takes of an RoI, None where it has no
             such tail.
         classifier: how the keys of the parts that are never built begin (for the weights' report).
+        published: the network whose ImageNet weights torchvision publishes and this one takes; None
+            is the one of its own name.
         logits: what published files call the last layer of a classifier.
         logits_dropout: in front of that layer.
         darknet_layout: the whole network's convolutions in the order of a Darknet weights file
@@ -146,6 +148,7 @@ class Trunk(Backbone):
 
     tail_size: ClassVar[int | None] = 14
     classifier: ClassVar[tuple[str, ...]] = ("fc.",)
+    published: ClassVar[str | None] = None
     logits: ClassVar[str] = "fc"
     logits_dropout: ClassVar[float] = 0.0
     darknet_layout: Sequence[Mapping[str, tuple[int, ...]]] = ()
@@ -203,6 +206,10 @@ class Trunk(Backbone):
     def self_contained(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The settings with what files they name written into them, for a checkpoint."""
         return dict(settings)
+
+    def adapted(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A file's tensors in the form that this network has them in, where it is another one."""
+        return dict(tensors)
 
     def check_metadata(self, metadata: Mapping[str, str], file: str) -> None:
         """Raise a DetkitError where a weights file says that it is of a network built otherwise."""

@@ -85,8 +85,8 @@ def build(
     beyond = any(level not in trunk.channels for level in asked)  # made from the last one
     trunk.keep([n for n in trunk.channels if n in asked or (beyond and n == coarsest)])
     if weights != "none":
-        imagenet = weights == "imagenet"
-        file = pretrained.find_imagenet(base, allow_download) if imagenet else weights
+        imagenet, published = weights == "imagenet", trunk.published or base
+        file = pretrained.find_imagenet(published, allow_download) if imagenet else weights
         trunk.weights_report = pretrained.load(trunk, behind, known, file, norm)
     if norm == "frozen":
         freeze_norms(trunk)
