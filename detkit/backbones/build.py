@@ -165,7 +165,8 @@ def _levels(
         exist += [str(first + i) for i in range(BEYOND if levels and strict else 1)]
     if levels is None:
         if fpn:
-            return [n for n in exist if n in PYRAMID or n not in trunk.channels]
+            own = [n for n in trunk.channels if n in PYRAMID]
+            return [*own, str(int(own[-1]) + 1)]
         return [n for n in exist if not tail or trunk.strides[n] <= 16]
     asked = {str(n) for n in ([levels] if isinstance(levels, (str, int)) else levels)}
     missing = sorted(asked.difference(exist))

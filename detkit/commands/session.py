@@ -31,7 +31,6 @@ from detkit.inference.tasks import tasks
 from detkit.models.build import build
 from detkit.models.model import Model, models
 from detkit.ops.precision import layout, resolve
-from detkit.structures import Classes
 from detkit.training import recipe, run_folder
 from detkit.training.journal import Journal
 from detkit.training.loop import Plan
@@ -132,7 +131,7 @@ class Session:
         model = build(
             self._model_settings(settings.model),
             {**settings.backbone, "weights": "none"} if saved else settings.backbone,
-            Classes.of(records.names, records.category_ids),
+            self.data.classes,
             settings.allow_download,
         )
         if saved:

@@ -103,6 +103,7 @@ def segmentation(
     return Transform(sizes, scale=scale, steps=steps) if train else Transform(sizes)
 
 
+@transforms.register("stretched", defaults={"long_side": 448, "letterbox": False})
 @transforms.register("square")
 def square(
     train: bool,
