@@ -119,9 +119,11 @@ class Session:
     def _backbone(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """With what the data say, and without a file beside it, so that a checkpoint is whole."""
         records = self.data.records
-        known: dict[str, Any] = {"in_channels": records.channels, "classes": len(records.names)}
-        asked = backbones.settings(settings["name"])
-        given = {k: v for k, v in known.items() if k in asked and settings.get(k) is None}
+        given = {}
+        if settings.get("in_channels") is None and "in_channels" in backbones.settings(
+            settings["name"]
+        ):
+            given = {"in_channels": records.channels}
         return dict(backbones.self_contained({**settings, **given}))
 
     def _model(self, settings: TrainSettings, saved: Saved | None) -> Model:

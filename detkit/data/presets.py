@@ -9,7 +9,14 @@ from typing import Any
 
 import cv2
 
-from detkit.data.transforms import STRIDE, Transform, fitted_size, stretched_size, transforms
+from detkit.data.transforms import (
+    STRIDE,
+    Transform,
+    contained_size,
+    fitted_size,
+    stretched_size,
+    transforms,
+)
 from detkit.data.windows import ssd_window
 from detkit.errors import DetkitError
 from detkit.ranges import Count
@@ -142,10 +149,8 @@ def square(
     )
 
     def steps(A: Any, fill: tuple[float, ...]) -> list:
-        zoom, shift = (1 - jitter, 1 + jitter), (-jitter, jitter)
-        axes = {"scale": {"x": zoom, "y": zoom}, "translate_percent": {"x": shift, "y": shift}}
-        move = [A.Affine(**axes, balanced_scale=False, fill=fill, p=1)] if jitter else []
-        return [*move, *_flips(A, flip, vertical_flip), *_colours(A, colour)]
+        moves = _moves(A, jitter, fill)
+        return [*moves, *_flips(A, flip, vertical_flip), *_colours(A, colour)]
 
     if not letterbox and short_side is not None:
         raise DetkitError(
@@ -235,6 +240,50 @@ def ssd(
     return Transform(sizes, window=window, steps=steps, multiple=multiple)
 
 
+@transforms.register("darknet")
+def darknet(
+    train: bool,
+    *,
+    width: Count = 416,
+    height: Count = 416,
+    letterbox: bool = True,
+    flip: float = 0.5,
+    vertical_flip: float = 0.0,
+    jitter: float = 0.2,
+    colour: float = 0.5,
+    min_visibility: float = 0.25,
+) -> Transform:
+    """Pictures as Darknet's networks and OpenCV's reader of them get them: bilinear, one size.
+
+    Args:
+        width, height: of the network's image, those of a .cfg's [net]; best multiples of 32.
+        letterbox: keep the aspect ratio and fill the rest, as Darknet does, else stretch.
+        jitter: as for `square`.
+        flip, vertical_flip, colour, min_visibility: as for `detection`.
+    """
+    _check(width=width, height=height)
+    _check_shares(
+        flip=flip,
+        vertical_flip=vertical_flip,
+        colour=colour,
+        jitter=jitter,
+        min_visibility=min_visibility,
+    )
+
+    def steps(A: Any, fill: tuple[float, ...]) -> list:
+        moves = _moves(A, jitter, fill)
+        return [*moves, *_flips(A, flip, vertical_flip), *_colours(A, colour)]
+
+    canvas = (height, width)
+
+    def sizes(tall: int, wide: int) -> tuple[int, int]:
+        return contained_size(canvas, tall, wide) if letterbox else canvas
+
+    if not train:
+        return Transform(sizes, square=canvas, area=False)
+    return Transform(sizes, square=canvas, area=False, steps=steps, min_visibility=min_visibility)
+
+
 @transforms.register("classification")
 def classification(
     train: bool,
@@ -305,6 +354,15 @@ def _crops(A: Any, crop: int | None, fill: tuple[float, ...]) -> list:
     if crop is None:
         return []
     return [A.RandomCrop(crop, crop, True, pad_position="top_left", fill=fill, p=1)]
+
+
+def _moves(A: Any, jitter: float, fill: tuple[float, ...]) -> list:
+    """Other sides, and another place."""
+    if not jitter:
+        return []
+    zoom, shift = (1 - jitter, 1 + jitter), (-jitter, jitter)
+    axes = {"scale": {"x": zoom, "y": zoom}, "translate_percent": {"x": shift, "y": shift}}
+    return [A.Affine(**axes, balanced_scale=False, fill=fill, p=1)]
 
 
 def _flips(A: Any, flip: float, vertical_flip: float) -> list:

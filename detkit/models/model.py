@@ -25,12 +25,13 @@ class Wants:
     """What a model asks of its backbone.
 
     Attributes:
-        levels: those that exist are built; (`backbones.build.COARSEST`,) is the network's last.
+        levels: those that exist are built; (`backbones.build.COARSEST`,) is the network's last,
+            None all of them.
         tail: whether the stages behind the last of them come along, as the argument `tail`.
         logits: whether that tail has the network's last layer, for the K classes.
     """
 
-    levels: tuple[str, ...]
+    levels: tuple[str, ...] | None
     tail: bool = False
     logits: bool = False
 

@@ -82,7 +82,7 @@ def test_names_of_another_number_a_missing_file_and_unknown_classes_are_named(tm
     with pytest.raises(DetkitError, match="cannot be read"):
         read_classes(tmp_path / "none.yaml")
     classes = read_classes({"animal": ["cat", "dog"]})
-    with pytest.raises(DetkitError, match="class cats is not in the tree. Did you mean cat"):
+    with pytest.raises(DetkitError, match=r"class cats is not in the tree\. Did you mean cat"):
         places_in(classes, ["cats"])
     (tmp_path / "a.map").write_text("1\n")
     with pytest.raises(DetkitError, match="1 places for the data's 2 classes"):
