@@ -74,8 +74,18 @@ def choices(group: str) -> list[str]:
 
 
 def descriptions(builder: Any) -> dict[str, str]:
-    """What a builder's docstring says under `Args:` of each setting, on one line."""
-    text = inspect.getdoc(builder) or ""
+    """What a builder's docstring says under `Args:` of each setting, on one line.
+
+    A class that is made of another one may leave that one's settings to its docstring.
+    """
+    found: dict[str, str] = {}
+    for part in reversed(getattr(builder, "__mro__", (builder,))):
+        found |= _arguments(part.__doc__ or "")
+    return found
+
+
+def _arguments(docstring: str) -> dict[str, str]:
+    text = inspect.cleandoc(docstring)
     section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", text, re.DOTALL | re.MULTILINE)
     found = {}
     for keys, said in re.findall(

@@ -278,6 +278,32 @@ class BoxHead(nn.Module):
         return detections
 
 
+def box_head(
+    backbone: Backbone,
+    tail: Tail | None,
+    num_classes: int,
+    rules: RoIRules,
+    selection: Selection,
+    *,
+    pooling: str,
+    class_agnostic: bool,
+    head_channels: int,
+    class_weights: Sequence[float] | None,
+) -> BoxHead:
+    """The head of Fast and Faster R-CNN on a backbone: `Pooled` and `SoftmaxBoxes`.
+
+    Args:
+        tail: the upper stages behind level 4; None behind a pyramid, which gets `TwoLayers` of
+            `head_channels`.
+    Raises:
+        DetkitError: levels, a way of pooling or class weights that do not fit.
+    """
+    levels = roi_levels(backbone, tail)
+    tail = tail or TwoLayers(next(iter(backbone.channels.values())), channels=head_channels)
+    predictor = SoftmaxBoxes(tail.channels, num_classes, class_agnostic, class_weights)
+    return BoxHead(Pooled(tail, levels, pooling), predictor, rules, selection)
+
+
 def roi_levels(backbone: Backbone, tail: Tail | None) -> list[int]:
     """The levels that RoIs are pooled from.
 
