@@ -137,6 +137,8 @@ class Trunk(Backbone):
         tail_size: cells a side that its tail behind level "4" takes of an RoI, None where it has no
             such tail.
         classifier: how the keys of the parts that are never built begin (for the weights' report).
+        published: the network whose ImageNet weights torchvision publishes and this one takes; None
+            is the one of its own name.
         logits: what published files call the last layer of a classifier.
         logits_dropout: in front of that layer.
         darknet_layout: the whole network's convolutions in the order of a Darknet weights file
@@ -146,6 +148,7 @@ class Trunk(Backbone):
 
     tail_size: ClassVar[int | None] = 14
     classifier: ClassVar[tuple[str, ...]] = ("fc.",)
+    published: ClassVar[str | None] = None
     logits: ClassVar[str] = "fc"
     logits_dropout: ClassVar[float] = 0.0
     darknet_layout: Sequence[Mapping[str, tuple[int, ...]]] = ()
@@ -204,6 +207,10 @@ class Trunk(Backbone):
         """The settings with what files they name written into them, for a checkpoint."""
         return dict(settings)
 
+    def adapted(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A file's tensors in the form that this network has them in, where it is another one."""
+        return dict(tensors)
+
     def check_metadata(self, metadata: Mapping[str, str], file: str) -> None:
         """Raise a DetkitError where a weights file says that it is of a network built otherwise."""
 
@@ -228,7 +235,11 @@ class MeanTail(Tail):
             place.add_module(child, copy.deepcopy(module))
 
     def forward(self, rois: Tensor) -> Tensor:
-        return run_chain(map(self.get_submodule, self.names), rois).mean(dim=(2, 3))
+        return self.last_map(rois).mean(dim=(2, 3))
+
+    def last_map(self, rois: Tensor) -> Tensor:
+        """(R, C, size, size) → (R, channels, h, w), before the mean."""
+        return run_chain(map(self.get_submodule, self.names), rois)
 
 
 class CellTail(MeanTail):

@@ -85,8 +85,8 @@ def build(
     beyond = any(level not in trunk.channels for level in asked)  # made from the last one
     trunk.keep([n for n in trunk.channels if n in asked or (beyond and n == coarsest)])
     if weights != "none":
-        imagenet = weights == "imagenet"
-        file = pretrained.find_imagenet(base, allow_download) if imagenet else weights
+        imagenet, published = weights == "imagenet", trunk.published or base
+        file = pretrained.find_imagenet(published, allow_download) if imagenet else weights
         trunk.weights_report = pretrained.load(trunk, behind, known, file, norm)
     if norm == "frozen":
         freeze_norms(trunk)
@@ -165,7 +165,8 @@ def _levels(
         exist += [str(first + i) for i in range(BEYOND if levels and strict else 1)]
     if levels is None:
         if fpn:
-            return [n for n in exist if n in PYRAMID or n not in trunk.channels]
+            own = [n for n in trunk.channels if n in PYRAMID]
+            return [*own, str(int(own[-1]) + 1)]
         return [n for n in exist if not tail or trunk.strides[n] <= 16]
     asked = {str(n) for n in ([levels] if isinstance(levels, (str, int)) else levels)}
     missing = sorted(asked.difference(exist))

@@ -20,7 +20,7 @@ from detkit.backbones import darknet_weights
 from detkit.backbones.backbone import MeanTail, Normalization, Tail, Trunk, backbones, initialize
 from detkit.backbones.darknet_layers import OUTPUTS, Layer, Shape, build
 from detkit.backbones.darknet_outputs import COORDS, anchors_here, outputs
-from detkit.backbones.darknet_sections import Section, read_text, sections
+from detkit.backbones.darknet_sections import Section, cfg_text, sections
 from detkit.errors import DetkitError
 from detkit.ranges import Count, Positive
 
@@ -141,9 +141,9 @@ class DarknetCfg(Trunk):
     def self_contained(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
         if settings.get("cfg") is None:
             text = settings.get("text")
-            return {**settings, "text": read_text(DEFAULT) if text is None else text}
+            return {**settings, "text": cfg_text(DEFAULT) if text is None else text}
         _description(settings["cfg"], settings.get("text"))
-        return {**settings, "cfg": None, "text": read_text(settings["cfg"])}
+        return {**settings, "cfg": None, "text": cfg_text(settings["cfg"])}
 
 
 def plan(
@@ -180,9 +180,9 @@ def plan(
 def _description(cfg: str | None, text: str | None) -> list[Section]:
     if cfg is None:
         if text is None:
-            return sections(read_text(DEFAULT), DEFAULT.name)
+            return sections(cfg_text(DEFAULT), DEFAULT.name)
         return sections(text, "backbone.text")
-    stands = read_text(cfg)
+    stands = cfg_text(cfg)
     if text is not None and text != stands:
         raise DetkitError(
             "backbone.text and backbone.cfg describe two networks.",

@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from detkit import foreign
 from detkit.errors import DetkitError
 
 NET = ("net", "network")
@@ -143,14 +144,14 @@ def sections(text: str, file: str | None = None) -> list[Section]:
     return found
 
 
-def read_text(path: str | Path) -> str:
+def cfg_text(path: str | Path) -> str:
     """The text of a .cfg file; comments may be in any encoding.
 
     Raises:
         DetkitError: the file cannot be read.
     """
     try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
+        return foreign.read_text(path, errors="replace")
     except OSError as error:
         raise DetkitError(
             f"It cannot be read ({error.strerror or error}).",

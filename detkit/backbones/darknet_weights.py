@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detkit import atomic
+from detkit import atomic, foreign
 from detkit.errors import DetkitError
 
 Convolution = Mapping[str, tuple[int, ...]]  # key in the state dict → shape, in the file's order
@@ -88,7 +88,7 @@ def read(
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = foreign.read_bytes(path)
     except OSError as error:
         raise DetkitError(
             f"It cannot be read ({error.strerror or error}).",

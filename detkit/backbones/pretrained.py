@@ -52,6 +52,7 @@ def load(
         from_run.check_settings(trunk, path)
         normalization = from_run.normalization_of(tensors)
         tensors = from_run.of_run(tensors, trunk.logits)
+    tensors = trunk.adapted(tensors)
     parts = {"": trunk} if tail is None else {"": trunk, TAIL: tail}
     own = {f"{at}{key}": v for at, part in parts.items() for key, v in part.state_dict().items()}
     places = {key: _places(trunk, key, value, own) for key, value in tensors.items()}

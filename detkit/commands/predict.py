@@ -94,7 +94,13 @@ def _predictor(settings: Any, world: World) -> Predictor:
     """Of a checkpoint, or of a published file."""
     how = str(world.device), settings.precision, settings.score_thresh
     if settings.checkpoint is not None:
-        return load(settings.checkpoint, *how)
+        return load(
+            settings.checkpoint,
+            *how,
+            cfg=settings.cfg,
+            names=settings.names,
+            letterbox=settings.letterbox,
+        )
     parts = settings.model, settings.backbone, settings.transforms
     return published(*parts, *how, allow_download=settings.allow_download)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from detkit import foreign
 from detkit.atomic import write_json
 from detkit.data.open import open_dataset, split_name
 from detkit.data.records import Records
@@ -140,6 +141,6 @@ def _check_free(output: Path, written: Path) -> None:
 
 def _is_ours(results: Path) -> bool:
     try:
-        return {"split", "data", "proposer"} <= json.loads(results.read_bytes()).keys()
+        return {"split", "data", "proposer"} <= json.loads(foreign.read_bytes(results)).keys()
     except (OSError, ValueError, AttributeError, RecursionError):
         return False

@@ -33,7 +33,13 @@ from detkit.folders import date
 _PACKAGE = Path(detkit.__file__).resolve().parent
 CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())
 # where a verb writes
-FOLDER = {"train": "run_dir", "evaluate": "output", "predict": "output", "propose": "output"}
+FOLDER = {
+    "train": "run_dir",
+    "evaluate": "output",
+    "predict": "output",
+    "export": "output",
+    "propose": "output",
+}
 CHOICES = {  # the groups of each verb
     "train": [*groups.GROUPS],
     "evaluate": ["dataset"],

@@ -9,12 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from detkit.errors import unknown
-from detkit.evaluation.evaluate import DetectionEvaluator, Evaluator, PixelEvaluator
+from detkit.evaluation.evaluate import (
+    DetectionEvaluator,
+    Evaluator,
+    InstanceEvaluator,
+    PixelEvaluator,
+)
 from detkit.evaluation.labels import LabelEvaluator
-from detkit.inference.write import DetectionWriter, PixelWriter, Writer
+from detkit.inference.write import DetectionWriter, InstanceWriter, PixelWriter, Writer
 from detkit.inference.write_labels import LabelWriter
 from detkit.predictions import Classification, Detections, Prediction, Segmentation
 
@@ -54,6 +60,13 @@ def objects(records: Records, i: int) -> Detections:
     return Detections(boxes, torch.ones(len(labels)), labels, records.names, annotated=True)
 
 
+def instances(records: Records, i: int) -> Detections:
+    """The objects of an image with their masks."""
+    truth = objects(records, i)
+    truth.masks = torch.from_numpy(np.array(records.masks(i)))
+    return truth
+
+
 def pixels(records: Records, i: int) -> Segmentation:
     """The classes of an image's pixels."""
     labels = records.pixels(i)
@@ -71,6 +84,7 @@ def image_class(records: Records, i: int) -> Classification:
 
 tasks = Tasks(
     detect=Task(Detections, DetectionEvaluator, DetectionWriter, objects, "object"),
+    segment_instances=Task(Detections, InstanceEvaluator, InstanceWriter, instances, "object"),
     segment_pixels=Task(Segmentation, PixelEvaluator, PixelWriter, pixels),
     classify=Task(Classification, LabelEvaluator, LabelWriter, image_class),
 )

@@ -158,7 +158,10 @@ class DetectionWriter:
 
     tables: ClassVar[tuple[str, ...]] = (JSON, CSV)
     leaves: ClassVar[str] = f"drawn copies, {JSON}, {CSV}"
-    columns = (*KEYS, "class", "score", "xmin", "ymin", "xmax", "ymax")
+    columns: ClassVar[tuple[str, ...]] = (
+        *(*KEYS, "class", "score"),
+        *("xmin", "ymin", "xmax", "ymax"),
+    )
 
     def __init__(
         self,
@@ -188,13 +191,56 @@ class DetectionWriter:
             kept = {k: v for k, v in extra.items() if v is not None}
             self._json.add(json.dumps({**record, "bbox": bbox, "score": score, **kept}))
             sides = [round(side, 3) for side in box]
-            self._csv.add(csv_row([file, frame, seconds, name, score, *sides]))
+            self._csv.add(csv_row([file, frame, seconds, name, score, *sides, *self.more(record)]))
         self.found += len(records)
+
+    def more(self, record: dict[str, Any]) -> list[Any]:
+        """What the table says of an object behind its box."""
+        return []
 
     def close(self) -> None:
         self.drawings.close()
         self._json.close()
         self._csv.close()
+
+
+class InstanceWriter(DetectionWriter):
+    """As for boxes; run lengths in `predictions.json`, and index masks `masks/NAME.png`.
+
+    Value n is the nth object of the picture in the tables, 0 none; where two overlap the surer one
+    is seen. `pixels` in the table are those of its own mask. More than 255 objects make 16-bit
+    files.
+    """
+
+    leaves: ClassVar[str] = f"drawn copies, masks, {JSON}, {CSV}"
+    columns: ClassVar[tuple[str, ...]] = (*DetectionWriter.columns, "pixels")
+
+    def __init__(
+        self,
+        output: Path,
+        names: Sequence[str],
+        category_ids: Sequence[int],
+        *,
+        part: str = "",
+        videos: bool = True,
+    ) -> None:
+        self.masks = output / "masks"
+        _check_masks(self.masks)
+        super().__init__(output, names, category_ids, part=part, videos=videos)
+        self.masks.mkdir(exist_ok=True)
+
+    def add(self, picture: Picture, prediction: Detections) -> None:
+        super().add(picture, prediction)
+        index = np.zeros(prediction.image_size, np.uint8 if len(prediction) < 256 else np.uint16)
+        for i in reversed(range(len(prediction))):
+            rows, columns, mask = prediction.window(i)
+            index[rows, columns][mask] = i + 1
+        save_image(_mask_path(self.masks, picture), index)
+
+    def more(self, record: dict[str, Any]) -> list[Any]:
+        from pycocotools import mask
+
+        return [int(mask.area(record["segmentation"]))]
 
 
 class PixelWriter:
@@ -225,12 +271,8 @@ class PixelWriter:
 
     def add(self, picture: Picture, prediction: Segmentation) -> None:
         self.drawings.add(picture, prediction)
-        labels, name = prediction.labels.cpu().numpy(), picture.item.name
-        path = self.masks / f"{name}.png"
-        if picture.frame is not None:
-            (self.masks / name).mkdir(exist_ok=True)
-            path = self.masks / name / f"{picture.frame:06d}.png"
-        save_image(path, labels)
+        labels = prediction.labels.cpu().numpy()
+        save_image(_mask_path(self.masks, picture), labels)
         self.found += 1
         counts = np.bincount(labels.ravel(), minlength=len(self.names))[: len(self.names)]
         shares = [round(float(share), 6) for share in counts / labels.size]
@@ -240,6 +282,15 @@ class PixelWriter:
     def close(self) -> None:
         self.drawings.close()
         self._csv.close()
+
+
+def _mask_path(masks: Path, picture: Picture) -> Path:
+    """`NAME.png` of an image, `NAME/000012.png` of a video's frame."""
+    if picture.frame is None:
+        return masks / f"{picture.item.name}.png"
+    folder = masks / picture.item.name
+    folder.mkdir(exist_ok=True)
+    return folder / f"{picture.frame:06d}.png"
 
 
 def is_ours(output: Path) -> bool:
@@ -289,7 +340,7 @@ def _check_masks(masks: Path) -> None:
     """Any file there counts: masks that were found do not belong among someone's own."""
     filled = masks.is_dir() and any(masks.iterdir())
     found = csv_row(DetectionWriter.columns)
-    if filled and all(head.startswith(found) for head in _heads(masks.parent)):
+    if filled and all(head.rstrip("\r\n") == found for head in _heads(masks.parent)):
         raise _taken("There are masks here already, which are not predict's.", masks)
 
 

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import codecs
+import functools
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit import foreign
 from detkit.atomic import replacing, write_text
 from detkit.errors import DetkitError
 from detkit.folders import in_home
@@ -58,7 +60,9 @@ class ProposalsFile:
                 remedy=f"give one of: {', '.join(READERS)}.",
             )
         if not self.path.is_file():
-            raise DetkitError("There is no such file.", file=self.path, remedy="correct path=.")
+            raise DetkitError(
+                "There is no such file.", file=self.path, remedy="name one that exists."
+            )
         self._boxes = {
             key: _checked(boxes, key, self.path)
             for key, boxes in READERS[self.path.suffix](self.path).items()
@@ -83,6 +87,10 @@ class ProposalsFile:
                 f" {listed or 'none'}.",
             )
         return self._inside(self._boxes[key], *image.shape[:2])[: self.at_most]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process: it reads the file itself, which is less than all boxes' pickle."""
+        return functools.partial(ProposalsFile, at_most=self.at_most), (self.path,)
 
     def _find(self, name: str) -> str | None:
         if name in self._boxes:
@@ -117,7 +125,8 @@ def write_npz(path: str | Path, proposals: Mapping[int | str, NDArray]) -> None:
     """Writes (P, 4) xyxy boxes by image id, best first, as float32."""
     with replacing(path) as part, zipfile.ZipFile(part, "w") as archive:
         for image_id, boxes in proposals.items():
-            with archive.open(f"{image_id}.npy", "w") as file:
+            # of 1980: the same boxes are the same bytes
+            with archive.open(zipfile.ZipInfo(f"{image_id}.npy"), "w") as file:
                 np.lib.format.write_array(file, np.asarray(boxes, np.float32), allow_pickle=False)
 
 
@@ -149,7 +158,7 @@ def _checked(boxes: NDArray[np.float64], key: str, path: Path) -> NDArray[np.flo
 
 def _read_json(path: Path) -> Arrays:
     try:
-        rows = json.loads(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+        rows = json.loads(foreign.read_bytes(path).removeprefix(codecs.BOM_UTF8))
     except (ValueError, OSError, RecursionError) as error:
         raise _unreadable(path, error) from error
     if not isinstance(rows, list):
@@ -198,6 +207,7 @@ def _fault(row: Any, scored: bool) -> str | None:
 
 def _read_npz(path: Path) -> Arrays:
     try:
+        foreign.check_regular(path)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except Exception as error:  # a decoder on foreign bytes raises anything
@@ -215,6 +225,7 @@ def _read_mat(path: Path) -> Arrays:
             remedy="pip install scipy",
         ) from error
     try:
+        foreign.check_regular(path)
         found = loadmat(path, variable_names=["boxes", "images"])
     except NotImplementedError as error:
         raise DetkitError(

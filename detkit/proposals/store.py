@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit import foreign
 from detkit.atomic import write_bytes
 from detkit.folders import in_home
 from detkit.proposals.proposer import proposers
@@ -104,7 +105,7 @@ def write(path: Path, boxes: NDArray[np.float32]) -> None:
 def read(path: Path) -> NDArray[np.float32] | None:
     """The boxes that were kept; None without a file, or where it is not as it was written."""
     try:
-        data = path.read_bytes()
+        data = foreign.read_bytes(path)
     except OSError:
         return None
     if hashlib.sha256(data[:-DIGEST]).digest() != data[-DIGEST:]:

@@ -9,28 +9,29 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
+from tqdm import tqdm
 
 from detkit import checkpoint, distributed, foreign
-from detkit.data.loading import Dataset
+from detkit.data.loading import Batches, Dataset
 from detkit.data.order import evaluation_batches
 from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.models.model import Model
-from detkit.models.stages import Stage
+from detkit.models.stages import PROPOSALS, Stage
+from detkit.proposals.files import ProposalsFile
+from detkit.structures import Batch
 from detkit.training.optimization import EMA
 from detkit.training.state import State, same_random_states
 
 FOLDER = "stages"  # in the run folder, with a folder for each solved stage that wrote something
-PROPOSALS = "proposals.npz"  # in the folder of a stage that makes them
 START = "start.safetensors"  # in it: the weights that the run began with
 
 
@@ -41,12 +42,23 @@ class Interval:
     Attributes:
         number: of the stage, from 0.
         start, end: the run's steps before it and at its end; the same for a solved one.
+        span: the steps that its learning-rate schedule and its average stretch over: its own,
+            and those of the stages that it continues or that continue it. None: its own.
     """
 
     stage: Stage
     number: int
     start: int
     end: int
+    span: tuple[int, int] | None = None
+
+    @property
+    def first(self) -> int:
+        return self.span[0] if self.span else self.start
+
+    @property
+    def last(self) -> int:
+        return self.span[1] if self.span else self.end
 
 
 def intervals(
@@ -62,7 +74,8 @@ def intervals(
     Raises:
         DetkitError: too few steps for the stages.
     """
-    fixed = [-(-s.images // update) if s.images and not s.solve else 0 for s in stages]
+    most = steps // 4  # as of a warm-up: a short run has to come to what follows too
+    fixed = [min(-(-s.images // update), most) if s.images and not s.solve else 0 for s in stages]
     shares = [0.0 if s.solve or s.images else s.share for s in stages]
     left, descents = steps - sum(fixed), sum(s.solve is None for s in stages)
     ends, done, share = [], 0, 0.0
@@ -73,14 +86,30 @@ def intervals(
         last = max(i for i, stage in enumerate(stages) if stage.solve is None)
         ends = [*kept[:last], *[steps] * (len(stages) - last)]
     starts = [0, *ends[:-1]]
-    found = [Interval(*each) for each in zip(stages, range(len(stages)), starts, ends, strict=True)]
-    if short := [i.stage.name for i in found if i.stage.solve is None and i.end <= i.start]:
+    spans = _spans(stages, starts, ends)
+    numbers = range(len(stages))
+    found = [Interval(*each) for each in zip(stages, numbers, starts, ends, spans, strict=True)]
+    shares_none = [i for i in found if i.end <= i.start and not (i.stage.solve or i.stage.images)]
+    if short := [i.stage.name for i in shares_none]:
         raise DetkitError(
             f"The run's {steps:,} steps leave none for its stage {short[0]}.",
             remedy=f"it has {descents} stages of descent: set training.epochs or"
             " training.max_steps higher.",
         )
     return found
+
+
+def _spans(
+    stages: Sequence[Stage], starts: Sequence[int], ends: Sequence[int]
+) -> list[tuple[int, int]]:
+    """First and last step of each stage, with those that it continues or that continue it."""
+    chains: list[list[int]] = []
+    for number, stage in enumerate(stages):
+        if stage.continues and chains:
+            chains[-1].append(number)
+        else:
+            chains.append([number])
+    return [(starts[chain[0]], ends[chain[-1]]) for chain in chains for _ in chain]
 
 
 def told(stages: Sequence[Stage]) -> str:
@@ -107,8 +136,13 @@ class Beginning:
     start: Path
 
     def __call__(self, state: State, interval: Interval, resumed: bool) -> None:
-        """Gives the state what the stage needs; a resumed one keeps its weights."""
+        """Gives the state what the stage needs; a resumed one keeps its weights, one that continues
+        another all of it.
+        """
         model, stage = state.model, interval.stage
+        if stage.continues and not resumed and state.optimizer is not None:
+            state.stage = interval.number
+            return
         if not resumed:
             settle(state)
             restart(model, stage.restarts, self.start)
@@ -171,7 +205,7 @@ def solve(
         new.mkdir(parents=True)
         generator = torch.Generator().manual_seed(seed * 1000 + interval.number)
         with same_random_states(world.device):
-            batches = evaluation_batches(dataset, batch_size=size)
+            batches = Passes(evaluation_batches(dataset, batch_size=size), stage.name)
             stage.solve(state.model.eval(), batches, new, generator)
         if any(new.iterdir()):
             shutil.rmtree(folder, ignore_errors=True)
@@ -185,6 +219,24 @@ def solve(
     state.stage = interval.number + 1
 
 
+@dataclass(frozen=True)
+class Passes:
+    """Batches under a bar of their own in each pass.
+
+    Attributes:
+        name: what the bar shows.
+    """
+
+    batches: Batches
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from tqdm(self.batches, desc=self.name, unit="batch", leave=False)
+
+
 def digest(folder: Path) -> str:
     """sha256 of the names and contents of a folder's files."""
     total = hashlib.sha256()
@@ -194,10 +246,8 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def proposals_of(run: Path, stage: str) -> Any:
+def proposals_of(run: Path, stage: str) -> ProposalsFile:
     """The proposals that a solved stage wrote, as a proposer."""
-    from detkit.proposals.file import ProposalsFile
-
     return ProposalsFile(run / FOLDER / stage / PROPOSALS)
 
 

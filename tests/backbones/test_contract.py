@@ -25,6 +25,9 @@ LEVELS = {  # what the papers' tables say; the rest has all of 1 … 5
     "squeezenet1_0": "1234",
     "unet_encoder": "01234",
     "darknet_cfg": "345",
+    "vgg16_ssd": "01234",
+    "yolo_v1": "123456",
+    "fast_yolo": "0123456",
     **dict.fromkeys(("darknet19", "darknet53", "darknet_tiny", "darknet_tiny_v2"), "012345"),
     **{f"vgg{depth}{bn}": "012345" for depth in (11, 13, 16, 19) for bn in ("", "_bn")},
 }

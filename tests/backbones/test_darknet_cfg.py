@@ -12,7 +12,7 @@ from detkit.backbones import darknet_weights
 from detkit.backbones.build import build as build_both
 from detkit.backbones.build import self_contained
 from detkit.backbones.darknet_cfg import DEFAULT, DarknetCfg, Graph, plan
-from detkit.backbones.darknet_sections import read_text, sections
+from detkit.backbones.darknet_sections import cfg_text, sections
 from detkit.errors import DetkitError
 
 
@@ -207,7 +207,7 @@ def test_every_real_description_is_read_and_the_published_counts_hold(shared):
     found = {}
     for path in descriptions(shared):
         with torch.device("meta"):
-            graph = Graph(plan(sections(read_text(path), str(path))))
+            graph = Graph(plan(sections(cfg_text(path), str(path))))
         found[path.stem] = sum(p.numel() for p in graph.parameters())
         statistics = sum(b.numel() for k, b in graph.named_buffers() if "running" in k)
         layout = darknet_weights.layout(graph)
@@ -227,7 +227,7 @@ def test_every_real_description_is_read_and_the_published_counts_hold(shared):
 )
 def test_our_trunks_are_the_beginning_of_darknets_descriptions(shared, tmp_path, name, file, ends):
     """One weights file gives both the same maps, so that the order of the modules is Darknet's."""
-    text = read_text(shared / f"darknet/cfg/{file}.cfg")
+    text = cfg_text(shared / f"darknet/cfg/{file}.cfg")
     torch.manual_seed(0)
     graph = Graph(plan(sections(text), width=0.25)).eval()
     for part in graph.modules():

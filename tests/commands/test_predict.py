@@ -47,6 +47,7 @@ def settings(run_folder, tmp_path):
         values = {
             "checkpoint": str(run_folder),
             "source": str(source),
+            **dict.fromkeys(("cfg", "names", "letterbox")),
             "output": str(tmp_path / "out"),
             "device": "cpu",
             "precision": "fp32",

@@ -90,7 +90,7 @@ def told(beginning: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_guide_names_the_files_that_run_and_ten_hold_nine_tenths_of_it(name, tmp_path):
+def test_the_guide_names_the_files_that_run_and_eleven_hold_nine_tenths_of_it(name, tmp_path):
     model, backbone, transforms = MODELS[name]
     task = models.part(model).task
     dataset = Dataset(
@@ -112,5 +112,5 @@ def test_the_guide_names_the_files_that_run_and_ten_hold_nine_tenths_of_it(name,
     assert set(lines) == told("Every model") | told(name)
     counted = " ".join(section().split("\n\n")[1].split())
     assert re.search(rf"{len(lines)}( files)? for {name}", counted)
-    ten = sorted(lines.values())[-10:]
-    assert sum(ten) > 0.9 * sum(lines.values())
+    most = sorted(lines.values())[-11:]
+    assert sum(most) > 0.9 * sum(lines.values())

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit import foreign
 from detkit.data import splits
 from detkit.data.draft import class_list
 from detkit.data.formats import LABELS, Needs, formats
@@ -224,7 +225,7 @@ def array_of(file: Path) -> NDArray[np.uint8]:
             bytes, or ends too early or late.
     """
     try:
-        data = file.read_bytes()
+        data = foreign.read_bytes(file)
         if data[:2] == b"\x1f\x8b":
             data = gzip.decompress(data)
     except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
