@@ -55,7 +55,7 @@ def _predictions(settings: Any, world: World) -> Figures:
     """Scores a file of predictions; nothing is known of the model."""
     path = in_home(settings.predictions)
     if settings.dataset is None:
-        raise DetkitError("There is no ground truth.", remedy="set dataset.root to the data set.")
+        raise _no_ground_truth()
     split = settings.split or split_name(settings.dataset, "val", unsplit=_whole(settings.dataset))
     records = open_dataset(settings.dataset, split, images=False)
     results = files.read(path, records)
@@ -84,6 +84,10 @@ def _predictions(settings: Any, world: World) -> Figures:
     return _finish(evaluator, world, output, split, foreign=True)
 
 
+def _no_ground_truth() -> DetkitError:
+    return DetkitError("There is no ground truth.", remedy="set dataset.root to the data set.")
+
+
 def _whole(dataset: Mapping[str, Any]) -> str | None:
     """The split of ground truth that was named by its file and has none: all of it."""
     root = dataset.get("root")
@@ -92,9 +96,12 @@ def _whole(dataset: Mapping[str, Any]) -> str | None:
 
 def _checkpoint(settings: Any, world: World) -> Figures:
     """Runs a model over the data and scores what it finds."""
-    model, meta = restore.load_model(settings.checkpoint, world.device)
+    beside = restore.Beside(settings.cfg, settings.names, settings.letterbox)
+    model, meta = restore.load_model(settings.checkpoint, world.device, beside=beside)
     config = meta["config"]
     file = checkpoint.find(settings.checkpoint)
+    if settings.dataset is None and restore.is_foreign(file):
+        raise _no_ground_truth()
     dataset = settings.dataset or stored.part(config, "dataset", file)
     split = settings.split or split_name(dataset, "val", model.needs)
     records = open_dataset(dataset, split, needs=model.needs)

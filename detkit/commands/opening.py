@@ -12,7 +12,7 @@ from detkit.config.settings import TrainSettings
 from detkit.data import contents
 from detkit.data.classes import joined, placed
 from detkit.data.formats import LABELS, Needs
-from detkit.data.loading import Dataset
+from detkit.data.loading import PROPOSALS, Dataset, Propose
 from detkit.data.open import open_dataset, split_name
 from detkit.data.records import Records
 from detkit.data.transforms import Transform
@@ -49,6 +49,10 @@ class Data:
     transform: Transform
     fingerprints: dict[str, str]
 
+    def proposed_by(self, proposer: Propose | None) -> Data:
+        """With where the proposals of `dataset` come from."""
+        return replace(self, dataset=replace(self.dataset, proposer=proposer))
+
 
 def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
     """Opens both splits and checks that they belong to each other and to the run.
@@ -60,7 +64,7 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
             the run began with, or a `training.best_by` that they do not give.
     """
     part = models.part(settings.model["name"])
-    task, needs = tasks[part.task], part.needs
+    task, needs = tasks[part.task], part.needs - {PROPOSALS}  # which no data set has
     train, val = (split_name(settings.dataset, which, needs) for which in ("train", "val"))
     records, measured = (open_dataset(settings.dataset, s, needs=needs) for s in (train, val))
     if (root := settings.dataset.get("labels_root")) is not None:

@@ -17,6 +17,7 @@ from detkit.backbones import build as backbones
 from detkit.backbones.norms import match_norms
 from detkit.commands import telling
 from detkit.commands.opening import open_data
+from detkit.commands.proposing import propose_first
 from detkit.config.settings import TrainSettings
 from detkit.data.anchors import cluster, sizes_of
 from detkit.data.balance import class_weights
@@ -86,6 +87,7 @@ class Session:
         kept = saved.plain.get("ends") if saved else None
         self.recipe = recipe.intervals(model.stages(), self.plan.steps, self.batch, kept)
         self._check_complete(saved)
+        self.data = self.data.proposed_by(model.proposer)
         self.begin = self._beginning(settings, model)
         self.state = self._state(model, settings.seed, saved)
         # no mistake before it
@@ -102,6 +104,8 @@ class Session:
         self.versions = run_folder.versions()
         if world.main:
             self._record(saved)
+        if model.proposer is not None and not saved:
+            propose_first(self.data, model.proposer, self.options.workers, self.journal, world)
 
     def _saved(self, settings: TrainSettings, stack: ExitStack) -> Saved:
         assert settings.resume is not None
@@ -121,9 +125,11 @@ class Session:
     def _backbone(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """With what the data say, and without a file beside it, so that a checkpoint is whole."""
         records = self.data.records
-        known: dict[str, Any] = {"in_channels": records.channels, "classes": len(records.names)}
-        asked = backbones.settings(settings["name"])
-        given = {k: v for k, v in known.items() if k in asked and settings.get(k) is None}
+        given = {}
+        if settings.get("in_channels") is None and "in_channels" in backbones.settings(
+            settings["name"]
+        ):
+            given = {"in_channels": records.channels}
         return dict(backbones.self_contained({**settings, **given}))
 
     def _model(self, settings: TrainSettings, saved: Saved | None) -> Model:
@@ -269,7 +275,7 @@ class Session:
     def batches(self, interval: Interval) -> Batches:
         """The training batches of a stage, from the state's step on."""
         stage, data = interval.stage, self.data.dataset
-        proposer = data.proposer or self.state.model.proposer
+        proposer = data.proposer
         if stage.proposals is not None:
             proposer = recipe.proposals_of(self.folder, stage.proposals)
         accumulate = self.plan.accumulate
@@ -293,7 +299,6 @@ class Session:
             data.dataset,
             transform=data.transform,
             needs=stage.needs or data.dataset.needs,
-            proposer=data.dataset.proposer or self.state.model.proposer,
         )
         size = self.options.batch_size
         recipe.solve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -24,12 +25,15 @@ class Wants:
     """What a model asks of its backbone.
 
     Attributes:
-        levels: those that exist are built; (`backbones.build.COARSEST`,) is the network's last.
+        levels: those that exist are built; (`backbones.build.COARSEST`,) is the network's last,
+            None all of them.
         tail: whether the stages behind the last of them come along, as the argument `tail`.
+        logits: whether that tail has the network's last layer, for the K classes.
     """
 
-    levels: tuple[str, ...]
+    levels: tuple[str, ...] | None
     tail: bool = False
+    logits: bool = False
 
 
 class Model(nn.Module):
@@ -73,6 +77,14 @@ class Model(nn.Module):
             settings: all arguments of the model.
         """
         raise NotImplementedError
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        """A copy with the same proposer, which may hold the boxes of a whole data set."""
+        memo[id(self.proposer)] = self.proposer
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
 
     def stages(self) -> Sequence[Stage]:
         """The steps of its recipe, first to last."""

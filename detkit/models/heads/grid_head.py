@@ -50,23 +50,24 @@ class GridHead(nn.Module):
     `region_head` has YOLOv2's and YOLO9000's: another `class_loss`, `class_scores` and `sureness`.
 
     Args:
-        anchors: (L, A, 2) float32, widths and heights, pixels of the network's image.
+        anchors: (A, 2) float32 of each level, widths and heights, pixels of the network's image.
         strides: of the levels, finest first.
         num_classes: K.
         ignore_iou: a predictor that no object chose is no mistake above this IoU with any object.
         class_weights: weight of each class in the class loss.
         selection: what is kept of the predictions; NMS is per class.
         weights: factors of the losses.
+        scales: of the levels, as for `ops.grid.grid`.
     Raises:
         DetkitError: the class weights are not K.
     """
 
-    anchors: Tensor
+    all_anchors: Tensor
     class_weights: Tensor
 
     def __init__(
         self,
-        anchors: Tensor,
+        anchors: Sequence[Tensor] | Tensor,
         strides: Sequence[int],
         num_classes: int,
         *,
@@ -74,14 +75,22 @@ class GridHead(nn.Module):
         class_weights: Sequence[float] | None,
         selection: Selection,
         weights: LossWeights = LossWeights(),
+        scales: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.strides, self.num_classes = tuple(strides), num_classes
         self.ignore_iou, self.selection, self.weights = ignore_iou, selection, weights
-        self.register_buffer("anchors", anchors, persistent=False)
+        self.counts = [len(level) for level in anchors]
+        self.scales = [1.0] * len(self.counts) if scales is None else list(scales)
+        self.register_buffer("all_anchors", torch.cat(list(anchors)), persistent=False)
         self.register_buffer(
             "class_weights", weights_of_classes(class_weights, num_classes), persistent=False
         )
+
+    @property
+    def anchors(self) -> Sequence[Tensor]:
+        """(A, 2) of each level."""
+        return self.all_anchors.split(self.counts)
 
     def forward(
         self, outputs: list[Tensor], sizes: Tensor, targets: list[Targets] | None = None
@@ -94,7 +103,7 @@ class GridHead(nn.Module):
             The losses `box`, `objectness` and `classes`; without targets detections.
         """
         shapes = [(output.shape[2], output.shape[3]) for output in outputs]
-        places = grid.grid(shapes, self.strides, self.anchors)
+        places = grid.grid(shapes, self.strides, self.anchors, self.scales)
         logits = torch.cat([self.rows(output) for output in outputs], 1)
         if targets is None:
             return self.detections(logits, places, sizes)

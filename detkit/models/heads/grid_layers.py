@@ -22,8 +22,14 @@ def convolution(taken: int, given: int, side: int) -> ConvNorm:
 def predictors(taken: int, outputs: int, anchors: int) -> nn.Conv2d:
     """The last convolution, linear and 1×1: it starts at its anchors' boxes and at `PRIOR`."""
     last = nn.Conv2d(taken, outputs, 1)
-    nn.init.normal_(last.weight, std=0.01)
-    bias = torch.zeros(anchors, outputs // anchors)
-    bias[:, 4] = math.log(PRIOR / (1 - PRIOR))
-    last.bias = nn.Parameter(bias.flatten())
+    start_predictors(last, anchors)
     return last
+
+
+@torch.no_grad()
+def start_predictors(last: nn.Conv2d, anchors: int) -> None:
+    """Starts such a convolution, which has a bias."""
+    nn.init.normal_(last.weight, std=0.01)
+    assert last.bias is not None
+    bias = last.bias.zero_().view(anchors, -1)
+    bias[:, 4] = math.log(PRIOR / (1 - PRIOR))

@@ -39,7 +39,7 @@ class TreeHead(RegionHead):
 
     def __init__(
         self,
-        anchors: Tensor,
+        anchors: Sequence[Tensor] | Tensor,
         strides: Sequence[int],
         parents: Sequence[int],
         *,
