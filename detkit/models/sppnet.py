@@ -38,6 +38,8 @@ from detkit.proposals.proposer import proposer_of
 from detkit.ranges import Count, Natural, Positive, Share
 from detkit.structures import Classes
 
+CHUNK = 512  # windows that are pooled at once: of 512 channels they are 50 MB
+
 
 class PyramidLayers(Tail):
     """fc6 and fc7 on the pyramid of a window.
@@ -151,7 +153,13 @@ class SPPnet(RegionSVM):
         (features,) = self.backbone(images).values()
         (stride,) = self.backbone.strides.values()
         cells = windows(torch.cat(rois), stride, *features.shape[2:])
-        return self.tail(spatial_pyramid(features, cells, image_numbers(rois)))
+        found = [
+            self.tail(spatial_pyramid(features, some, image))
+            for some, image in zip(
+                cells.split(CHUNK), image_numbers(rois).split(CHUNK), strict=True
+            )
+        ]
+        return torch.cat(found)
 
 
 def _the_one_level(backbone: Backbone) -> list[int]:
