@@ -50,7 +50,7 @@ def fit_svms(
     positives = _objects(network, batches, generator)
     row = 4 * head.logits.in_features
     kept = sum(map(len, positives))
-    # a Miner holds as many new ones beside those it keeps, and all rows once more while it is fitted
+    # a Miner holds as many new ones as it keeps, and all rows once more while it is fitted
     most = max(1, (MEMORY // row - 2 * kept) // (4 * head.num_classes))
     rules = head.rules
     miners = [Miner(rows, rules.penalty, rules.positive_weight, most) for rows in positives]
