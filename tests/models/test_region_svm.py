@@ -77,7 +77,7 @@ def test_images_side_by_side_have_the_features_that_each_has_alone(name):
 
 @pytest.mark.parametrize("name", sorted(OWN))
 def test_svms_part_objects_from_background_and_a_class_without_any_finds_nothing(name):
-    network = model(name, svm_penalty=10.0)
+    network = model(name, svm_penalty=10.0, **({"head_channels": 64} if name == "sppnet" else {}))
     objects = random_boxes(4, 3)
     truth = [targets(*objects[:2].tolist(), labels=[0, 1]), targets(*objects[2:].tolist())]
     given = batch([random_boxes(30, 4), random_boxes(30, 5)], truth)
