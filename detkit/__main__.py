@@ -11,6 +11,7 @@ VERBS = {
     "train": "train a model on a data set",
     "evaluate": "measure a checkpoint, or anyone's predictions, on a data set",
     "predict": "draw what a checkpoint finds in images or a video",
+    "export": "write a checkpoint in another program's files",
     "propose": "make boxes that may hold objects, and measure how many they cover",
     "benchmark": "time a model beside torchvision's of the same weights",
 }

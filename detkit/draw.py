@@ -34,6 +34,11 @@ class Objects(Protocol):
     names: tuple[str, ...]
     masks: Any
 
+    @property
+    def image_size(self) -> tuple[int, int]: ...
+
+    def window(self, i: int) -> tuple[slice, slice, np.ndarray]: ...
+
 
 def colour(label: int) -> tuple[int, int, int]:
     """RGB of a class: as far as can be, to the eye, from those of all classes before it."""
@@ -121,18 +126,22 @@ def draw_boxes(image: Any, objects: Objects, scores: bool = True) -> np.ndarray:
     Args:
         image: (H, W, 3) uint8 RGB, float in 0 … 1, or what `as_rgb` takes.
         objects: boxes (N, 4) xyxy in its pixels, scores and labels (N,), names of the classes
-            (their numbers are written where it is empty), masks (N, H, W) bool or None.
+            (their numbers are written where it is empty), masks or None.
         scores: write them behind the names.
+    Raises:
+        DetkitError: the masks are of a picture of another size.
     """
     picture = _copy(image)
     order = np.argsort(_array(objects.scores), kind="stable")  # the best one comes out on top
     boxes, values = _array(objects.boxes)[order], _array(objects.scores)[order]
     labels = _array(objects.labels)[order].tolist()
     if objects.masks is not None:
-        for label, mask in zip(labels, _array(objects.masks)[order], strict=True):
-            shown = mask.astype(bool)
-            tinted = picture[shown] * (1 - MASK_OPACITY) + np.array(colour(label)) * MASK_OPACITY
-            picture[shown] = tinted.round()
+        _check_size("masks", objects.image_size, picture)
+        for label, i in zip(labels, order.tolist(), strict=True):
+            rows, columns, shown = objects.window(i)
+            part = picture[rows, columns]
+            tinted = part[shown] * (1 - MASK_OPACITY) + np.array(colour(label)) * MASK_OPACITY
+            part[shown] = tinted.round()
     side = float(np.sqrt(picture.shape[0] * picture.shape[1]))
     line = max(1, round(side / 320))
     corners = _corners(boxes, picture, line)
@@ -157,12 +166,7 @@ def draw_pixels(image: Any, labels: np.ndarray, names: Sequence[str] = ()) -> np
         DetkitError: the picture is of another size.
     """
     picture, labels = _copy(image), np.ascontiguousarray(labels, np.uint8)
-    if picture.shape[:2] != labels.shape:
-        (height, width), (h, w) = picture.shape[:2], labels.shape
-        raise DetkitError(
-            f"The classes are of a picture {w}x{h}, this one is {width}x{height}.",
-            remedy="draw on the picture that was predicted, or resize it to that size.",
-        )
+    _check_size("classes", labels.shape, picture)
     clear = [IGNORE, *(k for k, name in enumerate(names) if name.strip("_").lower() == CLEAR)]
     if list(names[:1]) == ["0"] and all(name.isdigit() for name in names):
         clear.append(0)
@@ -183,6 +187,19 @@ def draw_pixels(image: Any, labels: np.ndarray, names: Sequence[str] = ()) -> np
     return picture
 
 
+def _check_size(what: str, size: Sequence[int], picture: np.ndarray) -> None:
+    """
+    Raises:
+        DetkitError: what is drawn is of a picture of another (height, width).
+    """
+    if picture.shape[:2] != tuple(size):
+        raise DetkitError(
+            f"The {what} are of a picture {size[1]}x{size[0]}, this one is"
+            f" {picture.shape[1]}x{picture.shape[0]}.",
+            remedy="draw on the picture that was predicted, or resize it to that size.",
+        )
+
+
 def draw_labels(image: Any, texts: Sequence[str], labels: Sequence[int]) -> np.ndarray:
     """A copy of the picture with lines of text at its upper left, each on its class's colour."""
     picture = _copy(image)
@@ -200,6 +217,14 @@ def captioned(picture: np.ndarray, text: str, size: int) -> np.ndarray:
     strip = np.full((height, picture.shape[1], 3), 255, np.uint8)
     _write(strip, text, (0, height - _extent(text, size)[2]), (0, 0, 0), size)
     return np.concatenate([picture, strip])
+
+
+def lettered(text: str, size: int, ink: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
+    """A line of text on white, as large as it needs to be, in letters of so many pixels."""
+    width, height, descent = _extent(text, size)
+    strip = np.full((height, width, 3), 255, np.uint8)
+    _write(strip, text, (size // 4, height - descent), ink, size)
+    return strip
 
 
 def save_image(path: str | Path, picture: np.ndarray) -> Path:

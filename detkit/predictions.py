@@ -10,17 +10,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from detkit.errors import unknown
+from detkit.ops.mask_paste import Window, paste
 from detkit.structures import OF_OBJECTS, Frame, Tensors
 from detkit.values import number
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 class Prediction(Tensors, ABC):
@@ -151,7 +150,11 @@ class Detections(Prediction):
         return replace(self, labels=labels, names=tuple(names))[labels >= 0]
 
     def enlarged(self, size: tuple[int, int], factor: int) -> Detections:
-        return self.to_image(Frame("", -1, "", (size[0] * factor, size[1] * factor), size))
+        large = self.to_image(Frame("", -1, "", (size[0] * factor, size[1] * factor), size))
+        if large.masks is not None and large.mask_boxes is None:
+            masks = large.masks.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+            large.masks = masks
+        return large
 
     def caption(self, score_thresh: float) -> str:
         return f"{'found' if len(self) else 'nothing found'} (score from {score_thresh:g})"
@@ -165,15 +168,61 @@ class Detections(Prediction):
 
         return draw_boxes(image, self, scores=not self.annotated)
 
+    def window(self, i: int) -> Window:
+        """Where the mask of object i may be: rows and columns of the image, (h, w) bool there."""
+        assert self.masks is not None
+        mask = self.masks[i].cpu().numpy()
+        if self.mask_boxes is None:
+            return slice(0, mask.shape[0]), slice(0, mask.shape[1]), mask.astype(bool)
+        return paste(mask, self.mask_boxes[i].tolist(), self.image_size)
+
+    def bitmap(self, i: int) -> np.ndarray:
+        """(H, W) bool, the pixels of the whole image that are object i; see `image_size`."""
+        whole = np.zeros(self.image_size, bool)
+        rows, columns, mask = self.window(i)
+        whole[rows, columns] = mask
+        return whole
+
+    def run_lengths(self) -> list[dict[str, Any]]:
+        """Each mask as COCO's run lengths (`size`, `counts`); one bitmap at a time is in memory."""
+        from pycocotools import mask as coco
+
+        canvas = np.zeros(self.image_size, np.uint8, order="F")
+        found = []
+        for i in range(len(self)):
+            rows, columns, mask = self.window(i)
+            canvas[rows, columns] = mask
+            packed = coco.encode(canvas)
+            canvas[rows, columns] = 0
+            found.append({"size": list(packed["size"]), "counts": packed["counts"].decode()})
+        return found
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the image that the masks are of.
+
+        Raises:
+            ValueError: it is not known: a model's own output before `to_image`.
+        """
+        if self.masks is not None and self.mask_boxes is None:
+            return self.masks.shape[1], self.masks.shape[2]
+        if self.size is None:
+            raise ValueError("the size of the image is not known before to_image")
+        return self.size
+
     def to_coco(self, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-        """COCO result records: `bbox` is x, y, width, height."""
+        """COCO result records: `bbox` is x, y, width, height; `segmentation` where masks are."""
         boxes = self.boxes.cpu().double()
         boxes[:, 2:] -= boxes[:, :2]
         rows = zip(boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
-        return [
+        records: list[dict[str, Any]] = [
             {"image_id": image_id, "category_id": category_ids[k], "bbox": b, "score": s}
             for b, s, k in rows
         ]
+        if self.masks is not None:
+            for record, mask in zip(records, self.run_lengths(), strict=True):
+                record["segmentation"] = mask
+        return records
 
 
 @dataclass

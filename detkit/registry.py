@@ -99,10 +99,9 @@ class Registry(Generic[T]):
     def settings(self, name: str) -> dict[str, inspect.Parameter]:
         """The keyword arguments of that name which a user can set, with their defaults."""
         entry = self.entry(name)
-        parameters = inspect.signature(entry.part, eval_str=True).parameters
         return {
             key: parameter.replace(default=entry.defaults.get(key, parameter.default))
-            for key, parameter in parameters.items()
+            for key, parameter in parameters_of(entry.part).items()
             if key not in entry.fixed
             and key not in self.context
             and parameter.default is not inspect.Parameter.empty
@@ -140,6 +139,18 @@ class Registry(Generic[T]):
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__, f"{self.package}."):
             importlib.import_module(module.name)
+
+
+def parameters_of(part: Any) -> dict[str, inspect.Parameter]:
+    """The arguments of a builder; a class that takes `**settings` has those of the one it extends.
+
+    So a model that adds a little to another names only what it adds.
+    """
+    own = dict(inspect.signature(part, eval_str=True).parameters)
+    others = [key for key, p in own.items() if p.kind is inspect.Parameter.VAR_KEYWORD]
+    if not others or not isinstance(part, type):
+        return own
+    return {**parameters_of(part.__mro__[1]), **{k: p for k, p in own.items() if k not in others}}
 
 
 def _named(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,21 +15,60 @@ from detkit.checkpoint import damaged, find, read_tensors
 from detkit.errors import DetkitError
 from detkit.models.build import build
 from detkit.models.model import Model, models
+from detkit.registry import Registry
 from detkit.stored import read_meta
 from detkit.structures import Classes
 
 T = TypeVar("T")
+Restored = tuple[Model, dict[str, Any]]  # a model and the meta data of its checkpoint
+
+# by a file's suffix: (file, beside) → a model on the CPU and its meta data
+readers: Registry[Restored] = Registry("form of checkpoints", "detkit.interop")
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a foreign checkpoint needs beside its weights, where it is not to be found there.
+
+    Attributes:
+        cfg: the file that describes the network.
+        names: the file with a class name on each line.
+        letterbox: pictures keep their aspect ratio (True) or are stretched (False); None is as the
+            description has it.
+    """
+
+    cfg: str | None = None
+    names: str | None = None
+    letterbox: bool | None = None
+
+
+NOTHING = Beside()
 
 
 def load_model(
-    path: str | Path, device: torch.device | str = "cpu", prefer: str = "best"
-) -> tuple[Model, dict[str, Any]]:
+    path: str | Path,
+    device: torch.device | str = "cpu",
+    prefer: str = "best",
+    beside: Beside = NOTHING,
+) -> Restored:
     """Rebuilds the model of a checkpoint.
 
+    Args:
+        beside: of a foreign checkpoint.
     Returns:
         The model in `eval()` on `device`, and the checkpoint's meta data.
     """
     file = find(path, prefer)
+    if is_foreign(file):
+        model, meta = readers[file.suffix](file, beside)
+        return model.to(device).eval(), meta
+    for field in fields(beside):
+        if (value := getattr(beside, field.name)) is not None:
+            raise DetkitError(
+                f"{field.name}={value} is of a foreign checkpoint; this one brings its own.",
+                file=file,
+                remedy=f"leave {field.name} out.",
+            )
     meta = read_meta(file)
     config = meta["config"]
     try:
@@ -50,6 +90,11 @@ def load_model(
         )
     model.load_state_dict(tensors)
     return model.to(device).eval(), meta
+
+
+def is_foreign(file: Path) -> bool:
+    """Whether another program's checkpoint is to be read, such as Darknet's `.weights`."""
+    return file.suffix not in ("", ".safetensors") and file.suffix in readers
 
 
 def classes_of(meta: Mapping[str, Any]) -> Classes:
@@ -102,7 +147,7 @@ def transfer(
 
     Args:
         model: the new model, changed in place.
-        path: a checkpoint, or a safetensors file alone.
+        path: a checkpoint, a foreign one too, or a safetensors file alone.
         names: the new model's classes.
         norm: `auto` freezes the norms that the file holds as frozen ones; else they stay.
     Returns:
@@ -110,12 +155,18 @@ def transfer(
         file, not taken).
     """
     file = find(path)
-    tensors = held = read_tensors(file)
-    if (file.parent / "meta.json").exists():
-        meta = read_meta(file)
-        tensors = held = todays_names(held, meta)
-        if list(meta["names"]) != list(names):
-            tensors = _without_classes(held, meta)
+    meta = None
+    if is_foreign(file):
+        whole, meta = readers[file.suffix](file, NOTHING)
+        held = whole.state_dict()
+    else:
+        held = read_tensors(file)
+        if (file.parent / "meta.json").exists():
+            meta = read_meta(file)
+            held = todays_names(held, meta)
+    tensors = held
+    if meta is not None and list(meta["names"]) != list(names):
+        tensors = _without_classes(held, meta)
     if norm == "auto":
         freeze_norms(model, lambda name: held_frozen(name, tensors))
     ours = model.state_dict()
@@ -138,7 +189,8 @@ def transfer(
 def _without_classes(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> dict[str, Tensor]:
     """Those whose shape would be the same with one class more."""
     model = {k: v for k, v in meta["config"]["model"].items() if k != "class_weights"}
+    backbone = {k: v for k, v in meta["config"]["backbone"].items() if k != "classes"}
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         more = Classes.numbered(len(meta["names"]) + 1)
-        other = _rebuild({**meta["config"], "model": model}, more).state_dict()
+        other = _rebuild({"model": model, "backbone": backbone}, more).state_dict()
     return {k: v for k, v in tensors.items() if k not in other or v.shape == other[k].shape}

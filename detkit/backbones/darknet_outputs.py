@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from detkit.backbones.darknet_layers import OUTPUTS, Layer
 from detkit.backbones.darknet_sections import Section
+from detkit.errors import DetkitError
 
 YOLO_CLASSES, COORDS = 20, 4  # Darknet's default, and the numbers of a box
 SAME_STRIDE = "+"  # behind the level's name for each further output of one stride
@@ -45,6 +46,19 @@ class Output:
     softmax: bool
     scale_x_y: float
     settings: Mapping[str, float | str]
+
+
+def check_plain(output: Output) -> None:
+    """
+    Raises:
+        DetkitError: its numbers mean something else: classes that form a tree, boxes coded anew.
+    """
+    for key in ("tree", "new_coords", "background"):
+        if output.settings.get(key):
+            raise DetkitError(
+                f"Layer {output.layer} has {key}={output.settings[key]}: not decoded here.",
+                remedy=f"decode the outputs of a network without {key}.",
+            )
 
 
 def outputs(

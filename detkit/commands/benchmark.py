@@ -11,14 +11,20 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN as PeerFasterRCNN
+from torchvision.models.detection import MaskRCNN as PeerMaskRCNN
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from torchvision.models.detection.ssd import SSD as PeerSSD
+from torchvision.models.detection.ssd import _vgg_extractor
 from torchvision.models.resnet import resnet50
+from torchvision.models.vgg import vgg16
 from torchvision.ops import FrozenBatchNorm2d
 
 from detkit.atomic import write_json
@@ -27,7 +33,12 @@ from detkit.commands.recording import recorded
 from detkit.errors import unknown
 from detkit.folders import in_home
 from detkit.inference.run import prepare
-from detkit.interop.torchvision import load_faster_rcnn
+from detkit.interop.torchvision import (
+    SSD_SCALES,
+    load_faster_rcnn,
+    load_mask_rcnn,
+    load_ssd,
+)
 from detkit.models.build import build
 from detkit.models.model import Model
 from detkit.ops.device import pick_device
@@ -161,7 +172,9 @@ def steps(
     if row == "train":
         ours.to(memory_format=layout(dtype, device))
         targets = [random_targets(height, width, device) for _ in range(batch_size)]
-        theirs = [{"boxes": t.boxes, "labels": t.labels + 1} for t in targets]
+        theirs: list[dict[str, Any]] = [{"boxes": t.boxes, "labels": t.labels + 1} for t in targets]
+        if "masks" in ours.needs:
+            theirs = [{**known, "masks": t.masks} for known, t in zip(theirs, targets, strict=True)]
         return (
             _training_step(ours.train(), lambda: ours(images, targets), dtype, device),
             _training_step(peer.train(), lambda: peer(list(images / 255), theirs), dtype, device),
@@ -201,31 +214,61 @@ def _training_step(
 
 
 def random_targets(height: int, width: int, device: str) -> Targets:
-    """Objects of a tenth to a half of the image."""
+    """Objects of a tenth to a half of the image; their masks are ellipses."""
     share = torch.rand(OBJECTS, 4, device=device)
     limit = torch.tensor([width, height], device=device)
     side = (share[:, :2] * 0.4 + 0.1) * limit
     corner = share[:, 2:] * (limit - side)
     labels = torch.randint(0, CLASSES, (OBJECTS,), device=device)
-    return Targets(torch.cat([corner, corner + side], dim=1), labels)
+    x = (torch.arange(width, device=device) - corner[:, :1]) / side[:, :1] * 2 - 1
+    y = (torch.arange(height, device=device) - corner[:, 1:]) / side[:, 1:] * 2 - 1
+    masks = x[:, None, :] ** 2 + y[:, :, None] ** 2 < 1
+    return Targets(torch.cat([corner, corner + side], dim=1), labels, masks)
 
 
-def faster_rcnn_pair(height: int, width: int) -> tuple[Model, nn.Module]:
+def torchvision_pair(
+    name: str,
+    peer: Callable[..., nn.Module],
+    load: Callable[[Model, Mapping[str, Tensor]], None],
+    height: int,
+    width: int,
+) -> tuple[Model, nn.Module]:
     """Ours and torchvision's ResNet-50-FPN, one state dict, norms frozen, three stages trained."""
     trunk = resnet50(norm_layer=FrozenBatchNorm2d)
-    peer = PeerFasterRCNN(
+    theirs = peer(
         _resnet_fpn_extractor(trunk, trainable_layers=3),
         num_classes=CLASSES + 1,
         min_size=min(height, width),
         max_size=max(height, width),
     )
     ours = build(
-        {"name": "faster_rcnn"},
+        {"name": name},
         {"name": "resnet50_fpn", "norm": "frozen", "frozen_stages": 2},
         Classes.numbered(CLASSES),
     )
-    load_faster_rcnn(ours, peer.state_dict())
+    load(ours, theirs.state_dict())
+    return ours, theirs
+
+
+def ssd_pair(height: int, width: int) -> tuple[Model, nn.Module]:
+    """Ours and torchvision's SSD300 on VGG-16, one state dict, at any size, all of it trained."""
+    peer = PeerSSD(
+        _vgg_extractor(vgg16(), highres=False, trainable_layers=5),
+        DefaultBoxGenerator(
+            [[2], [2, 3], [2, 3], [2, 3], [2], [2]],
+            scales=[0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05],
+        ),
+        (height, width),
+        num_classes=CLASSES + 1,
+    )
+    model = {"name": "ssd300", **SSD_SCALES}
+    ours = build(model, {"name": "vgg16_ssd"}, Classes.numbered(CLASSES))
+    load_ssd(ours, peer.state_dict())
     return ours, peer
 
 
-PAIRS: dict[str, Callable[[int, int], tuple[Model, nn.Module]]] = {"faster_rcnn": faster_rcnn_pair}
+PAIRS: dict[str, Callable[[int, int], tuple[Model, nn.Module]]] = {
+    "faster_rcnn": partial(torchvision_pair, "faster_rcnn", PeerFasterRCNN, load_faster_rcnn),
+    "mask_rcnn": partial(torchvision_pair, "mask_rcnn", PeerMaskRCNN, load_mask_rcnn),
+    "ssd300": ssd_pair,
+}

@@ -15,13 +15,14 @@ from detkit.data.splits import ALL
 from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.evaluation import files
-from detkit.evaluation.evaluate import DetectionEvaluator, Evaluator, Figures
+from detkit.evaluation.evaluate import DetectionEvaluator, Evaluator, Figures, InstanceEvaluator
 from detkit.folders import dated, in_home, make_folder
 from detkit.inference.measure import headline, measure, report
 from detkit.inference.run import prepare
 from detkit.inference.tasks import tasks
 from detkit.ops.precision import describe, resolve
 
+MASKS = frozenset({"boxes", "masks"})
 UNSURE = 0.1  # a curve of precision and recall ends with detections that score less
 
 
@@ -54,7 +55,7 @@ def _predictions(settings: Any, world: World) -> Figures:
     """Scores a file of predictions; nothing is known of the model."""
     path = in_home(settings.predictions)
     if settings.dataset is None:
-        raise DetkitError("There is no ground truth.", remedy="set dataset.root to the data set.")
+        raise _no_ground_truth()
     split = settings.split or split_name(settings.dataset, "val", unsplit=_whole(settings.dataset))
     records = open_dataset(settings.dataset, split, images=False)
     results = files.read(path, records)
@@ -73,7 +74,18 @@ def _predictions(settings: Any, world: World) -> Figures:
             f"note: no score is below {least:.2g}, and AP counts the unsure ones too; detkit's own"
             " come with `predict score_thresh=0.05`",
         )
-    return _finish(DetectionEvaluator(records, results), world, output, split, foreign=True)
+    evaluator: Evaluator = DetectionEvaluator(records, results)
+    if results.masks is not None:
+        try:
+            masked = open_dataset(settings.dataset, split, needs=MASKS, images=False)
+            evaluator = InstanceEvaluator(masked, files.read(path, masked))
+        except DetkitError as fault:
+            _say(world, f"note: boxes alone are measured, not the masks. {fault}")
+    return _finish(evaluator, world, output, split, foreign=True)
+
+
+def _no_ground_truth() -> DetkitError:
+    return DetkitError("There is no ground truth.", remedy="set dataset.root to the data set.")
 
 
 def _whole(dataset: Mapping[str, Any]) -> str | None:
@@ -84,9 +96,12 @@ def _whole(dataset: Mapping[str, Any]) -> str | None:
 
 def _checkpoint(settings: Any, world: World) -> Figures:
     """Runs a model over the data and scores what it finds."""
-    model, meta = restore.load_model(settings.checkpoint, world.device)
+    beside = restore.Beside(settings.cfg, settings.names, settings.letterbox)
+    model, meta = restore.load_model(settings.checkpoint, world.device, beside=beside)
     config = meta["config"]
     file = checkpoint.find(settings.checkpoint)
+    if settings.dataset is None and restore.is_foreign(file):
+        raise _no_ground_truth()
     dataset = settings.dataset or stored.part(config, "dataset", file)
     split = settings.split or split_name(dataset, "val", model.needs)
     records = open_dataset(dataset, split, needs=model.needs)

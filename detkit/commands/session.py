@@ -32,7 +32,6 @@ from detkit.inference.tasks import tasks
 from detkit.models.build import build
 from detkit.models.model import Model, models
 from detkit.ops.precision import layout, resolve
-from detkit.structures import Classes
 from detkit.training import recipe, run_folder
 from detkit.training.journal import Journal
 from detkit.training.loop import Plan
@@ -123,9 +122,11 @@ class Session:
     def _backbone(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """With what the data say, and without a file beside it, so that a checkpoint is whole."""
         records = self.data.records
-        known: dict[str, Any] = {"in_channels": records.channels, "classes": len(records.names)}
-        asked = backbones.settings(settings["name"])
-        given = {k: v for k, v in known.items() if k in asked and settings.get(k) is None}
+        given = {}
+        if settings.get("in_channels") is None and "in_channels" in backbones.settings(
+            settings["name"]
+        ):
+            given = {"in_channels": records.channels}
         return dict(backbones.self_contained({**settings, **given}))
 
     def _model(self, settings: TrainSettings, saved: Saved | None) -> Model:
@@ -135,7 +136,7 @@ class Session:
         model = build(
             self._model_settings(settings.model),
             {**settings.backbone, "weights": "none"} if saved else settings.backbone,
-            Classes.of(records.names, records.category_ids),
+            self.data.classes,
             settings.allow_download,
         )
         if saved:

@@ -16,6 +16,7 @@ import yaml
 
 from detkit import checkpoint
 from detkit.atomic import write_json, write_text
+from detkit.backbones.pretrained import LOGITS
 from detkit.data import contents
 from detkit.data.records import Records
 from detkit.distributed import World
@@ -34,7 +35,9 @@ def first_line(state: State, settings: Any, records: Records, plan: Plan, world:
     """What is trained on what, where to; and a warning where that will not end today."""
     model = state.model
     report = model.backbone.weights_report
-    trunk = f"trunk from {Path(report.file).stem}" if report else "random weights"
+    trunk = f"trunk from {_short(report.file)}" if report else "random weights"
+    if report and any(name.startswith(LOGITS) for name in report.missing):
+        trunk += ", its last layer made anew"
     if settings.weights:
         trunk = f"from {settings.weights}"
     if state.step:
@@ -52,6 +55,13 @@ def first_line(state: State, settings: Any, records: Records, plan: Plan, world:
         f"{plan.steps:,} steps on {place} in {describe(plan.dtype, world.device)}"
         f" → {settings.run_dir}" + (TOO_LARGE if slow else "")
     )
+
+
+def _short(file: str) -> str:
+    """A file's name without its ending; that of its run for a checkpoint of ours."""
+    path = Path(file)
+    own = path.stem == "model" and path.parent.name in ("best", "last")
+    return path.parent.parent.resolve().name if own else path.stem
 
 
 def write_record(

@@ -70,6 +70,8 @@ def carry_out(session: Session, interval: Interval) -> None:
         session.journal.say(f"stage {stage.name}: {duration(time.monotonic() - start)}")
         measure_due(session)
         return
+    if interval.end <= interval.start:  # a run too short for it
+        return
     if state.optimizer is None or state.stage != interval.number:
         measure_due(session)
         session.begin(state, interval, resumed=False)

@@ -33,8 +33,19 @@ from detkit.folders import date
 _PACKAGE = Path(detkit.__file__).resolve().parent
 CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())
 # where a verb writes
-FOLDER = {"train": "run_dir", "evaluate": "output", "predict": "output", "propose": "output"}
-MEASURING = ("evaluate", "propose")  # verbs whose one group is `dataset`
+FOLDER = {
+    "train": "run_dir",
+    "evaluate": "output",
+    "predict": "output",
+    "export": "output",
+    "propose": "output",
+}
+CHOICES = {  # the groups of each verb
+    "train": [*groups.GROUPS],
+    "evaluate": ["dataset"],
+    "predict": ["model", "backbone", "transforms"],
+    "propose": ["dataset"],
+}
 SIGNATURE = "signature"  # the group of what builders' signatures say
 STORED = "of_checkpoint"  # how configs and choices that come from a checkpoint are called
 HYDRAS_FLAGS = {
@@ -85,7 +96,7 @@ def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
                 raise DetkitError("plugins is a list.", remedy=f"write plugins={right}.")
             plugins = list(map(str, modules))
     groups.import_plugins(plugins)
-    _store_choices({"train": [*groups.GROUPS]}.get(verb, ["dataset"] if verb in MEASURING else []))
+    _store_choices(CHOICES.get(verb, []))
     given = arguments.given(argv)
     if verb == "train" and given.get("resume", "null") != "null":
         config = config_of(given["resume"], "last", plugins)
@@ -102,7 +113,7 @@ def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
 
 def _implied(verb: str, given: Mapping[str, str]) -> list[str]:
     """What goes without saying: the shapes without a data set, a checkpoint's own parts with it."""
-    if verb in MEASURING and "dataset" not in given:
+    if CHOICES.get(verb) == ["dataset"] and "dataset" not in given:
         elsewhere = {"dataset.root", "dataset.annotations"} & given.keys()
         own = _stored_groups(given.get("checkpoint", "null"), ["dataset"]) if not elsewhere else []
         return own or ["dataset=auto"] * any(key.startswith("dataset.") for key in given)

@@ -30,7 +30,11 @@ _DATASET = {
     "train_split": str | None,
     "val_split": str | None,
 }
-_CROPS = {"crop_context": float | None, "least_side": int | None}  # and where there are boxes
+_BOXED = {  # and where there are boxes
+    "crop_context": float | None,
+    "least_side": int | None,
+    "labels_root": str | None,
+}
 DRAWN = "shapes"  # the data set that needs no folder
 
 
@@ -64,7 +68,7 @@ def parameters(group: str, name: str) -> dict[str, tuple[Any, Any]]:
         own = {key: (p.annotation | None, None) for one in formats for key, p in one.items()}
     else:
         own = {key: (p.annotation, p.default) for key, p in parts.settings(name).items()}
-    common = (_DATASET | (_CROPS if "bad_boxes" in own else {})) if in_a_folder else {}
+    common = (_DATASET | (_BOXED if "bad_boxes" in own else {})) if in_a_folder else {}
     return {key: (hint, None) for key, hint in common.items()} | own
 
 
@@ -76,18 +80,12 @@ def choices(group: str) -> list[str]:
 def descriptions(builder: Any) -> dict[str, str]:
     """What a builder's docstring says under `Args:` of each setting, on one line.
 
-    A class that is made of another one may leave that one's settings to its docstring.
+    A class also has what the classes say that it extends.
     """
-    found: dict[str, str] = {}
-    for part in reversed(getattr(builder, "__mro__", (builder,))):
-        found |= _arguments(part.__doc__ or "")
-    return found
-
-
-def _arguments(docstring: str) -> dict[str, str]:
-    text = inspect.cleandoc(docstring)
+    text = inspect.getdoc(builder) or ""
     section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", text, re.DOTALL | re.MULTILINE)
-    found = {}
+    bases = builder.__bases__ if isinstance(builder, type) else ()
+    found = {key: said for base in bases for key, said in descriptions(base).items()}
     for keys, said in re.findall(
         r"^ {4}(\w[\w, ]*): (.*?)(?=^ {4}\w|\Z)",
         section[1] if section else "",

@@ -72,6 +72,9 @@ class EvaluateSettings:
 
     checkpoint: str | None
     predictions: str | None
+    cfg: str | None
+    names: str | None
+    letterbox: bool | None
     dataset: Group | None
     split: str | None
     output: str | None
@@ -87,14 +90,31 @@ class EvaluateSettings:
 class PredictSettings:
     """Of `detkit predict`: see `conf/predict.yaml`."""
 
-    checkpoint: str
+    checkpoint: str | None
+    model: Group | None
+    backbone: Group | None
+    transforms: Group | None
     source: str
+    cfg: str | None
+    names: str | None
+    letterbox: bool | None
     output: str | None
     device: str
     precision: Precision
     score_thresh: Share
     batch_size: Count
     video: bool
+    allow_download: bool
+    plugins: list[str]
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """Of `detkit export`: see `conf/export.yaml`."""
+
+    checkpoint: str
+    format: Literal["darknet"]
+    output: str | None
     plugins: list[str]
 
 
@@ -136,11 +156,19 @@ class BenchmarkSettings:
     row: str | None
 
 
-Settings = TrainSettings | EvaluateSettings | PredictSettings | ProposeSettings | BenchmarkSettings
+Settings = (
+    TrainSettings
+    | EvaluateSettings
+    | PredictSettings
+    | ExportSettings
+    | ProposeSettings
+    | BenchmarkSettings
+)
 VERBS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
     "predict": PredictSettings,
+    "export": ExportSettings,
     "propose": ProposeSettings,
     "benchmark": BenchmarkSettings,
 }

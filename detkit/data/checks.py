@@ -53,6 +53,7 @@ def finish(draft: Draft, *, images: bool, bad_boxes: str, bad_images: str) -> Re
             file=draft.root,
             remedy="name the classes with dataset.classes.",
         )
+    draft = _with_masks(draft, bad_boxes)
     records = _flat(draft)
     whole = np.ones(len(records), bool)
     if images or draft.relative:
@@ -68,6 +69,34 @@ def finish(draft: Draft, *, images: bool, bad_boxes: str, bad_images: str) -> Re
             "No image is left.", file=draft.root, remedy="see the faults of bad_images=error."
         )
     return records
+
+
+def _with_masks(draft: Draft, bad_boxes: str) -> Draft:
+    """The draft without its objects that have no mask, where masks are read; or the error."""
+    if draft.instances is None or not len(draft.labels):
+        return draft
+    empty = draft.instances.empty()
+    if not empty.any():
+        return draft
+    file, record = draft.where(int(empty.argmax()))
+    share = f"{empty.sum():,} of {len(empty):,}"
+    if empty.all():
+        raise DetkitError(
+            f"None of the {len(empty):,} objects has a mask: these are boxes alone.",
+            file=file,
+            remedy="export the objects' outlines (polygons, run lengths) with them, or choose a"
+            " model of boxes (model=faster_rcnn).",
+        )
+    if bad_boxes == "error":
+        raise DetkitError(
+            "The object has no mask: no outline, or one without an area.",
+            file=file,
+            record=record,
+            remedy="draw its outline, or leave such objects out with dataset.bad_boxes=drop"
+            f" ({share}).",
+        )
+    note = f"left out {share} objects without a mask (bad_boxes={bad_boxes}). First: {file}"
+    return draft.keep(~empty, f"{note}, {record}")
 
 
 def _flat(draft: Draft) -> Records:
@@ -185,9 +214,9 @@ def _check_boxes(
     outside = np.logical_and(finite & ~empty, beyond.any(1))
     bad = np.logical_and(~finite | empty | outside, whole[owner])
     if not bad.any():
-        return replace(records, notes=records.notes + _one_pixel_note(draft, boxes, owner))
+        return replace(records, notes=records.notes + _one_pixel_note(draft, boxes))
     first = int(bad.argmax())
-    file, record = _where(draft, first, owner)
+    file, record = draft.where(first)
     what, share = _what(draft, boxes[first], limit[first]), f"{bad.sum():,} of {len(bad):,}"
     if bad_boxes == "error":
         cut = ", or cut them at the edge with dataset.bad_boxes=clip" if outside[bad].any() else ""
@@ -208,12 +237,6 @@ def _check_boxes(
     )
     mended = replace(records, boxes=boxes, areas=areas, notes=(*records.notes, note))
     return mended.keep_objects(keep)
-
-
-def _where(draft: Draft, n: int, owner: NDArray[np.int64]) -> tuple[str, str]:
-    """File and record of the nth object, in the file's own words."""
-    record = f"{draft.unit} {draft.numbers[n]} ({draft.names[draft.labels[n]]})"
-    return str(draft.annotation_files[owner[n]]), record
 
 
 def _no_fractions(draft: Draft, box: NDArray[np.float64], limit: NDArray[np.float64]) -> bool:
@@ -240,12 +263,12 @@ def _what(draft: Draft, box: NDArray[np.float64], limit: NDArray[np.float64]) ->
     raise AssertionError(f"not a bad box: {box}")
 
 
-def _one_pixel_note(draft: Draft, boxes: NDArray, owner: NDArray[np.int64]) -> tuple[str, ...]:
+def _one_pixel_note(draft: Draft, boxes: NDArray) -> tuple[str, ...]:
     """Boxes with xmax = xmin are one pixel wide in an inclusive format: valid, but rarely meant."""
     thin = (boxes[:, 2:] - boxes[:, :2] == 1).any(1)
     if not draft.inclusive or not thin.any():
         return ()
-    file, record = _where(draft, int(thin.argmax()), owner)
+    file, record = draft.where(int(thin.argmax()))
     return (
         f"{thin.sum():,} of {len(thin):,} boxes are one pixel wide or high (xmin = xmax or "
         f"ymin = ymax); they are kept. First: {file}, {record}",

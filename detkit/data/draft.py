@@ -56,6 +56,28 @@ class Draft:
     image_labels: NDArray[np.int64] | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def owner(self) -> NDArray[np.int64]:
+        """(N,) the image of each object."""
+        return np.repeat(np.arange(len(self.files)), self.counts)
+
+    def keep(self, chosen: NDArray[np.bool_], note: str) -> Draft:
+        """All images with only the objects of a (N,) mask, and a note about the others."""
+        flat = ("boxes", "labels", "numbers", "crowd", "difficult", "areas")
+        masks = self.instances
+        return replace(
+            self,
+            counts=np.bincount(self.owner[chosen], minlength=len(self.files)),
+            instances=None if masks is None else masks.take(np.flatnonzero(chosen)),
+            notes=(*self.notes, note),
+            **{k: v[chosen] for k in flat if (v := getattr(self, k)) is not None},
+        )
+
+    def where(self, n: int) -> tuple[str, str]:
+        """File and record of the nth object, in the file's own words."""
+        record = f"{self.unit} {self.numbers[n]} ({self.names[self.labels[n]]})"
+        return str(self.annotation_files[self.owner[n]]), record
+
 
 def class_list(names: Sequence[str], classes: Sequence[str] | None) -> tuple[list[str], list[int]]:
     """The class list to use, and the label of each name found (−1: not wanted)."""
@@ -83,7 +105,7 @@ def known_only(draft: Draft, unlisted: Sequence[str], unknown_classes: str) -> D
     keep = draft.labels >= 0
     if keep.all():
         return draft
-    owner = np.repeat(np.arange(len(draft.files)), draft.counts)
+    owner = draft.owner
     if unknown_classes == "error":
         n = int(keep.argmin())
         fault = unknown("class", unlisted[0], draft.names)
@@ -95,14 +117,7 @@ def known_only(draft: Draft, unlisted: Sequence[str], unknown_classes: str) -> D
             f" dataset.unknown_classes=drop ({(~keep).sum():,} of {len(keep):,}).",
         )
     classes = ", ".join(f"{name} ({n:,})" for name, n in Counter(unlisted).most_common())
-    flat = ("boxes", "labels", "numbers", "crowd", "difficult", "areas")
-    return replace(
-        draft,
-        counts=np.bincount(owner[keep], minlength=len(draft.files)),
-        instances=None if draft.instances is None else draft.instances.take(np.flatnonzero(keep)),
-        notes=(*draft.notes, f"left out objects of other classes: {classes}"),
-        **{k: v[keep] for k in flat if (v := getattr(draft, k)) is not None},
-    )
+    return draft.keep(keep, f"left out objects of other classes: {classes}")
 
 
 def absent_class(name: str, known: Iterable[str], file: Path) -> DetkitError:

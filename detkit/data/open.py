@@ -48,6 +48,13 @@ def open_dataset(
     if strange := [key for key in arguments if key not in accepted]:
         raise unknown(f"setting of dataset={name}", strange[0], accepted)
     records = formats[name](split=split, **arguments)
+    if "masks" in needs and not records.has_masks:
+        raise DetkitError(
+            f"The data set has no instance masks ({records.source}).",
+            file=records.root,
+            remedy="give the objects' outlines (COCO's polygons or run lengths, YOLO's polygons),"
+            " or choose a model of boxes (model=faster_rcnn).",
+        )
     how = f"{records.source} (recognised: {reason})" if reason else records.source
     root = arguments.get("root")  # drawn data have none
     notes = _left_out(root) if isinstance(root, Path) else []
@@ -97,7 +104,7 @@ def split_name(
 
 def _chosen(settings: Mapping[str, Any], needs: Needs) -> tuple[str, str, dict[str, Any]]:
     """The format, why it was chosen (empty if it was named), and its arguments."""
-    left_out = ("name", "train_split", "val_split", *CROPS)
+    left_out = ("name", "train_split", "val_split", "labels_root", *CROPS)
     arguments = {k: v for k, v in settings.items() if k not in left_out and v is not None}
     name = str(settings.get("name") or "auto")
     if name == "auto" or beside(name, "recognises"):  # drawn data have no folder
@@ -158,7 +165,7 @@ def _for_another_task(asked: Mapping[str, Any], root: Path, needs: Needs) -> str
     for other, models in OTHERS.items():
         for name, ask in asked.items():
             try:
-                if other not in needs and (reason := ask(root, frozenset({other}))):
+                if needs != {other} and (reason := ask(root, frozenset({other}))):
                     return f"choose {models}: {reason} ({name})."
             except DetkitError:  # a fault in data that this task does not ask for
                 continue

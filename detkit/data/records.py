@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +97,21 @@ class Masks:
         points, offsets = ragged_take(self.rings, rings)
         return Masks(self.points[points], offsets, objects, self.rles.take(indices))
 
+    def empty(self) -> NDArray[np.bool_]:
+        """(N,) objects without a mask: no polygon that has an area, no pixel in the run lengths."""
+        from pycocotools import mask
+
+        after = np.arange(1, len(self.points) + 1)
+        after[self.rings[1:] - 1] = self.rings[:-1]  # the last corner's next one is the first
+        x, y = self.points.T
+        twice = np.concatenate([[0.0], np.cumsum(x * y[after] - x[after] * y)])
+        ring = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(twice[self.rings])))])
+        area = np.diff(ring[self.objects])
+        for n in np.flatnonzero(np.diff(self.rles.offsets)).tolist():
+            # its size says nothing of the area
+            area[n] = mask.area({"size": [1, 1], "counts": self.rles[n].encode()})
+        return area <= 0
+
     def rle(self, n: int, height: int, width: int) -> dict:
         """The nth object as a COCO run-length record (`size`, `counts`)."""
         from pycocotools import mask
@@ -108,6 +123,37 @@ class Masks:
         if not polygons:
             return mask.encode(np.zeros((height, width), np.uint8, order="F"))
         return mask.merge(mask.frPyObjects(polygons, height, width))
+
+
+@dataclass(frozen=True)
+class Bitmaps(Sequence[NDArray[np.bool_]]):
+    """The masks of one image, (H, W) bool each, decoded when asked for.
+
+    All of a large photo's at once could be gigabytes; an array of them is `np.array(bitmaps)`.
+
+    Attributes:
+        masks: of the data set.
+        objects: which of them are the image's.
+        size: (H, W).
+    """
+
+    masks: Masks
+    objects: range
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def __getitem__(self, i):  # an index gives an array; slices are not needed
+        from pycocotools import mask
+
+        return mask.decode(self.masks.rle(self.objects[i], *self.size)).view(bool)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
+        whole = np.zeros((len(self), *self.size), bool)
+        for place, bitmap in zip(whole, self, strict=True):
+            place[...] = bitmap
+        return whole if dtype is None else whole.astype(dtype)
 
 
 @dataclass(frozen=True)
@@ -203,22 +249,34 @@ class Records:
             )
         return image
 
-    def masks(self, i: int) -> NDArray[np.bool_] | None:
-        """(n, H, W) bool, one per object of the image, or None without instance masks."""
+    @property
+    def has_masks(self) -> bool:
+        """Whether the objects have masks."""
+        return self.render_masks is not None or self.instances is not None
+
+    def masks(self, i: int) -> Sequence[NDArray[np.bool_]] | None:
+        """n masks (H, W) bool, one per object of the image, or None without instance masks.
+
+        Of drawn data they are an array, of files `Bitmaps`.
+        """
         if self.render_masks:
-            return self.render_masks(int(self.image_ids[i]))
+            return self.render_masks(int(self.image_ids[i]))  # type: ignore[return-value]
         if self.instances is None:
             return None
+        objects = range(int(self.offsets[i]), int(self.offsets[i + 1]))
+        return Bitmaps(self.instances, objects, (int(self.sizes[i, 0]), int(self.sizes[i, 1])))
+
+    def run_lengths(self, i: int) -> list[dict]:
+        """The masks of an image's objects as COCO run-length records; only with `has_masks`."""
+        if self.instances is not None:
+            height, width = map(int, self.sizes[i])
+            objects = range(self.offsets[i], self.offsets[i + 1])
+            return [self.instances.rle(n, height, width) for n in objects]
         from pycocotools import mask
 
-        height, width = map(int, self.sizes[i])
-        rles = [
-            self.instances.rle(n, height, width)
-            for n in range(self.offsets[i], self.offsets[i + 1])
-        ]
-        if not rles:
-            return np.zeros((0, height, width), bool)
-        return mask.decode(rles).transpose(2, 0, 1).astype(bool)
+        bitmaps = self.masks(i)
+        assert bitmaps is not None
+        return [mask.encode(np.asfortranarray(bitmap, np.uint8)) for bitmap in bitmaps]
 
     def pixels(self, i: int) -> NDArray[np.uint8] | None:
         """(H, W) uint8 label of each pixel, 255 where it does not count; None without such files.

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from detkit.data.records import Annotation
+from detkit.data.windows import Window, seen_in
 from detkit.registry import Registry
 from detkit.structures import IGNORE, Frame, Targets
 
@@ -39,6 +40,7 @@ NOTHING = Annotation(
 
 Sizes = Callable[[int, int], tuple[int, int]]
 Steps = Callable[[Any, tuple[float, ...]], list]
+Choice = Callable[[np.random.Generator, np.ndarray, int, int], Window]
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,13 @@ class Transform:
     Args:
         sizes: (height, width) of an image → those that it is resized to.
         scale: in training both are also multiplied by a random number from this range.
-        square: pixels a side of a canvas that the image is centred on, and cut by where it is
-            larger; 0 fits it to the image; None goes without.
+        square: pixels a side of a canvas (or its height and width) that the image is centred on,
+            and cut by where it is larger; 0 fits it to the image; None goes without.
+        window: (generator, (N, 4) boxes of objects, height, width) → what is shown of the file's
+            image in its place, or more than it; objects whose centre is not are dropped. None is
+            all of it. With `square` left None.
+        area: an image that shrinks is averaged over areas, so that fine texture does not turn into
+            noise; else it is bilinear, as Darknet and OpenCV's networks have it.
         steps: (albumentations, fill colour) → random changes, or None.
         min_visibility: objects of which a crop leaves less than this part of the box are dropped;
             crowds are cut to what is left, which is no background.
@@ -105,7 +112,9 @@ class Transform:
         sizes: Sizes,
         *,
         scale: Sequence[float] = (1.0, 1.0),
-        square: int | None = None,
+        square: int | tuple[int, int] | None = None,
+        window: Choice | None = None,
+        area: bool = True,
         steps: Steps | None = None,
         min_visibility: float = 0.0,
         multiple: int = STRIDE,
@@ -114,6 +123,8 @@ class Transform:
         self.sizes = sizes
         self.scale = scale
         self.square = square
+        self.window = window
+        self.area = area
         self.steps = steps
         self.min_visibility = min_visibility
         self.multiple = multiple
@@ -127,7 +138,7 @@ class Transform:
         self,
         image: np.ndarray,
         annotation: Annotation | None = None,
-        masks: np.ndarray | None = None,
+        masks: Sequence[np.ndarray] | np.ndarray | None = None,
         pixels: np.ndarray | None = None,
         proposals: np.ndarray | None = None,
         *,
@@ -137,7 +148,7 @@ class Transform:
         Args:
             image: (H, W, C) uint8 or float32, RGB where C is 3.
             annotation: what it shows; None for nothing.
-            masks: (N, H, W) bool.
+            masks: N of (H, W) bool; they are resized one by one.
             pixels: (H, W) uint8.
             proposals: (P, 4) xyxy; they go through the same changes.
             seed: what this sample's randomness depends on; without random changes it is not used.
@@ -148,8 +159,10 @@ class Transform:
         if tuple(self.scale) != (1.0, 1.0):
             factor = np.exp(rng.uniform(*np.log(self.scale)))
             h, w = max(1, round(h * factor)), max(1, round(w * factor))
-        side = self.square or max(h, w)
-        below, beside = (0, 0) if self.square is None else (side - h, side - w)
+        tall, wide = (
+            self.square if isinstance(self.square, tuple) else [self.square or max(h, w)] * 2
+        )
+        below, beside = (0, 0) if self.square is None else (tall - h, wide - w)
         top, left = below // 2, beside // 2
         border = ((max(top, 0), max(below - top, 0)), (max(left, 0), max(beside - left, 0)))
         rows = slice(max(-top, 0), h - max(top - below, 0))
@@ -157,6 +170,14 @@ class Transform:
         cut = below < 0 or beside < 0
         if annotation is None:
             annotation = NOTHING
+        if self.window:
+            objects = annotation.boxes[~annotation.crowd.astype(bool)]
+            window = self.window(rng, objects, height, width)
+            shown = seen_in(window, (h, w), image, annotation, masks, pixels, proposals)
+            image, annotation, masks, pixels, proposals, (h, w), border = shown
+            (top, _), (left, _) = border
+            rows, columns = slice(h), slice(w)
+            height, width = image.shape[:2]
         count = 0 if proposals is None else len(proposals)
         boxes = annotation.boxes if proposals is None else np.vstack([annotation.boxes, proposals])
         boxes = boxes.astype(np.float64) * np.tile([w / width, h / height], 2)
@@ -167,11 +188,10 @@ class Transform:
             boxes = boxes.clip(0, np.tile([w + min(beside, 0), h + min(below, 0)], 2))
             seen = (boxes[:, 2:] > boxes[:, :2]).all(1)
             boxes, kept = boxes[seen], kept[seen]
-        image = _bordered(_resize(image, h, w)[rows, columns], border)
+        image = _bordered(_resize(image, h, w, self.area)[rows, columns], border)
         objects = len(annotation.boxes)  # whatever comes behind them is a proposal
         if masks is not None:
-            masks = _nearest(masks[kept[kept < objects]], h, w)[:, rows, columns]
-            masks = np.pad(masks, ((0, 0), *border))
+            masks = _resized_masks(masks, kept[kept < objects], (h, w), (rows, columns), border)
         if pixels is not None:
             pixels = _nearest(pixels, h, w)[rows, columns]
             pixels = np.pad(pixels, border, constant_values=IGNORE)
@@ -288,6 +308,12 @@ def fitted_size(
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
+def contained_size(limit: tuple[int, int], height: int, width: int) -> tuple[int, int]:
+    """The largest size of that shape within a height and width."""
+    factor = min(limit[0] / height, limit[1] / width)
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
 def stretched_size(side: int | None, height: int, width: int) -> tuple[int, int]:
     """A square of that side, else of the longer side's."""
     side = side or max(height, width)
@@ -301,12 +327,12 @@ def _fill(image: np.ndarray) -> tuple[float, ...]:
     return colour if image.dtype == np.uint8 else tuple(value / 255 for value in colour)
 
 
-def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear; by areas where it shrinks, so that fine texture does not turn into noise."""
+def _resize(image: np.ndarray, height: int, width: int, area: bool) -> np.ndarray:
+    """Bilinear; with `area` by areas where it shrinks."""
     if image.shape[:2] == (height, width):
         return image
     shrinks = height * width < image.shape[0] * image.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    how = cv2.INTER_AREA if shrinks and area else cv2.INTER_LINEAR
     resized = cv2.resize(image, (width, height), interpolation=how)
     return resized if resized.ndim == 3 else resized[..., None]  # OpenCV drops a single channel
 
@@ -320,6 +346,26 @@ def _bordered(image: np.ndarray, border: tuple[tuple[int, int], tuple[int, int]]
     canvas = np.empty((above + height + below, left + width + right, channels), image.dtype)
     canvas[:] = _fill(image)
     canvas[above : above + height, left : left + width] = image
+    return canvas
+
+
+def _resized_masks(
+    masks: Sequence[np.ndarray] | np.ndarray,
+    chosen: np.ndarray,
+    size: tuple[int, int],
+    part: tuple[slice, slice],
+    border: tuple[tuple[int, int], tuple[int, int]],
+) -> np.ndarray:
+    """(chosen, …) bool on the canvas, one of the file's size in memory at a time.
+
+    Args:
+        size: that they are resized to. part: what of it lies on the canvas. border: around it.
+    """
+    (above, below), (left, right) = border
+    height, width = (len(range(*p.indices(s))) for p, s in zip(part, size, strict=True))
+    canvas = np.zeros((len(chosen), above + height + below, left + width + right), bool)
+    for place, n in zip(canvas, chosen.tolist(), strict=True):
+        place[above : above + height, left : left + width] = _nearest(masks[n], *size)[part]
     return canvas
 
 

@@ -59,11 +59,11 @@ def coco(
         package: "pycocotools" or "hotcoco"; None for `implementation()`.
     Returns:
         `coco/AP`, `AP50`, `AP75`, `APs`, `APm`, `APl`, `AR1`, `AR10`, `AR100`, `ARs`, `ARm`,
-        `ARl`, and `coco/AP/NAME`, `coco/AP50/NAME` for each class (`coco_masks/…` for masks), as
+        `ARl`, and `coco/AP/NAME`, `coco/AP50/NAME` for each class (`segm/…` for masks), as
         fractions of 1; None where no object counts, and means run over the classes with one.
     """
     tables = accumulate(records, results, masks, package or implementation())
-    start = "coco_masks" if masks else "coco"
+    start = "segm" if masks else "coco"
     figures: dict[str, float | None] = {}
     for name, (table, overlaps, area, most) in FIGURES.items():
         values = tables[table][overlaps][..., area, most]  # (T, [recalls,] K), −1 without objects
@@ -129,16 +129,17 @@ def _objects(records: Records, ids: np.ndarray, masks: bool) -> list[dict[str, A
         records.labels,
         records.boxes.astype(np.float64),
         records.areas,
-        _object_masks(records, images) if masks else None,
+        _object_masks(records) if masks else None,
         iscrowd=records.crowd.astype(int),
     )
 
 
-def _object_masks(records: Records, images: np.ndarray) -> Sequence[dict[str, Any]]:
-    if records.instances is None:
+def _object_masks(records: Records) -> Sequence[dict[str, Any]]:
+    if not len(records.labels):
+        return []
+    if not records.has_masks:
         raise ValueError("these records have no masks")
-    sizes = records.sizes.tolist()
-    return [records.instances.rle(n, *sizes[i]) for n, i in enumerate(images.tolist())]
+    return [rle for i in range(len(records)) for rle in records.run_lengths(i)]
 
 
 def _detections(results: Results, ids: np.ndarray, masks: bool) -> list[dict[str, Any]]:

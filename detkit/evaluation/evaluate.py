@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
-from detkit.evaluation.coco import coco, implementation
-from detkit.evaluation.diagnosis import diagnose
+from detkit.evaluation.coco import BY_CLASS, coco, implementation
+from detkit.evaluation.diagnosis import LITTLE, diagnose
 from detkit.evaluation.files import write_coco
 from detkit.evaluation.pixels import count, pixels
 from detkit.evaluation.results import Results
+from detkit.evaluation.text import aligned as _aligned
+from detkit.evaluation.text import figure as _figure
 from detkit.evaluation.voc import voc
 from detkit.predictions import Detections, Segmentation
 from detkit.structures import Frame
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from detkit.data.records import Records
 
 Figures = dict[str, Any]
+# boxes, scores, labels and run lengths of an image's detections, see `Results`
+Part = tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]] | None]
 
 
 class Evaluator(Protocol):
@@ -84,13 +88,18 @@ class DetectionEvaluator:
     def __init__(self, records: Records, given: Results | None = None) -> None:
         self.records = records
         self._given = given
-        self._parts: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        self._parts: dict[int, Part] = {}
 
     def add(self, frames: Sequence[Frame], predictions: Sequence[Detections]) -> None:
         for frame, found in zip(frames, predictions, strict=True):
-            part = (found.boxes.double(), found.scores.double(), found.labels)
-            boxes, scores, labels = (tensor.cpu().numpy() for tensor in part)
-            self._parts.setdefault(frame.index, (boxes, scores, labels))
+            if frame.index not in self._parts:
+                self._parts[frame.index] = self.part(found)
+
+    def part(self, found: Detections) -> Part:
+        """What is kept of an image's detections."""
+        part = (found.boxes.double(), found.scores.double(), found.labels)
+        boxes, scores, labels = (tensor.cpu().numpy() for tensor in part)
+        return boxes, scores, labels, None
 
     def state(self) -> Any:
         return self._parts
@@ -105,11 +114,11 @@ class DetectionEvaluator:
         if not self._parts:
             return Results.empty()
         order = sorted(self._parts)
-        boxes, scores, labels = map(
-            np.concatenate, zip(*(self._parts[i] for i in order), strict=True)
-        )
+        *arrays, masks = zip(*(self._parts[i] for i in order), strict=True)
+        boxes, scores, labels = map(np.concatenate, arrays)
         images = np.repeat(order, [len(self._parts[i][1]) for i in order])
-        return Results(images, boxes, scores, labels)
+        known = None if None in masks else [mask for of_image in masks for mask in of_image]
+        return Results(images, boxes, scores, labels, known)
 
     def result(self) -> Figures:
         return detection_figures(self.records, self.results())
@@ -122,6 +131,35 @@ class DetectionEvaluator:
 
     def save(self, output: Path) -> None:
         write_coco(self.results(), self.records, output / self.written[0])
+
+
+class InstanceEvaluator(DetectionEvaluator):
+    """COCO's figures of masks as well; of each mask only its run lengths are kept."""
+
+    headline: ClassVar[str] = "segm/AP"
+    beside: ClassVar[tuple[str, ...]] = ("segm/AP50", "coco/AP")
+
+    def part(self, found: Detections) -> Part:
+        boxes, scores, labels, _ = super().part(found)
+        return boxes, scores, labels, found.run_lengths()
+
+    def result(self) -> Figures:
+        results = self.results()
+        return {**coco(self.records, results, masks=True), **super().result()}
+
+    def table(self, result: Figures) -> str:
+        return detection_table(self.records, result, ("segm", "coco"))
+
+    def diagnose(self, result: Figures, foreign: bool) -> str | None:
+        reason = super().diagnose(result, foreign)
+        boxes, masks = result["coco/AP50"] or 0, result["segm/AP50"] or 0
+        if reason or boxes < LITTLE or masks >= LITTLE:
+            return reason
+        return (
+            f"Boxes are found (coco/AP50 {boxes:.3f}), their masks are not the objects' (segm/AP50"
+            f" {masks:.3f}): the mask head has learned little yet, or the data's masks are not"
+            " where their boxes are."
+        )
 
 
 class PixelEvaluator:
@@ -220,15 +258,24 @@ MEANS = ("coco/AP", "coco/AP50", "voc/mAP", "voc07/mAP")
 OTHERS = ("AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
-def detection_table(records: Records, result: Figures) -> str:
-    """The figures of each class and of all, with their definitions."""
-    mean = ["mean", *(_figure(result[key]) for key in MEANS)]
-    rows = _class_rows(records.names, result, CLASS_COLUMNS)
-    others = [[*OTHERS], [_figure(result[f"coco/{name}"]) for name in OTHERS]]
+MASKS = "segm/: the same as coco/, of the overlap of masks instead of boxes."
+
+
+def detection_table(records: Records, result: Figures, kinds: Sequence[str] = ("coco",)) -> str:
+    """The figures of each class and of all, with their definitions.
+
+    Args:
+        kinds: "coco" for boxes, "segm" for masks.
+    """
+    masks = {f"segm/{name}": f"segm/{name}" for name in BY_CLASS} if "segm" in kinds else {}
+    columns = {**masks, **CLASS_COLUMNS}
+    mean = ["mean", *(_figure(result[key]) for key in (*masks, *MEANS))]
+    rows = _class_rows(records.names, result, columns)
+    others = [[kind, *(_figure(result[f"{kind}/{name}"]) for name in OTHERS)] for kind in kinds]
     lines = [
-        *_aligned([["class", *CLASS_COLUMNS], mean, *rows]),
+        *_aligned([["class", *columns], mean, *rows]),
         "",
-        *_aligned([["coco/", *others[0]], ["", *others[1]]]),
+        *_aligned([["", *OTHERS], *others]),
         "",
         f"{result['images']:,} images, {result['objects']:,} objects, "
         f"{result['detections']:,} detections; – where no object counts.",
@@ -238,6 +285,8 @@ def detection_table(records: Records, result: Figures) -> str:
         "voc/AP: area under the precision-recall curve at overlaps above 0.5; voc07/AP: mean "
         "of 11 points of it.",
     ]
+    if masks:
+        lines.append(MASKS)
     if result["difficult"]:
         lines.append(
             f"{result['difficult']:,} difficult objects: ordinary ones for coco/, ignored by voc/ "
@@ -267,16 +316,3 @@ def _class_rows(names: Sequence[str], result: Figures, columns: dict[str, str]) 
 def _absent(result: Figures) -> list[str]:
     absent = result["classes_without_objects"]
     return [f"Not in the ground truth, so not in the means: {', '.join(absent)}."] if absent else []
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of words as lines with aligned columns, the first one to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in rows
-    ]

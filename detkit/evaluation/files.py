@@ -24,6 +24,7 @@ from detkit.atomic import write_text
 from detkit.errors import DetkitError
 from detkit.evaluation.results import Results, find_image, find_label, image_index
 from detkit.folders import in_home
+from detkit.ops.run_lengths import packed, sound
 
 if TYPE_CHECKING:
     from detkit.data.records import Records
@@ -75,13 +76,13 @@ def _read_coco(path: Path, records: Records) -> Results:
     values[:, 3:] += values[:, 1:3]
     ids = [row["image_id"] for row in rows]
     categories = [row["category_id"] for row in rows]
-    masks = [row.get("segmentation") for row in rows]
+    masks = [_coco_mask(row, i, path) for i, row in enumerate(rows)]
     return Results(
         images=_images(rows, records),
         boxes=values[:, 1:],
         scores=values[:, 0],
         labels=_labels(rows, records),
-        masks=masks if masks and all(masks) else None,
+        masks=[mask for mask in masks if mask] if masks and all(masks) else None,
     ).known(ids, categories)
 
 
@@ -166,6 +167,23 @@ def _coco_row(row: Any, i: int, path: Path) -> tuple[float, ...]:
         file=path,
         record=f"result {i} (from 0)",
         remedy="a result is {image_id, category_id, bbox: [x, y, width, height], score}.",
+    )
+
+
+def _coco_mask(row: dict[str, Any], i: int, path: Path) -> dict[str, Any] | None:
+    """The run lengths of a row; None where it has none (polygons are no results of COCO's)."""
+    mask = row.get("segmentation")
+    if not isinstance(mask, dict):
+        return None
+    match mask.get("size"):
+        case [int(height), int(width)] if sound(mask.get("counts"), height * width):
+            counts = packed(mask["counts"], height, width)
+            return {"size": [height, width], "counts": counts}
+    raise DetkitError(
+        f"Its run lengths are not those of a mask of size {mask.get('size')!r}."[:200],
+        file=path,
+        record=f"result {i} (from 0)",
+        remedy="write the mask anew: {size: [height, width], counts: …}.",
     )
 
 

@@ -153,18 +153,27 @@ def load(
     device: str = "auto",
     precision: str = "auto",
     score_thresh: float = 0.5,
+    *,
+    cfg: str | Path | None = None,
+    names: str | Path | None = None,
+    letterbox: bool | None = None,
 ) -> Predictor:
     """A predictor from a run folder, a checkpoint folder or its `model.safetensors`.
+
+    Darknet's `FILE.weights` is one too, with its `.cfg` and `.names` beside it.
 
     Args:
         device: `auto` (CUDA, MPS, else the CPU), `cpu`, `cuda`, `cuda:1` or `mps`.
         precision: `auto` (bf16 where the device is fast at it), `fp32`, `bf16` or `fp16`.
         score_thresh: detections below it are left out.
+        cfg, names: of a Darknet file, where they lie elsewhere.
+        letterbox: of a Darknet file, whether pictures keep their aspect ratio.
     Raises:
         DetkitError: no checkpoint there, or one that cannot be read.
     """
     picked = pick_device(device)
-    model, meta = restore.load_model(path, picked)
+    cfg, names = (None if file is None else str(file) for file in (cfg, names))
+    model, meta = restore.load_model(path, picked, beside=restore.Beside(cfg, names, letterbox))
     transform = stored.transform_of(meta, path)
     return Predictor(
         model, meta, transform, device=picked, precision=precision, score_thresh=score_thresh

@@ -9,12 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from detkit.errors import unknown
-from detkit.evaluation.evaluate import DetectionEvaluator, Evaluator, PixelEvaluator
-from detkit.inference.write import DetectionWriter, PixelWriter, Writer
-from detkit.predictions import Detections, Prediction, Segmentation
+from detkit.evaluation.evaluate import (
+    DetectionEvaluator,
+    Evaluator,
+    InstanceEvaluator,
+    PixelEvaluator,
+)
+from detkit.evaluation.labels import LabelEvaluator
+from detkit.inference.write import DetectionWriter, InstanceWriter, PixelWriter, Writer
+from detkit.inference.write_labels import LabelWriter
+from detkit.predictions import Classification, Detections, Prediction, Segmentation
 
 if TYPE_CHECKING:
     from detkit.data.records import Records
@@ -52,6 +60,13 @@ def objects(records: Records, i: int) -> Detections:
     return Detections(boxes, torch.ones(len(labels)), labels, records.names, annotated=True)
 
 
+def instances(records: Records, i: int) -> Detections:
+    """The objects of an image with their masks."""
+    truth = objects(records, i)
+    truth.masks = torch.from_numpy(np.array(records.masks(i)))
+    return truth
+
+
 def pixels(records: Records, i: int) -> Segmentation:
     """The classes of an image's pixels."""
     labels = records.pixels(i)
@@ -59,7 +74,17 @@ def pixels(records: Records, i: int) -> Segmentation:
     return Segmentation(torch.zeros(0), records.names, annotated=torch.from_numpy(labels))
 
 
+def image_class(records: Records, i: int) -> Classification:
+    """The class of an image; no scores at all where it is unknown."""
+    label = records.annotation(i).image_label
+    known = label is not None and label >= 0
+    scores = torch.eye(len(records.names))[label] if known else torch.zeros(0)
+    return Classification(scores, records.names, annotated=True)
+
+
 tasks = Tasks(
     detect=Task(Detections, DetectionEvaluator, DetectionWriter, objects, "object"),
+    segment_instances=Task(Detections, InstanceEvaluator, InstanceWriter, instances, "object"),
     segment_pixels=Task(Segmentation, PixelEvaluator, PixelWriter, pixels),
+    classify=Task(Classification, LabelEvaluator, LabelWriter, image_class),
 )

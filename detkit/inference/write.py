@@ -158,7 +158,10 @@ class DetectionWriter:
 
     tables: ClassVar[tuple[str, ...]] = (JSON, CSV)
     leaves: ClassVar[str] = f"drawn copies, {JSON}, {CSV}"
-    columns = (*KEYS, "class", "score", "xmin", "ymin", "xmax", "ymax")
+    columns: ClassVar[tuple[str, ...]] = (
+        *(*KEYS, "class", "score"),
+        *("xmin", "ymin", "xmax", "ymax"),
+    )
 
     def __init__(
         self,
@@ -171,14 +174,14 @@ class DetectionWriter:
     ) -> None:
         self.names, self.category_ids = names, category_ids
         self.drawings = Drawings(output, videos)
-        _check_tables(output, self.tables, part)
-        self._json = json_lines(_part(output / JSON, part))
-        self._csv = csv_lines(_part(output / CSV, part), self.columns)
+        check_tables(output, self.tables, part)
+        self._json = json_lines(part_of(output / JSON, part))
+        self._csv = csv_lines(part_of(output / CSV, part), self.columns)
         self.found = 0
 
     def add(self, picture: Picture, prediction: Detections) -> None:
         self.drawings.add(picture, prediction)
-        file, frame, seconds = picture.item.file, picture.frame, _rounded(picture.seconds)
+        file, frame, seconds = picture.item.file, picture.frame, rounded(picture.seconds)
         records = prediction.to_coco(picture.image_id, self.category_ids)
         labels, corners = prediction.labels.tolist(), prediction.boxes.tolist()
         for record, label, box in zip(records, labels, corners, strict=True):
@@ -188,13 +191,56 @@ class DetectionWriter:
             kept = {k: v for k, v in extra.items() if v is not None}
             self._json.add(json.dumps({**record, "bbox": bbox, "score": score, **kept}))
             sides = [round(side, 3) for side in box]
-            self._csv.add(csv_row([file, frame, seconds, name, score, *sides]))
+            self._csv.add(csv_row([file, frame, seconds, name, score, *sides, *self.more(record)]))
         self.found += len(records)
+
+    def more(self, record: dict[str, Any]) -> list[Any]:
+        """What the table says of an object behind its box."""
+        return []
 
     def close(self) -> None:
         self.drawings.close()
         self._json.close()
         self._csv.close()
+
+
+class InstanceWriter(DetectionWriter):
+    """As for boxes; run lengths in `predictions.json`, and index masks `masks/NAME.png`.
+
+    Value n is the nth object of the picture in the tables, 0 none; where two overlap the surer one
+    is seen. `pixels` in the table are those of its own mask. More than 255 objects make 16-bit
+    files.
+    """
+
+    leaves: ClassVar[str] = f"drawn copies, masks, {JSON}, {CSV}"
+    columns: ClassVar[tuple[str, ...]] = (*DetectionWriter.columns, "pixels")
+
+    def __init__(
+        self,
+        output: Path,
+        names: Sequence[str],
+        category_ids: Sequence[int],
+        *,
+        part: str = "",
+        videos: bool = True,
+    ) -> None:
+        self.masks = output / "masks"
+        _check_masks(self.masks)
+        super().__init__(output, names, category_ids, part=part, videos=videos)
+        self.masks.mkdir(exist_ok=True)
+
+    def add(self, picture: Picture, prediction: Detections) -> None:
+        super().add(picture, prediction)
+        index = np.zeros(prediction.image_size, np.uint8 if len(prediction) < 256 else np.uint16)
+        for i in reversed(range(len(prediction))):
+            rows, columns, mask = prediction.window(i)
+            index[rows, columns][mask] = i + 1
+        save_image(_mask_path(self.masks, picture), index)
+
+    def more(self, record: dict[str, Any]) -> list[Any]:
+        from pycocotools import mask
+
+        return [int(mask.area(record["segmentation"]))]
 
 
 class PixelWriter:
@@ -217,29 +263,34 @@ class PixelWriter:
     ) -> None:
         self.names, self.masks = names, output / "masks"
         self.drawings = Drawings(output, videos)
-        _check_tables(output, self.tables, part)
+        check_tables(output, self.tables, part)
         _check_masks(self.masks)
-        self._csv = csv_lines(_part(output / CSV, part), [*KEYS, *names])
+        self._csv = csv_lines(part_of(output / CSV, part), [*KEYS, *names])
         self.found = 0
         self.masks.mkdir(exist_ok=True)
 
     def add(self, picture: Picture, prediction: Segmentation) -> None:
         self.drawings.add(picture, prediction)
-        labels, name = prediction.labels.cpu().numpy(), picture.item.name
-        path = self.masks / f"{name}.png"
-        if picture.frame is not None:
-            (self.masks / name).mkdir(exist_ok=True)
-            path = self.masks / name / f"{picture.frame:06d}.png"
-        save_image(path, labels)
+        labels = prediction.labels.cpu().numpy()
+        save_image(_mask_path(self.masks, picture), labels)
         self.found += 1
         counts = np.bincount(labels.ravel(), minlength=len(self.names))[: len(self.names)]
         shares = [round(float(share), 6) for share in counts / labels.size]
-        row = [picture.item.file, picture.frame, _rounded(picture.seconds), *shares]
+        row = [picture.item.file, picture.frame, rounded(picture.seconds), *shares]
         self._csv.add(csv_row(row))
 
     def close(self) -> None:
         self.drawings.close()
         self._csv.close()
+
+
+def _mask_path(masks: Path, picture: Picture) -> Path:
+    """`NAME.png` of an image, `NAME/000012.png` of a video's frame."""
+    if picture.frame is None:
+        return masks / f"{picture.item.name}.png"
+    folder = masks / picture.item.name
+    folder.mkdir(exist_ok=True)
+    return folder / f"{picture.frame:06d}.png"
 
 
 def is_ours(output: Path) -> bool:
@@ -269,21 +320,27 @@ def check_free(output: Path, items: Sequence[Item]) -> None:
         raise _taken("The drawn copy would replace this file, which is not predict's.", there[0])
 
 
-def _check_tables(output: Path, tables: Sequence[str], part: str) -> None:
+def check_tables(output: Path, tables: Sequence[str], part: str) -> None:
     """The tables of this process and those of all, and their temporary names."""
     for path in [
-        path for table in tables for path in (output / table, _part(output / table, part))
+        path for table in tables for path in (output / table, part_of(output / table, part))
     ]:
         for place in (path, partial(path)):
             if os.path.lexists(place) and not ours.is_table(place):
                 raise _taken("The results would replace this file, which is not predict's.", place)
 
 
+def check_drawn(picture: Path) -> None:
+    """Raise where a JPEG would replace one that `predict` has not drawn."""
+    if os.path.lexists(picture) and not ours.is_drawn(picture):
+        raise _taken("The results would replace this file, which is not predict's.", picture)
+
+
 def _check_masks(masks: Path) -> None:
     """Any file there counts: masks that were found do not belong among someone's own."""
     filled = masks.is_dir() and any(masks.iterdir())
     found = csv_row(DetectionWriter.columns)
-    if filled and all(head.startswith(found) for head in _heads(masks.parent)):
+    if filled and all(head.rstrip("\r\n") == found for head in _heads(masks.parent)):
         raise _taken("There are masks here already, which are not predict's.", masks)
 
 
@@ -311,7 +368,7 @@ def merge(output: Path, tables: Sequence[str], parts: Sequence[str], items: Sequ
     """Joins the tables of several processes, in the order of the source, and removes the parts."""
     order = {item.file: place for place, item in enumerate(items)}
     for table in tables:
-        paths = [_part(output / table, part) for part in parts]
+        paths = [part_of(output / table, part) for part in parts]
         if table == JSON:
             whole, read = json_lines(output / table), _json_records
         else:
@@ -324,7 +381,7 @@ def merge(output: Path, tables: Sequence[str], parts: Sequence[str], items: Sequ
             path.unlink()
 
 
-def _part(path: Path, part: str) -> Path:
+def part_of(path: Path, part: str) -> Path:
     return path.with_name(f"{path.stem}.{part}{path.suffix}") if part else path
 
 
@@ -349,5 +406,5 @@ def _csv_records(path: Path) -> Iterator[tuple[str, str]]:
     return ((row[0], csv_row(row)) for row in rows)
 
 
-def _rounded(seconds: float | None) -> float | None:
+def rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 6)

@@ -16,7 +16,7 @@ from torch import Tensor
 from detkit import foreign
 from detkit.backbones import darknet_weights
 from detkit.backbones.backbone import Trunk
-from detkit.backbones.darknet_outputs import Output
+from detkit.backbones.darknet_outputs import Output, check_plain
 from detkit.backbones.darknet_weights import Header
 from detkit.errors import DetkitError
 from detkit.ops import grid
@@ -87,20 +87,12 @@ def decode(logits: Tensor, output: Output) -> Decoded:
     Raises:
         DetkitError: the numbers mean something else: classes that form a tree, boxes coded anew.
     """
-    for key in ("tree", "new_coords", "background"):
-        if output.settings.get(key):
-            raise DetkitError(
-                f"Layer {output.layer} has {key}={output.settings[key]}: not decoded here.",
-                remedy=f"decode the outputs of a network without {key}.",
-            )
+    check_plain(output)
     batch, _, height, width = logits.shape
     rows = logits.float().permute(0, 2, 3, 1).reshape(batch, -1, 5 + output.classes)
     anchors = torch.tensor([output.anchors], device=logits.device)
-    places = grid.grid([(height, width)], [output.stride], anchors)
+    places = grid.grid([(height, width)], [output.stride], anchors, [output.scale_x_y])
     boxes = grid.decode(rows[..., :4], places)
-    if output.scale_x_y != 1:  # the centre moves away from that of the cell
-        shift = (output.scale_x_y - 1) * (rows[..., :2].sigmoid() - 0.5) * output.stride
-        boxes = boxes + torch.cat([shift, shift], -1)
     classes = rows[..., 5:].softmax(-1) if output.softmax else rows[..., 5:].sigmoid()
     return Decoded(boxes, rows[..., 4].sigmoid(), classes)
 

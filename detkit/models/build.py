@@ -30,12 +30,15 @@ def build(
     _, fpn = backbones.split(backbone["name"])
     wants = models.part(name).wants(fpn, models.complete(name, model))
     settings = {key: value for key, value in backbone.items() if key not in ("name", "levels")}
+    if "classes" in backbones.settings(backbone["name"]) and settings.get("classes") is None:
+        settings["classes"] = len(classes)  # of the network's own outputs
     body, tail = backbones.build(
         backbone["name"],
         levels=backbone.get("levels") or wants.levels,
         tail=wants.tail,
         strict=backbone.get("levels") is not None,
         allow_download=allow_download,
+        classes=len(classes) if wants.logits else None,
         **settings,
     )
     return models.build(name, model, body, classes, **({"tail": tail} if wants.tail else {}))

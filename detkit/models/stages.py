@@ -32,10 +32,13 @@ class Stage:
     Attributes:
         name: what progress, `metrics.jsonl` and the checkpoint call it.
         share: of the run's steps, beside the other stages' shares; 0 for a stage that is solved.
-        images: or so many images, whatever the run's length (YOLOv2's first 12,800).
+        images: or so many images, whatever the run's length (YOLOv2's first 12,800), but a quarter
+            of its steps at most.
         trains: prefixes of the parameters that learn ("" is all that the run trains).
         restarts: prefixes of what goes back to the values that the run started with.
         rate: factor on the learning rate.
+        continues: whether it goes on with the optimiser, the moving average and the schedule of
+            the stage before it, which has to train the same parameters; else all of them are new.
         losses: another view of the model, whose losses count; None is the model itself.
         needs: what it learns from, if not what the model needs.
         solve: what it does instead of steps. It sees each training image once a pass, without
@@ -50,6 +53,7 @@ class Stage:
     trains: tuple[str, ...] = ("",)
     restarts: tuple[str, ...] = ()
     rate: float = 1.0
+    continues: bool = False
     losses: Callable[[Model], nn.Module] | None = None
     needs: frozenset[str] | None = None
     solve: Solve | None = None

@@ -27,7 +27,6 @@ Differences from the paper, most of them those of its own code, Darknet:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,10 +35,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detkit.backbones.backbone import Backbone, normalize
-from detkit.backbones.darknet import ConvNorm
 from detkit.errors import unknown
 from detkit.models.heads.box_head import Selection
 from detkit.models.heads.grid_head import GridHead, anchors_of_levels
+from detkit.models.heads.grid_layers import convolution, predictors
 from detkit.models.model import Model, Wants, models
 from detkit.predictions import Prediction
 from detkit.ranges import Count, Positive, Share
@@ -51,7 +50,6 @@ COCO_ANCHORS = (
     *((116, 90), (156, 198), (373, 326)),  # stride 32
 )
 TINY_ANCHORS = ((10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319))
-PRIOR = 1e-3  # objectness of an untrained predictor
 LEVELS = ("2", "3", "4", "5")
 
 
@@ -198,18 +196,7 @@ class SpatialPyramid(nn.Module):
         return torch.cat([*pooled, x], 1)
 
 
-def convolution(taken: int, given: int, side: int) -> ConvNorm:
-    """Darknet's unit, started for its leaky ReLU."""
-    unit = ConvNorm(taken, given, side)
-    nn.init.kaiming_normal_(unit[0].weight, a=0.1)  # type: ignore[arg-type]
-    return unit
-
-
 def head(taken: int, given: int, outputs: int, anchors: int) -> nn.Sequential:
-    """A 3×3 convolution and the linear 1×1 one, which starts at its anchor's box and at `PRIOR`."""
-    last = nn.Conv2d(given, outputs, 1)
-    nn.init.normal_(last.weight, std=0.01)
-    bias = torch.zeros(anchors, outputs // anchors)
-    bias[:, 4] = math.log(PRIOR / (1 - PRIOR))
-    last.bias = nn.Parameter(bias.flatten())
+    """A 3×3 convolution and the linear 1×1 one."""
+    last = predictors(given, outputs, anchors)
     return nn.Sequential(convolution(taken, given, 3), last)

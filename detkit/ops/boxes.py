@@ -50,6 +50,15 @@ def overlap(boxes: Tensor, others: Tensor, crowd: Tensor | None = None) -> Tenso
     return common / whole.clamp(min=1e-9)
 
 
+def paired_overlap(boxes: Tensor, others: Tensor) -> Tensor:
+    """(…,) IoU of each box with its own other one; both (…, 4) xyxy, broadcast together."""
+    low = torch.maximum(boxes[..., :2], others[..., :2])
+    high = torch.minimum(boxes[..., 2:], others[..., 2:])
+    common = (high - low).clamp(min=0).prod(-1)
+    areas = [(box[..., 2:] - box[..., :2]).prod(-1) for box in (boxes, others)]
+    return common / (areas[0] + areas[1] - common).clamp(min=1e-9)
+
+
 @dataclass(frozen=True)
 class BoxCoder:
     """`deltas` = weights · ((x − xa)/wa, (y − ya)/ha, log(w/wa), log(h/ha)) of centres and sizes.

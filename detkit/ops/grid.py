@@ -21,9 +21,10 @@ class Grid(NamedTuple):
     """Where the predictors stand.
 
     Attributes:
-        corners: (P, 2) float32, left and top of each one's cell, pixels.
+        corners: (P, 2) float32, left and top of the square that its centre stays in, pixels: its
+            cell, or with Darknet's scale_x_y more around it.
         anchors: (P, 2) float32, width and height of each one's anchor, pixels.
-        strides: (P, 1) float32, the side of its cell, pixels.
+        strides: (P, 1) float32, the side of that square, pixels.
     """
 
     corners: Tensor
@@ -35,25 +36,35 @@ class Grid(NamedTuple):
         return Grid(*(part[index] for part in self))
 
 
-def grid(shapes: Sequence[tuple[int, int]], strides: Sequence[int], anchors: Tensor) -> Grid:
+def grid(
+    shapes: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    anchors: Sequence[Tensor] | Tensor,
+    scales: Sequence[float] | None = None,
+) -> Grid:
     """All predictors of some maps.
 
     Args:
         shapes: (H, W) cells of each level.
         strides: pixels a cell of each level.
-        anchors: (L, A, 2) float32, widths and heights in pixels.
+        anchors: (A, 2) float32 of each level, widths and heights in pixels.
+        scales: of each level, how far a centre may move, in cells, about that of its cell
+            (Darknet's scale_x_y); None: 1, inside its cell.
     """
     parts = []
-    for (height, width), stride, sizes in zip(shapes, strides, anchors, strict=True):
-        rows = torch.arange(height, device=anchors.device, dtype=anchors.dtype)
-        columns = torch.arange(width, device=anchors.device, dtype=anchors.dtype)
+    scales = [1.0] * len(strides) if scales is None else scales
+    levels = zip(shapes, strides, anchors, scales, strict=True)
+    for (height, width), stride, sizes, scale in levels:
+        rows = torch.arange(height, device=sizes.device, dtype=sizes.dtype)
+        columns = torch.arange(width, device=sizes.device, dtype=sizes.dtype)
         y, x = torch.meshgrid(rows, columns, indexing="ij")
-        corners = (torch.stack([x, y], -1) * stride).reshape(-1, 1, 2).expand(-1, len(sizes), 2)
+        corners = torch.stack([x, y], -1) * stride - (scale - 1) * stride / 2
+        corners = corners.reshape(-1, 1, 2).expand(-1, len(sizes), 2).reshape(-1, 2)
         parts.append(
             Grid(
-                corners.reshape(-1, 2),
+                corners,
                 sizes.repeat(height * width, 1),
-                torch.full_like(corners.reshape(-1, 2)[:, :1], stride),
+                torch.full_like(corners[:, :1], stride * scale),
             )
         )
     return Grid(*(torch.cat(part) for part in zip(*parts, strict=True)))
@@ -95,10 +106,13 @@ def shape_iou(sizes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def responsible(
-    boxes: Tensor, shapes: Sequence[tuple[int, int]], strides: Sequence[int], anchors: Tensor
+    boxes: Tensor,
+    shapes: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    anchors: Sequence[Tensor] | Tensor,
 ) -> Tensor:
-    """The one predictor of each box: the anchor of the best shape among all L·A, in the cell of its
-    level that holds the box's centre (the nearest cell for a centre outside).
+    """The one predictor of each box: the anchor of the best shape among those of all levels, in the
+    cell of its level that holds the box's centre (the nearest cell for a centre outside).
 
     Args:
         boxes: (N, 4) xyxy, pixels.
@@ -106,18 +120,15 @@ def responsible(
     Returns:
         (N,) int64 places in the row of predictors.
     """
-    per_level = anchors.shape[1]
     sizes, centres = boxes[:, 2:] - boxes[:, :2], (boxes[:, :2] + boxes[:, 2:]) / 2
-    best = shape_iou(sizes, anchors.flatten(0, 1)).argmax(1)
-    level, anchor = best // per_level, best % per_level
-    starts, start = [], 0
-    for height, width in shapes:
-        starts.append(start)
-        start += height * width * per_level
-    table = [(s, w, h, stride) for s, (h, w), stride in zip(starts, shapes, strides, strict=True)]
+    best = shape_iou(sizes, torch.cat(list(anchors))).argmax(1)
+    table, start = [], 0  # of each anchor
+    for (height, width), side, level in zip(shapes, strides, anchors, strict=True):
+        table += [(start + i, len(level), width, height, side) for i in range(len(level))]
+        start += height * width * len(level)
     places = torch.tensor(table).to(boxes.device, non_blocking=True)
-    first, columns, rows, stride = places[level].unbind(1)
+    first, per_cell, columns, rows, stride = places[best].unbind(1)
     column, row = (centres / stride[:, None]).long().unbind(1)
     column = torch.minimum(column.clamp(min=0), columns - 1)
     row = torch.minimum(row.clamp(min=0), rows - 1)
-    return first + (row * columns + column) * per_level + anchor
+    return first + (row * columns + column) * per_cell

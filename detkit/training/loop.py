@@ -119,7 +119,7 @@ def fit(
         Interrupted: after Ctrl-C or SIGTERM, once the step is done and saved.
     """
     interval = interval or Interval(Stage("train"), 0, 0, plan.steps)
-    stage, start, end = interval.stage, interval.start, interval.end
+    stage, first, end = interval.stage, interval.first, interval.end
     view = stage.losses(state.model) if stage.losses else state.model
     net, device = distributed.wrap(view, world), world.device
     name = "replay" if world.main else f"replay_{world.rank}"
@@ -140,9 +140,10 @@ def fit(
             measure()
         feed = undisturbed(batches, device)
         while state.step < end:
-            rate = set_rate(optimizer, stage.rate * schedule(state.step - start, end - start))
+            factor = schedule(state.step - first, interval.last - first)
+            rate = set_rate(optimizer, stage.rate * factor)
             images = backward(net, feed, state, plan, watch, device)
-            update(state, optimizer, plan, watch, start)
+            update(state, optimizer, plan, watch, first)
             if state.step % plan.log_every == 0 or state.step == end:
                 watch.wait()
                 log(state, plan, journal, clock, rate, images, world)
@@ -151,7 +152,7 @@ def fit(
             stopping = asking.stopping(stop.asked, state.step, clock)
             ended = state.step == end
             state.due = stage.measured and (
-                ended or plan.completes(state.step, plan.evaluate_every)
+                state.step == interval.last or plan.completes(state.step, plan.evaluate_every)
             )
             if stopping or ended or state.due or saves(state.step, plan):
                 watch.wait()
@@ -184,7 +185,7 @@ def backward(
 
 
 def update(state: State, optimizer: Optimizer, plan: Plan, watch: Watch, start: int) -> None:
-    """One step of the optimiser and of the average; `start` is the stage's first step."""
+    """One step of the optimiser and of the average; `start` is where the average began."""
     state.scaler.unscale_(optimizer)
     if plan.clip_norm is not None:
         norm = clip_grad_norm_(state.model.parameters(), plan.clip_norm)

@@ -119,11 +119,15 @@ def adamw(
     return torch.optim.AdamW(groups, lr=lr, betas=(first, second), eps=eps, fused=True)
 
 
-def warmed(step: int, warmup_steps: int, warmup_start: float) -> float:
-    """A factor that rises linearly from `warmup_start` at step 0 to 1 at step `warmup_steps`."""
+def warmed(step: int, warmup_steps: int, warmup_start: float, power: float = 1.0) -> float:
+    """A factor that rises from `warmup_start` at step 0 to 1 at step `warmup_steps`.
+
+    Args:
+        power: of the share of those steps that is made; Darknet's burn-in is that of 4 from 0.
+    """
     if step >= warmup_steps:
         return 1.0
-    return warmup_start + (1.0 - warmup_start) * step / warmup_steps
+    return warmup_start + (1.0 - warmup_start) * (step / warmup_steps) ** power
 
 
 def at_most_a_quarter(warmup_steps: int, steps: int) -> int:
@@ -131,16 +135,27 @@ def at_most_a_quarter(warmup_steps: int, steps: int) -> int:
     return min(warmup_steps, steps // 4)
 
 
-def _check_warmup(warmup_steps: int, warmup_start: float) -> None:
+def _warmup(warmup_steps: int, warmup_start: float, power: float) -> Schedule:
+    """The factor of the warm-up alone."""
     within("schedule.warmup_steps", warmup_steps, 0)
     within("schedule.warmup_start", warmup_start, 0)
+    within("schedule.warmup_power", power, 0)
+    return lambda step, steps: warmed(
+        step, at_most_a_quarter(warmup_steps, steps), warmup_start, power
+    )
 
 
 @schedules.register("constant")
-def constant(*, warmup_steps: int = 0, warmup_start: float = 0.001) -> Schedule:
-    """The same rate throughout, after a warm-up."""
-    _check_warmup(warmup_steps, warmup_start)
-    return lambda step, steps: warmed(step, at_most_a_quarter(warmup_steps, steps), warmup_start)
+def constant(
+    *, warmup_steps: int = 0, warmup_start: float = 0.001, warmup_power: float = 1.0
+) -> Schedule:
+    """The same rate throughout, after a warm-up.
+
+    Args:
+        warmup_steps, warmup_start, warmup_power: the rate rises from `warmup_start` times itself,
+            by that power of the steps made: 1 is linear, Darknet's burn-in is 4 from a start of 0.
+    """
+    return _warmup(warmup_steps, warmup_start, warmup_power)
 
 
 @schedules.register("multistep")
@@ -148,11 +163,12 @@ def multistep(
     *,
     warmup_steps: int = 500,
     warmup_start: float = 0.001,
+    warmup_power: float = 1.0,
     milestones: Sequence[float] = (0.67, 0.89),
     gamma: float = 0.1,
 ) -> Schedule:
-    """Multiplied by `gamma` at each milestone, a fraction of the run."""
-    _check_warmup(warmup_steps, warmup_start)
+    """Multiplied by `gamma` at each milestone, a fraction of the run; warm-up as in `constant`."""
+    warm = _warmup(warmup_steps, warmup_start, warmup_power)
     within("schedule.gamma", gamma, 0)
     if any(not 0 <= m <= 1 for m in milestones):
         raise DetkitError(
@@ -162,22 +178,27 @@ def multistep(
 
     def factor(step: int, steps: int) -> float:
         passed = sum(step >= round(m * steps) for m in milestones)
-        warmup = at_most_a_quarter(warmup_steps, steps)
-        return warmed(step, warmup, warmup_start) * gamma**passed
+        return warm(step, steps) * gamma**passed
 
     return factor
 
 
 @schedules.register("cosine")
-def cosine(*, warmup_steps: int = 500, warmup_start: float = 0.001, final: float = 0.0) -> Schedule:
-    """Half a cosine from 1 at the end of the warm-up to `final` at the end of the run."""
-    _check_warmup(warmup_steps, warmup_start)
+def cosine(
+    *,
+    warmup_steps: int = 500,
+    warmup_start: float = 0.001,
+    warmup_power: float = 1.0,
+    final: float = 0.0,
+) -> Schedule:
+    """Half a cosine from 1 at the end of the warm-up (as in `constant`) to `final` at the end."""
+    warm = _warmup(warmup_steps, warmup_start, warmup_power)
     within("schedule.final", final, 0)
 
     def factor(step: int, steps: int) -> float:
         warmup = at_most_a_quarter(warmup_steps, steps)
         if step < warmup:
-            return warmed(step, warmup, warmup_start)
+            return warm(step, steps)
         done = (step - warmup) / max(1, steps - warmup)
         return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
 

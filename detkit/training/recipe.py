@@ -42,12 +42,23 @@ class Interval:
     Attributes:
         number: of the stage, from 0.
         start, end: the run's steps before it and at its end; the same for a solved one.
+        span: the steps that its learning-rate schedule and its average stretch over: its own,
+            and those of the stages that it continues or that continue it. None: its own.
     """
 
     stage: Stage
     number: int
     start: int
     end: int
+    span: tuple[int, int] | None = None
+
+    @property
+    def first(self) -> int:
+        return self.span[0] if self.span else self.start
+
+    @property
+    def last(self) -> int:
+        return self.span[1] if self.span else self.end
 
 
 def intervals(
@@ -63,7 +74,8 @@ def intervals(
     Raises:
         DetkitError: too few steps for the stages.
     """
-    fixed = [-(-s.images // update) if s.images and not s.solve else 0 for s in stages]
+    most = steps // 4  # as of a warm-up: a short run has to come to what follows too
+    fixed = [min(-(-s.images // update), most) if s.images and not s.solve else 0 for s in stages]
     shares = [0.0 if s.solve or s.images else s.share for s in stages]
     left, descents = steps - sum(fixed), sum(s.solve is None for s in stages)
     ends, done, share = [], 0, 0.0
@@ -74,14 +86,30 @@ def intervals(
         last = max(i for i, stage in enumerate(stages) if stage.solve is None)
         ends = [*kept[:last], *[steps] * (len(stages) - last)]
     starts = [0, *ends[:-1]]
-    found = [Interval(*each) for each in zip(stages, range(len(stages)), starts, ends, strict=True)]
-    if short := [i.stage.name for i in found if i.stage.solve is None and i.end <= i.start]:
+    spans = _spans(stages, starts, ends)
+    numbers = range(len(stages))
+    found = [Interval(*each) for each in zip(stages, numbers, starts, ends, spans, strict=True)]
+    shares_none = [i for i in found if i.end <= i.start and not (i.stage.solve or i.stage.images)]
+    if short := [i.stage.name for i in shares_none]:
         raise DetkitError(
             f"The run's {steps:,} steps leave none for its stage {short[0]}.",
             remedy=f"it has {descents} stages of descent: set training.epochs or"
             " training.max_steps higher.",
         )
     return found
+
+
+def _spans(
+    stages: Sequence[Stage], starts: Sequence[int], ends: Sequence[int]
+) -> list[tuple[int, int]]:
+    """First and last step of each stage, with those that it continues or that continue it."""
+    chains: list[list[int]] = []
+    for number, stage in enumerate(stages):
+        if stage.continues and chains:
+            chains[-1].append(number)
+        else:
+            chains.append([number])
+    return [(starts[chain[0]], ends[chain[-1]]) for chain in chains for _ in chain]
 
 
 def told(stages: Sequence[Stage]) -> str:
@@ -108,8 +136,13 @@ class Beginning:
     start: Path
 
     def __call__(self, state: State, interval: Interval, resumed: bool) -> None:
-        """Gives the state what the stage needs; a resumed one keeps its weights."""
+        """Gives the state what the stage needs; a resumed one keeps its weights, one that continues
+        another all of it.
+        """
         model, stage = state.model, interval.stage
+        if stage.continues and not resumed and state.optimizer is not None:
+            state.stage = interval.number
+            return
         if not resumed:
             settle(state)
             restart(model, stage.restarts, self.start)

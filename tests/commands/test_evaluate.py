@@ -60,7 +60,8 @@ def runs(tmp_path_factory) -> dict[str, Path]:
 
 
 def settings(**given) -> SimpleNamespace:
-    values = dict.fromkeys(("checkpoint", "predictions", "dataset", "split", "output", "row"))
+    keys = ("checkpoint", "predictions", "cfg", "names", "letterbox", "dataset", "split", "output")
+    values = dict.fromkeys((*keys, "row"))
     values |= {"device": "cpu", "precision": "fp32", "batch_size": 2, "workers": 0, "plugins": []}
     return SimpleNamespace(**{**values, **{k: _plain(v) for k, v in given.items()}})
 

@@ -47,13 +47,18 @@ def settings(run_folder, tmp_path):
         values = {
             "checkpoint": str(run_folder),
             "source": str(source),
+            **dict.fromkeys(("cfg", "names", "letterbox")),
             "output": str(tmp_path / "out"),
             "device": "cpu",
             "precision": "fp32",
             "score_thresh": 0.0,
             "batch_size": 2,
             "video": True,
+            "allow_download": False,
             "plugins": [],
+            "model": None,
+            "backbone": None,
+            "transforms": None,
         }
         return SimpleNamespace(**{**values, **changed})
 

@@ -240,3 +240,23 @@ def test_two_files_of_one_class_are_not_mixed(make_records, tmp_path):
 def test_half_a_category_is_none():
     assert find_label({1: 0}, 1.0) == 0
     assert [find_label({1: 0}, odd) for odd in (1.7, float("inf"), None)] == [-1, -1, -1]
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {"size": [100, 100], "counts": "P137000000000l0"},  # of 10 × 12 pixels
+        {"size": [10, 12], "counts": [0, 119]},
+        {"size": [10], "counts": "P137000000000l0"},
+        {"size": [10, 12]},
+    ],
+)
+def test_a_mask_that_would_be_decoded_to_chance_is_named(make_records, tmp_path, mask):
+    row = {"image_id": "000000", "category_id": 1, "score": 0.5, "bbox": [1, 1, 5, 5]}
+    good = {"size": [10, 12], "counts": "P137000000000l0"}
+    rows = [{**row, "segmentation": good}, {**row, "segmentation": mask}]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(rows))
+    with pytest.raises(DetkitError, match="run lengths") as error:
+        read(path, make_records([[(0, 1, 1, 6, 6)]]))
+    assert error.value.record == "result 1 (from 0)"

@@ -41,7 +41,7 @@ def test_cocos_own_example(evals, kind, file):
     assert len(results) == 734
     masks = kind == "segm"
     got = coco(records, results, masks=masks, package="pycocotools")
-    assert_figures(got, stated, "coco_masks" if masks else "coco")
+    assert_figures(got, stated, "segm" if masks else "coco")
 
 
 def test_padillas_coco_set(evals):

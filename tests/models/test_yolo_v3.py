@@ -295,7 +295,7 @@ def test_an_untrained_network_is_silent():
 def test_the_coarsest_three_levels_serve(levels, chosen):
     model = network(levels=levels)
     assert "".join(model.levels) == chosen
-    assert model.grid.anchors.shape == (len(chosen), 9 // len(chosen), 2)
+    assert [len(level) for level in model.grid.anchors] == [9 // len(chosen)] * len(chosen)
     images, targets = random_batch(3)
     sum(model(images, targets).values()).backward()
 
@@ -312,7 +312,7 @@ def test_the_papers_anchors_and_neck():
     model = YOLOv3(Fake(), Classes.numbered(80))
     assert model.neck.widths == [128, 256, 512]
     assert [head[-1].out_channels for head in model.heads] == [255, 255, 255]
-    assert model.grid.anchors.flatten(0, 1).tolist() == [list(map(float, a)) for a in COCO_ANCHORS]
+    assert model.grid.all_anchors.tolist() == [list(map(float, a)) for a in COCO_ANCHORS]
 
 
 @pytest.mark.parametrize(

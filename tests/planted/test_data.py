@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from folders import save_image, three, write_coco, write_voc, write_yolo
 from PIL import Image
@@ -405,7 +406,17 @@ def test_a_picture_without_mask_and_a_mask_of_another_size_are_named(tmp_path):
         {"size": [40, 60], "counts": [0, 999_999_999]},
         {"size": [40, 60], "counts": [-1, 2401]},
         {"size": [4, 6], "counts": [0, 24]},
+        {
+            "size": [40, 60],
+            "counts": "P137000000000l0",
+        },  # of 10 × 12 pixels: what follows is chance
+        {"size": [40, 60], "counts": "cut sh\u00f6rt"},
+        {"size": [40, 60], "counts": 7},
         "polygon",
+        None,
+        [],
+        [[5, 5, 20, 5, 40, 5]],  # without an area
+        {"size": [40, 60], "counts": [2400]},
     ],
 )
 def test_a_mask_that_is_none_is_named(tmp_path, shape):
@@ -413,6 +424,52 @@ def test_a_mask_that_is_none_is_named(tmp_path, shape):
     thing(segmentation=shape)(root)
     with pytest.raises(DetkitError, match="annotation 101"):
         open_dataset({"name": "coco", "root": root}, "train", needs=frozenset({"boxes", "masks"}))
+
+
+def test_objects_without_a_mask_are_left_out_and_counted(tmp_path):
+    root = coco(tmp_path)
+    thing(segmentation=[])(root)
+    needs = frozenset({"boxes", "masks"})
+    settings = {"name": "coco", "root": root}
+    whole = open_dataset(settings, "train")
+    records = open_dataset({**settings, "bad_boxes": "drop"}, "train", needs=needs)
+    assert len(records.labels) == len(whole.labels) - 1
+    assert not records.instances.empty().any()
+    (note,) = [note for note in records.notes if "without a mask" in note]
+    assert f"1 of {len(whole.labels)}" in note
+    assert "annotation 101" in note
+
+
+def test_a_yolo_line_of_a_box_among_polygons_is_named_or_left_out(tmp_path):
+    root, needs = yolo(tmp_path), frozenset({"boxes", "masks"})
+    lines = "0 0.1 0.1 0.5 0.1 0.5 0.5\n0 0.5 0.5 0.2 0.2\n1 0.2 0.2 0.6 0.2 0.6 0.9 0.2 0.9\n"
+    (root / TEXT).write_text(lines)
+    for other in (root / TEXT).parent.glob("*.txt"):
+        if other != root / TEXT:
+            other.write_text("")
+    settings = {"name": "yolo_text", "root": root}
+    with pytest.raises(DetkitError, match="has no mask") as error:
+        open_dataset(settings, "train", needs=needs)
+    assert (error.value.record or "").startswith("line 2 ")
+    records = open_dataset({**settings, "bad_boxes": "drop"}, "train", needs=needs)
+    (i,) = np.flatnonzero(np.diff(records.offsets))
+    areas = np.array(records.masks(i)).sum((1, 2)) / np.prod(records.sizes[i])
+    assert areas == pytest.approx([0.08, 0.28], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "build", "said"),
+    [
+        ("voc", voc, "no instance masks"),
+        ("yolo_text", yolo, "these are boxes alone"),
+        ("auto", voc, "No data set with boxes and masks"),
+    ],
+)
+def test_boxes_alone_are_refused_where_masks_are_learned(tmp_path, name, build, said):
+    settings = {"name": name, "root": build(tmp_path)}
+    with pytest.raises(DetkitError, match=said) as error:
+        open_dataset(settings, "train", needs=frozenset({"boxes", "masks"}))
+    assert "model=faster_rcnn" in str(error.value)
 
 
 @pytest.mark.parametrize("file", [XML, LIST, JSON, TEXT, "classes.txt"])

@@ -1,15 +1,30 @@
 """Which steps a stage has, and what a stage begins with, on Faster R-CNN's six."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from detkit import checkpoint
+from detkit.data.formats.shapes import read
+from detkit.data.loading import Dataset, collate
+from detkit.data.transforms import Transform
+from detkit.distributed import World
 from detkit.errors import DetkitError
+from detkit.inference.measure import measure
 from detkit.models.build import build
 from detkit.models.stages import Stage
 from detkit.structures import Classes, Targets
 from detkit.training.optimization import build_optimizer
-from detkit.training.recipe import Beginning, Interval, intervals, told, train_mode
+from detkit.training.recipe import (
+    Beginning,
+    Interval,
+    intervals,
+    proposals_of,
+    solve,
+    told,
+    train_mode,
+)
 from detkit.training.state import State
 
 
@@ -134,3 +149,45 @@ def test_a_stage_trains_its_part_and_leaves_the_norms_of_others_alone(model, beg
     assert {key.split(".")[0] for key in changed} <= parts
     moved = any(key.endswith("running_mean") for key in changed)
     assert moved == ("backbone" in parts)
+
+
+def test_its_four_steps_learn_two_pictures_by_heart(tmp_path):
+    """Each stage by the recipe's own means; the last measures what all of them made together."""
+    records = read(None, "train", needs=frozenset({"boxes"}), images=True, train_images=2, size=64)
+    transform = Transform(lambda height, width: (64, 64))
+    dataset, folder = Dataset(records, transform), tmp_path / "stages"
+    settings = {"anchor_sizes": [8, 16, 24, 32], "proposals": [60, 30], "roi_samples": 32}
+    torch.manual_seed(0)
+    model = build(
+        {"name": "faster_rcnn_alternating", "head_channels": 64, **settings},
+        {"name": "resnet18_fpn", "width": 0.125, "levels": [2, 3, 4, 5], "fpn_channels": 16},
+        Classes.of(records.names),
+    )
+    folder.mkdir()
+    checkpoint.write_tensors(folder / "start.safetensors", model.state_dict())
+    begin = Beginning(
+        optimizer=lambda model: torch.optim.Adam((p for p in model.parameters()), lr=2e-3),
+        scaler=lambda: torch.amp.GradScaler("cpu", enabled=False),
+        ema=None,
+        trainable=frozenset(n for n, _ in model.named_parameters()),
+        start=folder / "start.safetensors",
+    )
+    state = State(model, None, begin.scaler())
+    for interval in intervals(model.stages(), 600, 2):
+        stage = interval.stage
+        if stage.solve is not None:
+            solve(state, interval, dataset, tmp_path, 0, 2, World())
+            continue
+        begin(state, interval, resumed=False)
+        proposer = proposals_of(tmp_path, stage.proposals) if stage.proposals else None
+        seen = replace(dataset, proposer=proposer)
+        batch = collate([seen[0, 0], seen[0, 1]])
+        view = stage.losses(model)
+        for _ in range(interval.start, interval.end):
+            train_mode(view, stage)
+            sum(view(**batch.inputs(), targets=batch.targets).values()).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+            state.optimizer.step()
+            state.optimizer.zero_grad()
+    found = measure(model, records, transform, names=records.names, world=World(), precision="fp32")
+    assert found.result()["voc/mAP"] >= 0.8

@@ -24,7 +24,6 @@ from detkit.data.formats.coco_file import (
     load,
     objects_of,
     places,
-    writable,
 )
 from detkit.data.formats.coco_layout import (
     LISTED,
@@ -34,6 +33,7 @@ from detkit.data.formats.coco_layout import (
     split_word,
 )
 from detkit.data.records import Masks, Records, Strings, offsets_of
+from detkit.ops.run_lengths import packed, sound
 
 FAR = 1e6  # pixels; the rasteriser takes memory for every one along a polygon
 LOOKS_FOR = "a JSON file with images, annotations and categories"
@@ -152,22 +152,20 @@ def _number(value: object) -> float:
 
 def _masks(things: Sequence[Mapping[str, Any]], sizes: np.ndarray, file: Path) -> Masks:
     """Polygons and run lengths of all objects, flat."""
-    from pycocotools import mask
-
     points, rings, objects, rles = array("d"), array("q"), array("q"), []
     for thing, (height, width) in zip(things, sizes.tolist(), strict=True):
         shape, record = thing.get("segmentation"), f"annotation {thing.get('id')}"
         counts, polygons = "", shape if isinstance(shape, list) else []
         if isinstance(shape, dict):
-            if list(shape.get("size", ())) != [height, width] or "counts" not in shape:
+            if not height * width:
+                problem = "it has run lengths, and its image no height and width"
+                raise bad(file, record, problem, "write the size of each image.")
+            if shape.get("size") != [height, width] or "counts" not in shape:
                 problem = f"its run lengths are of size {shape.get('size')}, not {[height, width]}"
-                raise bad(file, record, problem)
-            if _is_list(shape["counts"]) and not _covers(shape["counts"], height * width):
+                raise bad(file, record, problem[:200])
+            if not sound(shape["counts"], height * width):
                 raise bad(file, record, "its run lengths do not add up to the image's pixels")
-            packed = mask.frPyObjects(shape, height, width) if _is_list(shape["counts"]) else shape
-            text = packed["counts"]
-            counts = text.decode() if isinstance(text, bytes) else text
-            writable(counts, file, record)
+            counts = packed(shape["counts"], height, width)
         elif shape is not None and not _is_list(shape):
             raise bad(file, record, f"its segmentation is {str(shape)[:80]!r}")
         for ring in polygons:
@@ -182,11 +180,6 @@ def _masks(things: Sequence[Mapping[str, Any]], sizes: np.ndarray, file: Path) -
         rles.append(counts)
     corners = np.array(points, np.float64).reshape(-1, 2)
     return Masks(corners, offsets_of(rings), offsets_of(objects), Strings.of(rles))
-
-
-def _covers(counts: Sequence[object], pixels: int) -> bool:
-    whole = all(isinstance(count, int) and count >= 0 for count in counts)
-    return whole and sum(counts) == pixels  # type: ignore[arg-type]
 
 
 def _is_list(value: object) -> bool:

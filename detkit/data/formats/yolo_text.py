@@ -176,25 +176,24 @@ def _draft(
             remedy="put labels in labels/ beside images/, or beside the pictures.",
         )
     boxes, classes, numbers = array("d"), array("q"), array("q")
-    points, corners, counts = array("d"), array("q"), []
+    points, corners, outlined, counts = array("d"), array("q"), array("b"), []
     for label in labels:
         before = len(classes)
         for number, values in _objects(label, names, keypoints):
-            polygon = values if len(values) > 5 else []
-            if "masks" in needs and not polygon:
-                raise _bad(label, number, "the line is a box, not a polygon", "give its corners.")
+            polygon = values if len(values) > 5 else []  # a box has no mask, see `checks`
             classes.append(int(values[0]))
             boxes.extend(_box(values[1:]))
             numbers.append(number)
             points.extend(polygon[1:])
             corners.append(len(polygon) // 2)
+            outlined.append(bool(polygon))
         counts.append(len(classes) - before)
     _no_orphans(home, files, labels)
     n = len(classes)
     masks = Masks(
         np.array(points, np.float64).reshape(-1, 2),
-        offsets_of(corners),
-        np.arange(n + 1),
+        offsets_of([number for number in corners if number]),
+        offsets_of(outlined),
         Strings.of([""] * n),
     )
     return Draft(

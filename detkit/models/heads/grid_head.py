@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,40 +32,63 @@ from detkit.structures import Targets
 CANDIDATES = 1000  # predictors of an image that enter NMS, the best ones
 
 
+@dataclass(frozen=True)
+class LossWeights:
+    """Factors of the losses: of boxes, of predictors with an object and without one, of classes."""
+
+    box: float = 1.0
+    no_object: float = 1.0
+    object: float = 1.0
+    classes: float = 1.0
+
+
 class GridHead(nn.Module):
     """YOLOv3's rules (Redmon, Farhadi 2018, section 2); see `models.yolo_v3` for the differences.
 
+    `region_head` has YOLOv2's and YOLO9000's: another `class_loss`, `class_scores` and `sureness`.
+
     Args:
-        anchors: (L, A, 2) float32, widths and heights, pixels of the network's image.
+        anchors: (A, 2) float32 of each level, widths and heights, pixels of the network's image.
         strides: of the levels, finest first.
         num_classes: K.
         ignore_iou: a predictor that no object chose is no mistake above this IoU with any object.
         class_weights: weight of each class in the class loss.
         selection: what is kept of the predictions; NMS is per class.
+        weights: factors of the losses.
+        scales: of the levels, as for `ops.grid.grid`.
     Raises:
         DetkitError: the class weights are not K.
     """
 
-    anchors: Tensor
+    all_anchors: Tensor
     class_weights: Tensor
 
     def __init__(
         self,
-        anchors: Tensor,
+        anchors: Sequence[Tensor] | Tensor,
         strides: Sequence[int],
         num_classes: int,
         *,
         ignore_iou: float,
         class_weights: Sequence[float] | None,
         selection: Selection,
+        weights: LossWeights = LossWeights(),
+        scales: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.strides, self.num_classes = tuple(strides), num_classes
-        self.ignore_iou, self.selection = ignore_iou, selection
-        self.register_buffer("anchors", anchors, persistent=False)
+        self.ignore_iou, self.selection, self.weights = ignore_iou, selection, weights
+        self.counts = [len(level) for level in anchors]
+        self.scales = [1.0] * len(self.counts) if scales is None else list(scales)
+        self.register_buffer("all_anchors", torch.cat(list(anchors)), persistent=False)
         self.register_buffer(
             "class_weights", weights_of_classes(class_weights, num_classes), persistent=False
         )
+
+    @property
+    def anchors(self) -> Sequence[Tensor]:
+        """(A, 2) of each level."""
+        return self.all_anchors.split(self.counts)
 
     def forward(
         self, outputs: list[Tensor], sizes: Tensor, targets: list[Targets] | None = None
@@ -76,7 +101,7 @@ class GridHead(nn.Module):
             The losses `box`, `objectness` and `classes`; without targets detections.
         """
         shapes = [(output.shape[2], output.shape[3]) for output in outputs]
-        places = grid.grid(shapes, self.strides, self.anchors)
+        places = grid.grid(shapes, self.strides, self.anchors, self.scales)
         logits = torch.cat([self.rows(output) for output in outputs], 1)
         if targets is None:
             return self.detections(logits, places, sizes)
@@ -103,37 +128,43 @@ class GridHead(nn.Module):
             chosen: (N,) the predictor that answers for each object, a place in its image's row.
         """
         count, predictors = logits.shape[:2]
-        of = torch.cat([torch.full_like(t.labels, i) for i, t in enumerate(targets)])  # (N,)
-        boxes, labels = (torch.cat([getattr(t, k) for t in targets]) for k in ("boxes", "labels"))
-        crowd = torch.cat([crowds(t) for t in targets])
-        learnt, owned = winners(of * predictors + chosen, crowd, count * predictors)
+        of, boxes, labels, crowd = objects_of(targets)
+        position = of * predictors + chosen
+        learnt, owned = winners(position, crowd, count * predictors)
         objects = logits.new_zeros(count).index_add(0, of, learnt.float())
         share = 1 / (objects.clamp(min=1) * count)  # (B,) weight of a term of each image
 
-        predicted = logits[of, chosen]
-        wanted = grid.encode(boxes, places.at(chosen))
-        centre = F.binary_cross_entropy_with_logits(
-            predicted[:, :2], wanted[:, :2], reduction="none"
-        )
-        size = (predicted[:, 2:4] - wanted[:, 2:]) ** 2 / 2
+        predicted, at = logits[of, chosen], places.at(chosen)
         area = (boxes[:, 2:] - boxes[:, :2]).prod(1) / sizes[of].prod(1)
-        box = (2 - area) * (centre + size).sum(1)
+        box = (2 - area) * box_loss(predicted[:, :4], grid.encode(boxes, at))
+        classes = self.class_weights[labels] * self.class_loss(predicted[:, 5:], labels)
 
-        classes = F.binary_cross_entropy_with_logits(
-            predicted[:, 5:], F.one_hot(labels, self.num_classes).float(), reduction="none"
-        )
-        classes = self.class_weights[labels] * classes.sum(1)
-
+        sure = self.sureness(predicted.detach(), at, boxes)[learnt]
+        wanted = logits.new_zeros(count * predictors).index_put((position[learnt],), sure)
         owned = owned.reshape(count, predictors)
-        counted = owned | ~self.ignored(logits, places, targets, sizes)
+        silent = ~owned & ~self.ignored(logits, places, targets, sizes)
+        factor = self.weights.object * owned + self.weights.no_object * silent
         objectness = F.binary_cross_entropy_with_logits(
-            logits[..., 4], owned.float(), reduction="none"
+            logits[..., 4], wanted.reshape(count, predictors), reduction="none"
         )
         return {
-            "box": (box * learnt * share[of]).sum(),
-            "objectness": ((objectness * counted).sum(1) * share).sum(),
-            "classes": (classes * learnt * share[of]).sum(),
+            "box": self.weights.box * (box * learnt * share[of]).sum(),
+            "objectness": ((objectness * factor).sum(1) * share).sum(),
+            "classes": self.weights.classes * (classes * learnt * share[of]).sum(),
         }
+
+    def class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(N, K), (N,) → (N,): each class is right or wrong by itself."""
+        wanted = F.one_hot(labels, self.num_classes).float()
+        return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(1)
+
+    def class_scores(self, logits: Tensor) -> Tensor:
+        """(…, K) logits → P(class | object)."""
+        return logits.sigmoid()
+
+    def sureness(self, predicted: Tensor, places: grid.Grid, boxes: Tensor) -> Tensor:
+        """(N,) the objectness that the predictors of N objects should have."""
+        return torch.ones_like(predicted[:, 4])
 
     @torch.no_grad()
     def ignored(
@@ -151,7 +182,7 @@ class GridHead(nn.Module):
     def detections(self, logits: Tensor, places: grid.Grid, sizes: Tensor) -> list[Prediction]:
         """Boxes inside the images, scored P(object)·P(class | object), per-class NMS."""
         boxes = clip(grid.decode(logits[..., :4], places), sizes)
-        scores = logits[..., 4:5].sigmoid() * logits[..., 5:].sigmoid()
+        scores = logits[..., 4:5].sigmoid() * self.class_scores(logits[..., 5:])
         scores = scores * sides_at_least(boxes, 1e-3)[..., None]  # nothing is left in the padding
         best = scores.amax(2).topk(min(CANDIDATES, scores.shape[1])).indices
         rule = (self.selection.score_thresh, self.selection.nms_iou, self.selection.at_most)
@@ -159,6 +190,15 @@ class GridHead(nn.Module):
             Detections(*detections_of(b[i, None], s[i], *rule))
             for b, s, i in zip(boxes, scores, best, strict=True)
         ]
+
+
+def box_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
+    """(N, 4) logits, (N, 4) of `grid.encode` → (N,): cross-entropies of the centre, squared errors
+    of the size.
+    """
+    centre = F.binary_cross_entropy_with_logits(predicted[:, :2], wanted[:, :2], reduction="none")
+    size = (predicted[:, 2:] - wanted[:, 2:]) ** 2 / 2
+    return (centre + size).sum(1)
 
 
 def anchors_of_levels(anchors: Sequence[Sequence[float]], levels: int) -> Tensor:
@@ -184,11 +224,31 @@ def anchors_of_levels(anchors: Sequence[Sequence[float]], levels: int) -> Tensor
     return ordered.reshape(levels, -1, 2)
 
 
-def crowds(target: Targets) -> Tensor:
-    """(N,) bool, also where nothing says which objects are crowds."""
-    return (
-        torch.zeros_like(target.labels, dtype=torch.bool) if target.crowd is None else target.crowd
-    )
+class Objects(NamedTuple):
+    """N objects of all images, image by image.
+
+    Attributes:
+        image: (N,) int64, the image of each.
+        boxes: (N, 4) float32, xyxy, pixels of the network's image.
+        labels: (N,) int64.
+        crowd: (N,) bool.
+    """
+
+    image: Tensor
+    boxes: Tensor
+    labels: Tensor
+    crowd: Tensor
+
+
+def objects_of(targets: Sequence[Targets]) -> Objects:
+    """Those of a batch, also where nothing says which of them are crowds."""
+    images = [torch.full_like(target.labels, i) for i, target in enumerate(targets)]
+    crowds = [
+        torch.zeros_like(t.labels, dtype=torch.bool) if t.crowd is None else t.crowd
+        for t in targets
+    ]
+    boxes, labels = [t.boxes for t in targets], [t.labels for t in targets]
+    return Objects(torch.cat(images), torch.cat(boxes), torch.cat(labels), torch.cat(crowds))
 
 
 def winners(position: Tensor, crowd: Tensor, places: int) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,2 @@
+MODEL = {"name": "darknet_cfg"}
+BACKBONES = ["darknet_cfg"]
