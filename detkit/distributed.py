@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -20,6 +21,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from detkit.ops.device import pick_device
+
+# for the main process, which may be making proposals, or solving a stage; torchrun ends the others
+# when one has failed
+PATIENCE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ def start(device: str = "auto") -> World:
     if size == 1:
         return World(device=picked)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if picked.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if picked.type == "cuda" else "gloo", timeout=PATIENCE)
     return World(dist.get_rank(), dist.get_world_size(), picked)
 
 

@@ -219,6 +219,14 @@ def captioned(picture: np.ndarray, text: str, size: int) -> np.ndarray:
     return np.concatenate([picture, strip])
 
 
+def lettered(text: str, size: int, ink: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
+    """A line of text on white, as large as it needs to be, in letters of so many pixels."""
+    width, height, descent = _extent(text, size)
+    strip = np.full((height, width, 3), 255, np.uint8)
+    _write(strip, text, (size // 4, height - descent), ink, size)
+    return strip
+
+
 def save_image(path: str | Path, picture: np.ndarray) -> Path:
     """Write an RGB picture, or an (H, W) uint8 map as it is, by its suffix; all of it or nothing.
 

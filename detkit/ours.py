@@ -23,7 +23,10 @@ RUN = {"versions": dict, "seed": int, "data": dict, "calls": list}  # keys of ru
 CONFIG = {"model", "backbone", "dataset", "training", "run_dir"}  # some keys of config.yaml
 RESULTS = {"split", "data", "diagnosis"}  # some keys of evaluate's results.json
 TABLE = b"file,frame,timestamp,"  # how the columns of predict's tables begin
-RECORD = {"image_id", "category_id", "bbox", "score", "category", "file_name"}  # and its JSON's
+RECORDS_OF_PREDICT = (  # and the keys of its JSON's records, for boxes and for whole pictures
+    {"image_id", "category_id", "bbox", "score", "category", "file_name"},
+    {"image_id", "file_name", "classes"},
+)
 _SIGN = b"drawn by detkit"
 COMMENT = b"\xff\xfe" + (len(_SIGN) + 2).to_bytes(2, "big") + _SIGN  # a segment of a JPEG
 CONTENTS = {"stats", "digests"}  # of each split, in contents.safetensors
@@ -58,7 +61,7 @@ def is_table(file: Path) -> bool:
         first = json.loads(lines[1].removesuffix(b",")) if lines[0] == b"[" else None
     except (ValueError, RecursionError, IndexError):
         return False
-    return isinstance(first, dict) and first.keys() >= RECORD
+    return isinstance(first, dict) and any(first.keys() >= keys for keys in RECORDS_OF_PREDICT)
 
 
 def signed(picture: bytes) -> bytes:

@@ -21,6 +21,14 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_cache_of_the_users(tmp_path_factory):
+    """Proposals are kept in a folder of the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Results that repeat bit for bit, and no fight for the cores."""
     torch.set_num_threads(1)

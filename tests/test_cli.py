@@ -14,6 +14,7 @@ import detkit
 from detkit import __main__
 from detkit.config import settings
 from detkit.config.compose import home, prepare, resolved
+from detkit.config.groups import GROUPS
 from detkit.config.help import page
 from detkit.errors import DetkitError
 
@@ -100,7 +101,7 @@ def test_an_unknown_verb_is_answered_with_the_nearest(capsys):
     assert "Did you mean train?" in capsys.readouterr().err
 
 
-_SAID = {verb: ["dataset.root=/my data"] for verb in ("train", "evaluate", "propose")}
+_SAID = {verb: ["dataset.root=/my data"] for verb in ("train", "evaluate", "propose", "anchors")}
 
 
 @pytest.mark.parametrize("verb", __main__.VERBS)
@@ -117,7 +118,7 @@ def _leaves(values, prefix):
     for key, value in values.items():
         if hasattr(value, "items") and value:
             yield from _leaves(value, f"{prefix}{key}.")
-        elif f"{prefix}{key}" != "dataset" and not (prefix and key == "name"):
+        elif (prefix or key not in GROUPS) and not (prefix and key == "name"):
             yield f"{prefix}{key}"
 
 

@@ -105,10 +105,26 @@ class Tail(nn.Module):
     Attributes:
         size: cells a side that it takes of each RoI.
         channels: width of the vectors.
+        logits: a classifier's last layer, behind the vectors, where one was asked for.
     """
 
     size: int
     channels: int
+    logits: nn.Module | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = None
+        self.dropout = 0.0
+
+    def add_logits(self, classes: int, dropout: float) -> None:
+        """Make the last layer, which sees the vectors through a dropout."""
+        self.logits, self.dropout = last_layer(nn.Linear(self.channels, classes)), dropout
+
+    def classify(self, maps: Tensor) -> Tensor:
+        """(B, C, H, W) maps of whole images → (B, K) logits; with a last layer only."""
+        assert self.logits is not None
+        return self.logits(F.dropout(self(maps), self.dropout, self.training))
 
 
 class Trunk(Backbone):
@@ -121,6 +137,10 @@ class Trunk(Backbone):
         tail_size: cells a side that its tail behind level "4" takes of an RoI, None where it has no
             such tail.
         classifier: how the keys of the parts that are never built begin (for the weights' report).
+        published: the network whose ImageNet weights torchvision publishes and this one takes; None
+            is the one of its own name.
+        logits: what published files call the last layer of a classifier.
+        logits_dropout: in front of that layer.
         darknet_layout: the whole network's convolutions in the order of a Darknet weights file
             (key → shape); empty where none is of it.
         darknet_exact: whether such a file holds this network alone, or may go on behind it.
@@ -128,6 +148,9 @@ class Trunk(Backbone):
 
     tail_size: ClassVar[int | None] = 14
     classifier: ClassVar[tuple[str, ...]] = ("fc.",)
+    published: ClassVar[str | None] = None
+    logits: ClassVar[str] = "fc"
+    logits_dropout: ClassVar[float] = 0.0
     darknet_layout: Sequence[Mapping[str, tuple[int, ...]]] = ()
     darknet_exact: ClassVar[bool] = False
 
@@ -184,6 +207,10 @@ class Trunk(Backbone):
         """The settings with what files they name written into them, for a checkpoint."""
         return dict(settings)
 
+    def adapted(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A file's tensors in the form that this network has them in, where it is another one."""
+        return dict(tensors)
+
     def check_metadata(self, metadata: Mapping[str, str], file: str) -> None:
         """Raise a DetkitError where a weights file says that it is of a network built otherwise."""
 
@@ -213,6 +240,24 @@ class MeanTail(Tail):
     def last_map(self, rois: Tensor) -> Tensor:
         """(R, C, size, size) → (R, channels, h, w), before the mean."""
         return run_chain(map(self.get_submodule, self.names), rois)
+
+
+class CellTail(MeanTail):
+    """A mean; but its last layer looks at each cell, and the logits are the mean of what it finds.
+
+    So in SqueezeNet (Iandola et al. 2016, table 1: conv10, ReLU and a global mean).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__({}, 0, channels)
+
+    def add_logits(self, classes: int, dropout: float) -> None:
+        self.logits, self.dropout = last_layer(nn.Conv2d(self.channels, classes, 1)), dropout
+
+    def classify(self, maps: Tensor) -> Tensor:
+        assert self.logits is not None
+        cells = torch.relu(self.logits(F.dropout(maps, self.dropout, self.training)).float())
+        return cells.mean(dim=(2, 3))
 
 
 class FullyConnectedTail(Tail):
@@ -294,6 +339,14 @@ def initialize(module: nn.Module) -> None:
             nn.init.kaiming_normal_(part.weight, mode="fan_in", nonlinearity="relu")
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
+
+
+def last_layer(layer: nn.Linear | nn.Conv2d) -> nn.Module:
+    """The layer with small weights: all classes begin alike (Krizhevsky 2012, section 5)."""
+    nn.init.normal_(layer.weight, std=0.01)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def scaled(channels: int, width: float) -> int:

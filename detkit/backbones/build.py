@@ -17,6 +17,7 @@ from detkit.ranges import Count, Natural
 
 NORMS = ("auto", "frozen", "train")
 NECK = ("fpn_channels",)
+DECIDED = ("name", "tail", "strict", "allow_download", "classes", "own")  # by whoever builds
 BEYOND = 3  # levels that a pyramid may be asked for beyond the network's last one
 COARSEST = "coarsest"  # as a level: the last one that the network has
 PYRAMID = ("2", "3", "4", "5")  # the paper's, where `levels` says nothing
@@ -35,6 +36,7 @@ def build(
     width: float = 1.0,
     in_channels: Count | None = None,
     fpn_channels: Count = 256,
+    classes: int | None = None,
     **own: Any,
 ) -> tuple[Backbone, Tail | None]:
     """The backbone of that name, with an FPN on it where the name ends in `_fpn`, and its tail.
@@ -52,6 +54,7 @@ def build(
         width: multiplies every channel count, except `fpn_channels`.
         in_channels: of the images: 3 for RGB, 1 for grey; None: as the data have them.
         fpn_channels: width of the pyramid.
+        classes: give the tail the network's last layer, for so many of them.
         own: that network's own settings; `settings(name)` lists them.
     Raises:
         DetkitError: a name, setting, level or weights file that does not fit.
@@ -73,15 +76,17 @@ def build(
         )
     known = frozenset(trunk.state_dict())
     coarsest, whole = list(trunk.channels)[-1], levels is not None and COARSEST in levels
-    asked = _levels(name, trunk, levels, tail, strict, fpn)
     if tail and (fpn or (trunk.tail_size is None and not whole)):
         raise _no_tail(name)
+    asked = _levels(name, trunk, levels, tail, strict, fpn)
     behind = trunk.make_tail(asked[-1]) if tail else None
+    if behind is not None and classes is not None:
+        behind.add_logits(classes, trunk.logits_dropout)
     beyond = any(level not in trunk.channels for level in asked)  # made from the last one
     trunk.keep([n for n in trunk.channels if n in asked or (beyond and n == coarsest)])
     if weights != "none":
-        imagenet = weights == "imagenet"
-        file = pretrained.find_imagenet(base, allow_download) if imagenet else weights
+        imagenet, published = weights == "imagenet", trunk.published or base
+        file = pretrained.find_imagenet(published, allow_download) if imagenet else weights
         trunk.weights_report = pretrained.load(trunk, behind, known, file, norm)
     if norm == "frozen":
         freeze_norms(trunk)
@@ -110,10 +115,10 @@ def names() -> list[str]:
 def settings(name: str) -> dict[str, inspect.Parameter]:
     """What a user can set of that backbone: `build`'s arguments and the network's own.
 
-    Not `tail`, `strict` and `allow_download`, which whoever builds a model decides.
+    Not those that whoever builds a model decides.
     """
     base, fpn = split(name)
-    decided = ("name", "tail", "strict", "allow_download", "own", *(() if fpn else NECK))
+    decided = (*DECIDED, *(() if fpn else NECK))
     general = inspect.signature(build, eval_str=True).parameters
     own = {k: p for k, p in backbones.settings(base).items() if k not in general}
     return {k: p for k, p in general.items() if k not in decided} | own

@@ -42,6 +42,7 @@ class GoogLeNet2014(Trunk):
     """
 
     classifier = ("loss1_", "loss2_", "loss3_")
+    logits, logits_dropout = "loss3_classifier", 0.4
 
     def __init__(self, *, width: float = 1.0, in_channels: Count = 3) -> None:
         super().__init__(in_channels)
@@ -69,6 +70,7 @@ class GoogLeNet(Trunk):
     """
 
     classifier = ("fc.", "aux1.", "aux2.")
+    logits_dropout = 0.2
 
     def __init__(self, *, width: float = 1.0, in_channels: Count = 3) -> None:
         super().__init__(in_channels)
@@ -136,11 +138,18 @@ class ConvNorm(nn.Module):
 
 
 class ResponseNorm(nn.Module):
-    """x / (1 + α/5 · Σ x²)^¾ over five neighbouring channels, α = 1e-4.
+    """x / (k + α · Σ x²)^¾ over five neighbouring channels.
 
     Section 3.3 of Krizhevsky et al. 2012. The sum is of shifted slices: ten times as fast on a CPU
     as the pooling in F.local_response_norm.
+
+    Args:
+        k, alpha: Caffe's 1 and 1e-4/5; the paper's are 2 and 1e-4.
     """
+
+    def __init__(self, k: float = 1.0, alpha: float = 1e-4 / 5) -> None:
+        super().__init__()
+        self.k, self.alpha = k, alpha
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x.float()  # the squares of a trained net's activations leave float16's range
@@ -149,7 +158,7 @@ class ResponseNorm(nn.Module):
         total = squares[:, :channels].clone()
         for shift in range(1, 5):
             total = total + squares[:, shift : shift + channels]
-        root = (total * (1e-4 / 5) + 1).rsqrt()
+        root = (total * self.alpha + self.k).rsqrt()
         return (wide * (root * root.sqrt())).to(x.dtype)  # root^1.5 is the power −¾
 
 

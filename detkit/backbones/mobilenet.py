@@ -40,6 +40,8 @@ class MobileNetV2(Trunk):
     """
 
     classifier = ("classifier.",)
+    logits = "classifier.1"
+    logits_dropout = 0.2
 
     def __init__(
         self, *, width: float = 1.0, in_channels: Count = 3, tensorflow_padding: bool = False

@@ -14,15 +14,17 @@ import torchvision
 from safetensors import safe_open
 from torch import Tensor
 
-from detkit import foreign
-from detkit.backbones import darknet_weights
+from detkit import checkpoint, foreign
+from detkit.backbones import darknet_weights, from_run
 from detkit.backbones.backbone import Normalization, Tail, Trunk
 from detkit.backbones.norms import STATISTICS, freeze_norms
 from detkit.backbones.report import WeightsReport
 from detkit.errors import DetkitError
+from detkit.folders import in_home
 
 COUNTER = "num_batches_tracked"
 TAIL = "tail."  # in front of the keys of what is behind the last level
+LOGITS = f"{TAIL}logits."  # and of a classifier's last layer there
 # by the first digits of the file's sha256; torchvision's GoogLeNet rescales its input from
 # ImageNet's mean and deviation to these
 OTHER_NORMALIZATION = {"1378be20": Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}
@@ -34,27 +36,35 @@ def load(
     """Fill `trunk` and its tail from a file and freeze the norms that it filled.
 
     Args:
+        path: a safetensors file, a state dict, or a checkpoint of any model here: its run folder,
+            checkpoint folder or file.
         known: keys of the whole network, of which `trunk` may be a part.
         norm: with "train" the norms stay trainable.
     Raises:
         DetkitError: the file cannot be read, has a tensor of another shape, or none that fits.
     """
-    path = Path(path)
+    path = checkpoint.find(path) if in_home(path).is_dir() else in_home(path)
     darknet = path.suffix == ".weights" or darknet_weights.is_partial(path)
     tensors, metadata = read_darknet(trunk, path) if darknet else read(path)
     trunk.check_metadata(metadata, str(path))
+    normalization = trunk.normalization
+    if from_run.is_run(tensors):
+        from_run.check_settings(trunk, path)
+        normalization = from_run.normalization_of(tensors)
+        tensors = from_run.of_run(tensors, trunk.logits)
+    tensors = trunk.adapted(tensors)
     parts = {"": trunk} if tail is None else {"": trunk, TAIL: tail}
     own = {f"{at}{key}": v for at, part in parts.items() for key, v in part.state_dict().items()}
-    places = {key: [place for at in parts if (place := f"{at}{key}") in own] for key in tensors}
+    places = {key: _places(trunk, key, value, own) for key, value in tensors.items()}
     taken = {place: tensors[key] for key, where in places.items() for place in where}
-    _check_fit(taken, own, tensors, path)
+    _check_fit(taken, own, tensors, path, trunk.in_channels)
     for at, part in parts.items():
         inside = {key.removeprefix(at): v for key, v in taken.items() if _is_of(key, at)}
         part.load_state_dict(inside, strict=False)
     if darknet:
         trunk.normalization = Normalization.plain(trunk.in_channels)
     else:
-        trunk.normalization = OTHER_NORMALIZATION.get(_digits(path), trunk.normalization)
+        trunk.normalization = OTHER_NORMALIZATION.get(_digits(path), normalization)
 
     frozen: list[str] = []
     if norm == "train":
@@ -69,7 +79,8 @@ def load(
         for at, part in parts.items():
             frozen += freeze_norms(part, functools.partial(_filled, taken, at))
     left = [key for key, where in places.items() if not where and not key.endswith(COUNTER)]
-    not_used = [key for key in left if key in known or key.startswith(trunk.classifier)]
+    unbuilt = (*trunk.classifier, f"{trunk.logits}.", from_run.OTHER)
+    not_used = [key for key in left if key in known or key.startswith(unbuilt)]
     return WeightsReport(
         file=str(path),
         loaded=sum(bool(where) for key, where in places.items() if not key.endswith(COUNTER)),
@@ -79,6 +90,15 @@ def load(
         norms_frozen=len(frozen),
         metadata=metadata,
     )
+
+
+def _places(trunk: Trunk, key: str, tensor: Tensor, own: Mapping[str, Tensor]) -> list[str]:
+    """Where a file's tensor belongs; a last layer of other classes nowhere."""
+    last = f"{trunk.logits}."
+    if key.startswith(last):
+        place = LOGITS + key.removeprefix(last)
+        return [place] if place in own and own[place].shape == tensor.shape else []
+    return [place for at in ("", TAIL) if (place := f"{at}{key}") in own]
 
 
 def _is_of(key: str, at: str) -> bool:
@@ -181,6 +201,7 @@ def _check_fit(
     own: Mapping[str, Tensor],
     tensors: Mapping[str, Tensor],
     path: Path,
+    in_channels: int,
 ) -> None:
     if not any(not key.endswith(COUNTER) for key in taken):
         theirs, ours = sorted(tensors)[0], sorted(own)[0]
@@ -191,12 +212,17 @@ def _check_fit(
             "or weights=PATH (not backbone.weights) for a whole model's checkpoint.",
         )
     for key, tensor in taken.items():
-        if tensor.shape != own[key].shape:
+        held, wanted = tensor.shape, own[key].shape
+        if held != wanted:
+            remedy = "choose the backbone that the file is of, at its width (backbone.width)."
+            first = len(wanted) == 4 and wanted[1] == in_channels
+            if first and (held[0], *held[2:]) == (wanted[0], *wanted[2:]):
+                remedy = f"set backbone.in_channels={held[1]}: the file is of such pictures."
             raise DetkitError(
-                f"Its shape is {tuple(tensor.shape)}, the network's {tuple(own[key].shape)}.",
+                f"Its shape is {tuple(held)}, the network's {tuple(wanted)}.",
                 file=path,
                 record=key,
-                remedy="choose the backbone that the file is of, at its width (backbone.width).",
+                remedy=remedy,
             )
 
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from detkit.backbones.backbone import Trunk, backbones, scaled
+from detkit.backbones.backbone import CellTail, Tail, Trunk, backbones, scaled
 from detkit.ranges import Count
 
 
 @backbones.register("squeezenet1_0")
 class SqueezeNet(Trunk):
-    """Levels "1" … "4"; no tail, for its classifier is one 1×1 convolution.
+    """Levels "1" … "4"; its classifier is one 1×1 convolution, ReLU and a mean.
 
     Args:
         width: multiplies every channel count.
@@ -27,6 +27,8 @@ class SqueezeNet(Trunk):
 
     tail_size = None
     classifier = ("classifier.",)
+    logits = "classifier.1"
+    logits_dropout = 0.5
 
     def __init__(self, *, width: float = 1.0, in_channels: Count = 3) -> None:
         super().__init__(in_channels)
@@ -45,6 +47,9 @@ class SqueezeNet(Trunk):
             path[str(level)] = before, [f"features.{i}" for i in range(start, len(layers))]
         self.features = nn.Sequential(*layers)
         self.cut(path)
+
+    def make_tail(self, after: str) -> Tail:
+        return CellTail(self.channels[after])
 
 
 class Fire(nn.Module):

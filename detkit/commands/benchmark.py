@@ -19,8 +19,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN as PeerFasterRCNN
 from torchvision.models.detection import MaskRCNN as PeerMaskRCNN
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from torchvision.models.detection.ssd import SSD as PeerSSD
+from torchvision.models.detection.ssd import _vgg_extractor
 from torchvision.models.resnet import resnet50
+from torchvision.models.vgg import vgg16
 from torchvision.ops import FrozenBatchNorm2d
 
 from detkit.atomic import write_json
@@ -29,7 +33,12 @@ from detkit.commands.recording import recorded
 from detkit.errors import unknown
 from detkit.folders import in_home
 from detkit.inference.run import prepare
-from detkit.interop.torchvision import load_faster_rcnn, load_mask_rcnn
+from detkit.interop.torchvision import (
+    SSD_SCALES,
+    load_faster_rcnn,
+    load_mask_rcnn,
+    load_ssd,
+)
 from detkit.models.build import build
 from detkit.models.model import Model
 from detkit.ops.device import pick_device
@@ -241,7 +250,25 @@ def torchvision_pair(
     return ours, theirs
 
 
+def ssd_pair(height: int, width: int) -> tuple[Model, nn.Module]:
+    """Ours and torchvision's SSD300 on VGG-16, one state dict, at any size, all of it trained."""
+    peer = PeerSSD(
+        _vgg_extractor(vgg16(), highres=False, trainable_layers=5),
+        DefaultBoxGenerator(
+            [[2], [2, 3], [2, 3], [2, 3], [2], [2]],
+            scales=[0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05],
+        ),
+        (height, width),
+        num_classes=CLASSES + 1,
+    )
+    model = {"name": "ssd300", **SSD_SCALES}
+    ours = build(model, {"name": "vgg16_ssd"}, Classes.numbered(CLASSES))
+    load_ssd(ours, peer.state_dict())
+    return ours, peer
+
+
 PAIRS: dict[str, Callable[[int, int], tuple[Model, nn.Module]]] = {
     "faster_rcnn": partial(torchvision_pair, "faster_rcnn", PeerFasterRCNN, load_faster_rcnn),
     "mask_rcnn": partial(torchvision_pair, "mask_rcnn", PeerMaskRCNN, load_mask_rcnn),
+    "ssd300": ssd_pair,
 }

@@ -10,8 +10,9 @@ import numpy as np
 
 from detkit.config.settings import TrainSettings
 from detkit.data import contents
-from detkit.data.formats import Needs
-from detkit.data.loading import Dataset
+from detkit.data.classes import joined, placed
+from detkit.data.formats import LABELS, Needs
+from detkit.data.loading import PROPOSALS, Dataset, Propose
 from detkit.data.open import open_dataset, split_name
 from detkit.data.records import Records
 from detkit.data.transforms import Transform
@@ -19,7 +20,10 @@ from detkit.data.transforms import build as build_transform
 from detkit.errors import DetkitError, unknown
 from detkit.inference.measure import match_classes
 from detkit.inference.tasks import tasks
+from detkit.interop.hierarchy import places_in, read_classes
 from detkit.models.model import models
+from detkit.restore import classes_of
+from detkit.structures import Classes
 from detkit.training.run_folder import Saved
 
 
@@ -30,6 +34,7 @@ class Data:
     Attributes:
         train_split, val_split: what the two are called in the data set.
         records, val: the pictures to learn from, and those to measure on.
+        classes: what the model tells apart: those of `records`, whose labels are places among them.
         dataset: `records`, transformed as in training.
         transform: that of inference.
         fingerprints: of `records` (`data`) and `val` (`val_data`), for the checkpoint.
@@ -39,9 +44,14 @@ class Data:
     val_split: str
     records: Records
     val: Records
+    classes: Classes
     dataset: Dataset
     transform: Transform
     fingerprints: dict[str, str]
+
+    def proposed_by(self, proposer: Propose | None) -> Data:
+        """With where the proposals of `dataset` come from."""
+        return replace(self, dataset=replace(self.dataset, proposer=proposer))
 
 
 def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
@@ -54,9 +64,17 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
             the run began with, or a `training.best_by` that they do not give.
     """
     part = models.part(settings.model["name"])
-    task, needs = tasks[part.task], part.needs
+    task, needs = tasks[part.task], part.needs - {PROPOSALS}  # which no data set has
     train, val = (split_name(settings.dataset, which, needs) for which in ("train", "val"))
     records, measured = (open_dataset(settings.dataset, s, needs=needs) for s in (train, val))
+    if (root := settings.dataset.get("labels_root")) is not None:
+        records = joined(records, _labelled(root))
+    if records.image_labels is not None and "image_labels" not in needs | part.also:
+        raise DetkitError(
+            f"{settings.model['name']} learns nothing of images of which only the class is known.",
+            record=records.source,
+            remedy="leave dataset.labels_root and dataset.unboxed out, or choose model=yolo9000.",
+        )
     match_classes(
         records.names,
         measured.names,
@@ -82,6 +100,7 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
             )
     if saved:
         contents.check(saved.folder, (records, measured))
+    classes, records = _classes_of(settings, records, saved)
     best_by = settings.training.best_by
     if best_by is not None:
         figures = [key for key in task.evaluator(measured).result() if "/" in key]
@@ -95,7 +114,26 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
         channels=settings.backbone.get("in_channels"),
     )
     transform = build_transform(settings.transforms, train=False)
-    return Data(train, val, records, measured, learnt, transform, fingerprints)
+    return Data(train, val, records, measured, classes, learnt, transform, fingerprints)
+
+
+def _labelled(root: str) -> Records:
+    """Folders of classes beside the data with boxes: their images to learn from."""
+    chosen = {"name": "image_folder", "root": root}
+    split = split_name(chosen, "train", LABELS, unsplit="all")
+    return open_dataset(chosen, split, needs=LABELS)
+
+
+def _classes_of(
+    settings: TrainSettings, records: Records, saved: Saved | None
+) -> tuple[Classes, Records]:
+    """The classes of the data, or of the tree that the model has over them; the records' places."""
+    tree, mapped = (settings.model.get(key) for key in ("tree", "tree_map"))
+    if tree is None:
+        return Classes.of(records.names, records.category_ids), records
+    classes = classes_of(saved.meta) if saved else read_classes(tree)
+    places = places_in(classes, records.names, mapped)
+    return classes, placed(records, classes, places)
 
 
 def _notes(records: Records, measured: Records, needs: Needs) -> list[str]:

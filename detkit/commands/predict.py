@@ -14,6 +14,7 @@ from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.folders import dated, held, in_home, make_folder
 from detkit.inference.predictor import Predictor, load
+from detkit.inference.published import published
 from detkit.inference.sources import Source
 from detkit.inference.tasks import Task, tasks
 from detkit.inference.write import ENDINGS, Writer, check_free, is_ours, merge
@@ -34,6 +35,14 @@ def predict(settings: Any) -> dict[str, Any]:
     Raises:
         DetkitError: no checkpoint, no source, or not one picture that can be read.
     """
+    if (settings.checkpoint is None) == (settings.model is None):
+        raise DetkitError(
+            "There are two things to predict with."
+            if settings.checkpoint
+            else "There is nothing to predict with.",
+            remedy="give checkpoint=PATH, or for ImageNet's classes model=classifier"
+            " backbone=NAME backbone.weights=FILE, one of them.",
+        )
     world = distributed.start(settings.device)
     try:
         with ExitStack() as stack:
@@ -46,15 +55,7 @@ def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
     source = Source(settings.source, ENDINGS)
     if settings.output:
         check_free(in_home(settings.output), source.items)
-    predictor = load(
-        settings.checkpoint,
-        str(world.device),
-        settings.precision,
-        settings.score_thresh,
-        cfg=settings.cfg,
-        names=settings.names,
-        letterbox=settings.letterbox,
-    )
+    predictor = _predictor(settings, world)
     output = _folder(settings, world, stack)
     if world.main:
         print(_first_line(predictor, source, output), flush=True)
@@ -87,6 +88,21 @@ def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
         "stopped": stopped and not source.endless,
         "output": str(output),
     }
+
+
+def _predictor(settings: Any, world: World) -> Predictor:
+    """Of a checkpoint, or of a published file."""
+    how = str(world.device), settings.precision, settings.score_thresh
+    if settings.checkpoint is not None:
+        return load(
+            settings.checkpoint,
+            *how,
+            cfg=settings.cfg,
+            names=settings.names,
+            letterbox=settings.letterbox,
+        )
+    parts = settings.model, settings.backbone, settings.transforms
+    return published(*parts, *how, allow_download=settings.allow_download)
 
 
 def _run(

@@ -16,8 +16,11 @@ from detkit import checkpoint, distributed, restore
 from detkit.backbones import build as backbones
 from detkit.backbones.norms import match_norms
 from detkit.commands import telling
+from detkit.commands.forecasting import forecast
 from detkit.commands.opening import open_data
+from detkit.commands.proposing import propose_first
 from detkit.config.settings import TrainSettings
+from detkit.data.anchors import cluster, sizes_of
 from detkit.data.balance import class_weights
 from detkit.data.loading import Batches
 from detkit.data.order import epoch_length, training_batches
@@ -30,7 +33,6 @@ from detkit.inference.tasks import tasks
 from detkit.models.build import build
 from detkit.models.model import Model, models
 from detkit.ops.precision import layout, resolve
-from detkit.structures import Classes
 from detkit.training import recipe, run_folder
 from detkit.training.journal import Journal
 from detkit.training.loop import Plan
@@ -64,7 +66,12 @@ class Session:
         self.batch = self.options.batch_size * self.options.accumulate * world.size
         saved = self._saved(settings, stack) if settings.resume else None
         self.data = open_data(settings, saved)
-        settings = replace(settings, backbone=self._backbone(settings.backbone))
+        self.anchors_iou: float | None = None
+        settings = replace(
+            settings,
+            backbone=self._backbone(settings.backbone),
+            model=self._anchors(settings.model, settings.seed),
+        )
         epoch = epoch_length(self.data.records, self.options.repeat_thresh)
         dtype = resolve(self.options.precision, world.device)
         self.plan = Plan.of(self.options, epoch, self.batch, dtype)
@@ -81,6 +88,7 @@ class Session:
         kept = saved.plain.get("ends") if saved else None
         self.recipe = recipe.intervals(model.stages(), self.plan.steps, self.batch, kept)
         self._check_complete(saved)
+        self.data = self.data.proposed_by(model.proposer)
         self.begin = self._beginning(settings, model)
         self.state = self._state(model, settings.seed, saved)
         # no mistake before it
@@ -97,6 +105,10 @@ class Session:
         self.versions = run_folder.versions()
         if world.main:
             self._record(saved)
+        if model.proposer is not None and not saved:
+            propose_first(self.data, model.proposer, self.options.workers, self.journal, world)
+            size = self.options.batch_size
+            forecast(self.data, model, self.recipe, self.plan, size, self.journal, world)
 
     def _saved(self, settings: TrainSettings, stack: ExitStack) -> Saved:
         assert settings.resume is not None
@@ -130,7 +142,7 @@ class Session:
         model = build(
             self._model_settings(settings.model),
             {**settings.backbone, "weights": "none"} if saved else settings.backbone,
-            Classes.of(records.names, records.category_ids),
+            self.data.classes,
             settings.allow_download,
         )
         if saved:
@@ -191,6 +203,21 @@ class Session:
             checkpoint.write_tensors(self.begin.start, self.state.model.state_dict())
         distributed.barrier(self.world)
 
+    def _anchors(self, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
+        """With the anchors of the run's own boxes as numbers, where they are asked for."""
+        if settings.get("anchors") != "auto":
+            return dict(settings)
+        if settings.get("anchor_scale", 1.0) != 1.0:
+            raise DetkitError(
+                "Anchors of the run's own boxes need no scale.",
+                record="model.anchor_scale",
+                remedy="set it to 1, or give the anchors as numbers.",
+            )
+        number = len(models.settings(settings["name"])["anchors"].default)
+        sizes = sizes_of(self.data.records, self.data.transform)
+        found, self.anchors_iou = cluster(sizes, number, seed)
+        return {**settings, "anchors": found.round(1).tolist()}
+
     def _model_settings(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         weights = self.options.class_weights
         if weights is None:
@@ -221,6 +248,11 @@ class Session:
             step=self.state.step,
         )
         say(telling.first_line(self.state, self.settings, data.records, self.plan, self.world))
+        if room := telling.room_line(self.state):
+            say(room)
+        if self.anchors_iou is not None:
+            mean = f"mean best IoU with the boxes {self.anchors_iou:.3f}"
+            say(f"anchors: {self.settings.model['anchors']}, {mean}")
         stages = recipe.told([interval.stage for interval in self.recipe])
         if stages:
             say(f"stages: {stages}")
@@ -246,7 +278,7 @@ class Session:
     def batches(self, interval: Interval) -> Batches:
         """The training batches of a stage, from the state's step on."""
         stage, data = interval.stage, self.data.dataset
-        proposer = data.proposer or self.state.model.proposer
+        proposer = data.proposer
         if stage.proposals is not None:
             proposer = recipe.proposals_of(self.folder, stage.proposals)
         accumulate = self.plan.accumulate
@@ -270,7 +302,6 @@ class Session:
             data.dataset,
             transform=data.transform,
             needs=stage.needs or data.dataset.needs,
-            proposer=data.dataset.proposer or self.state.model.proposer,
         )
         size = self.options.batch_size
         recipe.solve(

@@ -16,6 +16,7 @@ import yaml
 
 from detkit import checkpoint
 from detkit.atomic import write_json, write_text
+from detkit.backbones.pretrained import LOGITS
 from detkit.data import contents
 from detkit.data.records import Records
 from detkit.distributed import World
@@ -23,6 +24,7 @@ from detkit.ops.precision import describe
 from detkit.training.loop import Plan
 from detkit.training.state import State
 
+LARGE = 2e9  # bytes
 MANY = 20.0  # million parameters: steps of seconds on a CPU
 TOO_LARGE = """
 note: on a CPU a step of a network of this size takes seconds, and random weights need many;
@@ -34,7 +36,9 @@ def first_line(state: State, settings: Any, records: Records, plan: Plan, world:
     """What is trained on what, where to; and a warning where that will not end today."""
     model = state.model
     report = model.backbone.weights_report
-    trunk = f"trunk from {Path(report.file).stem}" if report else "random weights"
+    trunk = f"trunk from {_short(report.file)}" if report else "random weights"
+    if report and any(name.startswith(LOGITS) for name in report.missing):
+        trunk += ", its last layer made anew"
     if settings.weights:
         trunk = f"from {settings.weights}"
     if state.step:
@@ -52,6 +56,32 @@ def first_line(state: State, settings: Any, records: Records, plan: Plan, world:
         f"{plan.steps:,} steps on {place} in {describe(plan.dtype, world.device)}"
         f" → {settings.run_dir}" + (TOO_LARGE if slow else "")
     )
+
+
+def room_line(state: State) -> str:
+    """How large the run folder gets, where that is more than `LARGE`; else empty.
+
+    `best/` has the weights once, `last/` the shown and the raw ones and the optimiser's numbers,
+    and twice while it is written.
+    """
+    weights = sum(t.numel() * t.element_size() for t in state.model.state_dict().values())
+    trained = sum(p.numel() * 4 for p in state.model.parameters() if p.requires_grad)
+    defaults = state.optimizer.defaults if state.optimizer else {}
+    numbers = 2 if "betas" in defaults else int(bool(defaults.get("momentum")))
+    last = 2 * weights + numbers * trained
+    if weights + last < LARGE:
+        return ""
+    return (
+        f"note: the run folder gets {(weights + last) / 1e9:.1f} GB large, and {last / 1e9:.1f} GB"
+        " more while it saves"
+    )
+
+
+def _short(file: str) -> str:
+    """A file's name without its ending; that of its run for a checkpoint of ours."""
+    path = Path(file)
+    own = path.stem == "model" and path.parent.name in ("best", "last")
+    return path.parent.parent.resolve().name if own else path.stem
 
 
 def write_record(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,9 +16,10 @@ from detkit.inference.measure import headline, report
 from detkit.inference.predictor import load
 from detkit.inference.run import prepare
 from detkit.inference.sheet import draw_sheet
+from detkit.training.journal import duration
 from detkit.training.loop import Hooks, fit
 from detkit.training.recipe import Interval
-from detkit.training.signals import Interrupted
+from detkit.training.signals import Interrupted, stop_signals
 from detkit.training.state import same_random_states
 
 
@@ -62,7 +64,10 @@ def carry_out(session: Session, interval: Interval) -> None:
     if stage.solve is not None:
         measure_due(session)
         session.journal.say(f"stage {stage.name}: solved on the training images")
-        session.solve(interval)
+        start = time.monotonic()
+        with stop_signals() as stop, stop.at_once():
+            session.solve(interval)
+        session.journal.say(f"stage {stage.name}: {duration(time.monotonic() - start)}")
         measure_due(session)
         return
     if interval.end <= interval.start:  # a run too short for it

@@ -13,7 +13,7 @@ from detkit.folders import in_home
 PATHS = {
     *("source", "root", "checkpoint", "resume", "weights", "predictions", "output", "run_dir"),
     *("report", "annotations", "split", "train_split", "val_split", "row", "folder", "path"),
-    *("cfg", "names"),
+    *("proposals_file", "tree", "tree_map", "labels_root", "cfg", "names"),
 }
 _ARGUMENT = re.compile(r"\+{0,2}(?P<key>[\w./@]+)=(?P<value>.*)", re.DOTALL)
 

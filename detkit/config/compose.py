@@ -40,7 +40,13 @@ FOLDER = {
     "export": "output",
     "propose": "output",
 }
-MEASURING = ("evaluate", "propose")  # verbs whose one group is `dataset`
+CHOICES = {  # the groups of each verb
+    "train": [*groups.GROUPS],
+    "evaluate": ["dataset"],
+    "predict": ["model", "backbone", "transforms"],
+    "propose": ["dataset"],
+    "anchors": ["dataset"],
+}
 SIGNATURE = "signature"  # the group of what builders' signatures say
 STORED = "of_checkpoint"  # how configs and choices that come from a checkpoint are called
 HYDRAS_FLAGS = {
@@ -91,7 +97,7 @@ def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
                 raise DetkitError("plugins is a list.", remedy=f"write plugins={right}.")
             plugins = list(map(str, modules))
     groups.import_plugins(plugins)
-    _store_choices({"train": [*groups.GROUPS]}.get(verb, ["dataset"] if verb in MEASURING else []))
+    _store_choices(CHOICES.get(verb, []))
     given = arguments.given(argv)
     if verb == "train" and given.get("resume", "null") != "null":
         config = config_of(given["resume"], "last", plugins)
@@ -108,7 +114,7 @@ def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
 
 def _implied(verb: str, given: Mapping[str, str]) -> list[str]:
     """What goes without saying: the shapes without a data set, a checkpoint's own parts with it."""
-    if verb in MEASURING and "dataset" not in given:
+    if CHOICES.get(verb) == ["dataset"] and "dataset" not in given:
         elsewhere = {"dataset.root", "dataset.annotations"} & given.keys()
         own = _stored_groups(given.get("checkpoint", "null"), ["dataset"]) if not elsewhere else []
         return own or ["dataset=auto"] * any(key.startswith("dataset.") for key in given)

@@ -30,7 +30,11 @@ _DATASET = {
     "train_split": str | None,
     "val_split": str | None,
 }
-_CROPS = {"crop_context": float | None, "least_side": int | None}  # and where there are boxes
+_BOXED = {  # and where there are boxes
+    "crop_context": float | None,
+    "least_side": int | None,
+    "labels_root": str | None,
+}
 DRAWN = "shapes"  # the data set that needs no folder
 
 
@@ -64,7 +68,7 @@ def parameters(group: str, name: str) -> dict[str, tuple[Any, Any]]:
         own = {key: (p.annotation | None, None) for one in formats for key, p in one.items()}
     else:
         own = {key: (p.annotation, p.default) for key, p in parts.settings(name).items()}
-    common = (_DATASET | (_CROPS if "bad_boxes" in own else {})) if in_a_folder else {}
+    common = (_DATASET | (_BOXED if "bad_boxes" in own else {})) if in_a_folder else {}
     return {key: (hint, None) for key, hint in common.items()} | own
 
 

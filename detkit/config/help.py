@@ -72,10 +72,11 @@ def comments(file: Path) -> dict[str, str]:
 
 def _about(group: str, name: str) -> dict[str, str]:
     """A line about each setting of a choice: its file's comments, else its builder's docstring."""
-    if (file := CONF / group / f"{name}.yaml").exists():
-        return comments(file)
     if group != "backbone":
-        return groups.descriptions(groups.registry(group).part(name))
+        file = CONF / group / f"{name}.yaml"
+        own = comments(file) if file.exists() else {}
+        docstring = {} if name == "auto" else groups.descriptions(groups.registry(group).part(name))
+        return docstring | {key: text for key, text in own.items() if text}
     from detkit.backbones.build import build, part
 
     return groups.descriptions(build) | groups.descriptions(part(name))

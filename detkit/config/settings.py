@@ -90,7 +90,10 @@ class EvaluateSettings:
 class PredictSettings:
     """Of `detkit predict`: see `conf/predict.yaml`."""
 
-    checkpoint: str
+    checkpoint: str | None
+    model: Group | None
+    backbone: Group | None
+    transforms: Group | None
     source: str
     cfg: str | None
     names: str | None
@@ -101,6 +104,7 @@ class PredictSettings:
     score_thresh: Share
     batch_size: Count
     video: bool
+    allow_download: bool
     plugins: list[str]
 
 
@@ -133,6 +137,20 @@ class ProposeSettings:
 
 
 @dataclass(frozen=True)
+class AnchorsSettings:
+    """Of `detkit anchors`: see `conf/anchors.yaml`."""
+
+    dataset: Group | None
+    split: str | None
+    numbers: list[Count]
+    short_side: Count | None
+    long_side: Count | None
+    letterbox: bool
+    seed: Seed
+    plugins: list[str]
+
+
+@dataclass(frozen=True)
 class BenchmarkSettings:
     """Of `detkit benchmark`: see `conf/benchmark/benchmark.yaml`."""
 
@@ -158,6 +176,7 @@ Settings = (
     | PredictSettings
     | ExportSettings
     | ProposeSettings
+    | AnchorsSettings
     | BenchmarkSettings
 )
 VERBS: dict[str, type[Settings]] = {
@@ -166,6 +185,7 @@ VERBS: dict[str, type[Settings]] = {
     "predict": PredictSettings,
     "export": ExportSettings,
     "propose": ProposeSettings,
+    "anchors": AnchorsSettings,
     "benchmark": BenchmarkSettings,
 }
 

@@ -26,7 +26,7 @@ from detkit.structures import Batch, Targets
 KILLED = "DataLoader worker (pid"  # as PyTorch says it
 ENDED = ("Terminated", "Interrupt", "Hangup")  # and of what did it, if it was no lack of memory
 NOUNS = {"masks": "instance masks", "pixels": "class of each pixel"}  # for messages
-PROPOSALS = "proposals"  # their rows in a parcel
+PROPOSALS = "proposals"  # among what a model needs, and their rows in a parcel
 
 
 class Key(NamedTuple):
@@ -53,7 +53,7 @@ class Propose(Protocol):
     """Where a model's proposals come from (`proposals`)."""
 
     def __call__(self, image: np.ndarray, *, image_id: int | str, file: str) -> np.ndarray:
-        """(P, 4) float32 xyxy, pixels of the (H, W, C) image."""
+        """(P, 4) float32 xyxy, pixels of the (H, W, C) image, which is the file's."""
 
 
 @dataclass(frozen=True)
@@ -102,15 +102,19 @@ class Dataset:
         records = self.records
         channels = self.channels or records.channels
         path = records.path(index)
-        image = with_channels(records.image(index), channels, path)
         image_id, file = records.image_id(index), str(path)
+        original = records.image(index)
+        proposals = None
+        if self.proposer is not None:
+            proposals = self.proposer(original, image_id=image_id, file=file)
+        image = with_channels(original, channels, path)
         transform = self.transform.variants[key.side] if key.side else self.transform
         sample = transform(
             image,
             records.annotation(index),
             self._needed("masks", index),
             self._needed("pixels", index),
-            self.proposer(image, image_id=image_id, file=file) if self.proposer else None,
+            proposals,
             seed=(self.seed, *key.seed),
         )
         return sample.loaded(image_id, index, file, (image.shape[0], image.shape[1]))

@@ -104,7 +104,7 @@ def split_name(
 
 def _chosen(settings: Mapping[str, Any], needs: Needs) -> tuple[str, str, dict[str, Any]]:
     """The format, why it was chosen (empty if it was named), and its arguments."""
-    left_out = ("name", "train_split", "val_split", *CROPS)
+    left_out = ("name", "train_split", "val_split", "labels_root", *CROPS)
     arguments = {k: v for k, v in settings.items() if k not in left_out and v is not None}
     name = str(settings.get("name") or "auto")
     if name == "auto" or beside(name, "recognises"):  # drawn data have no folder

@@ -17,10 +17,12 @@ from detkit.data.transforms import (
     stretched_size,
     transforms,
 )
+from detkit.data.windows import ssd_window
 from detkit.errors import DetkitError
 from detkit.ranges import Count
 
 SMOOTH = 24  # pixels over which the shifts of elastic bending are alike
+OVERLAPS = (0.1, 0.3, 0.5, 0.7, 0.9)  # SSD, section 2.2
 
 
 @transforms.register("detection")
@@ -173,6 +175,69 @@ def square(
         )
 
     return of(long_side, {side: of(side) for side in sides or ()})
+
+
+@transforms.register("ssd512", defaults={"long_side": 512})
+@transforms.register("ssd")
+def ssd(
+    train: bool,
+    *,
+    short_side: int | None = None,
+    long_side: int | None = 300,
+    flip: float = 0.5,
+    vertical_flip: float = 0.0,
+    zoom_out: float = 0.5,
+    canvas: float = 4.0,
+    crop: float = 1.0,
+    overlaps: Sequence[float] = OVERLAPS,
+    colour: float = 1.0,
+) -> Transform:
+    """SSD's (Liu et al. 2016, sections 2.2 and 3.6): stretched to a square, parts of any size.
+
+    Args:
+        short_side: keeps the aspect ratio: pixels of the shorter side, unless the longer one would
+            exceed `long_side`; null stretches.
+        long_side: pixels a side of the square; null makes it as large as each image's longer side.
+        zoom_out: how often the picture is put on a larger canvas of the mean colour.
+        canvas: side of the canvas at most, of the picture's.
+        crop: how often a patch is cut: all, any patch, or one that overlaps an object by one of
+            `overlaps`. Objects whose centre is in it are kept.
+        overlaps: least IoU of a patch with an object.
+        colour: 0 … 1: strength of random brightness, contrast, saturation and hue, each for half of
+            the images.
+        flip, vertical_flip: as for `detection`.
+    """
+    _check(short_side=short_side, long_side=long_side)
+    _check_shares(
+        flip=flip, vertical_flip=vertical_flip, colour=colour, zoom_out=zoom_out, crop=crop
+    )
+    for overlap in overlaps:
+        _check_shares(overlaps=overlap)
+    if not 1 <= canvas <= 16:
+        raise DetkitError(f"transforms.canvas is {canvas}.", remedy="choose 1 … 16.")
+
+    def steps(A: Any, fill: tuple[float, ...]) -> list:
+        flips = _flips(A, flip, vertical_flip)
+        if not colour:
+            return flips
+        even, half, hue = (1, 1), (1 - 0.5 * colour, 1 + 0.5 * colour), 0.05 * colour
+        bright = (1 - 0.125 * colour, 1 + 0.125 * colour)
+        return [
+            *flips,
+            A.ColorJitter(bright, even, even, (0, 0), p=0.5),
+            A.ColorJitter(even, half, even, (0, 0), p=0.5),
+            A.ColorJitter(even, even, half, (0, 0), p=0.5),
+            A.ColorJitter(even, even, even, (-hue, hue), p=0.5),
+        ]
+
+    if short_side is None:
+        sizes, multiple = functools.partial(stretched_size, long_side), 1 if long_side else STRIDE
+    else:
+        sizes, multiple = functools.partial(fitted_size, short_side, long_side, False), STRIDE
+    if not train:
+        return Transform(sizes, multiple=multiple)
+    window = functools.partial(ssd_window, zoom_out, crop, canvas, tuple(overlaps))
+    return Transform(sizes, window=window, steps=steps, multiple=multiple)
 
 
 @transforms.register("darknet")

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from detkit.data.records import Annotation
+from detkit.data.windows import Window, seen_in
 from detkit.registry import Registry
 from detkit.structures import IGNORE, Frame, Targets
 
@@ -39,6 +40,7 @@ NOTHING = Annotation(
 
 Sizes = Callable[[int, int], tuple[int, int]]
 Steps = Callable[[Any, tuple[float, ...]], list]
+Choice = Callable[[np.random.Generator, np.ndarray, int, int], Window]
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,9 @@ class Transform:
         scale: in training both are also multiplied by a random number from this range.
         square: pixels a side of a canvas (or its height and width) that the image is centred on,
             and cut by where it is larger; 0 fits it to the image; None goes without.
+        window: (generator, (N, 4) boxes of objects, height, width) → what is shown of the file's
+            image in its place, or more than it; objects whose centre is not are dropped. None is
+            all of it. With `square` left None.
         area: an image that shrinks is averaged over areas, so that fine texture does not turn into
             noise; else it is bilinear, as Darknet and OpenCV's networks have it.
         steps: (albumentations, fill colour) → random changes, or None.
@@ -108,6 +113,7 @@ class Transform:
         *,
         scale: Sequence[float] = (1.0, 1.0),
         square: int | tuple[int, int] | None = None,
+        window: Choice | None = None,
         area: bool = True,
         steps: Steps | None = None,
         min_visibility: float = 0.0,
@@ -117,6 +123,7 @@ class Transform:
         self.sizes = sizes
         self.scale = scale
         self.square = square
+        self.window = window
         self.area = area
         self.steps = steps
         self.min_visibility = min_visibility
@@ -163,6 +170,14 @@ class Transform:
         cut = below < 0 or beside < 0
         if annotation is None:
             annotation = NOTHING
+        if self.window:
+            objects = annotation.boxes[~annotation.crowd.astype(bool)]
+            window = self.window(rng, objects, height, width)
+            shown = seen_in(window, (h, w), image, annotation, masks, pixels, proposals)
+            image, annotation, masks, pixels, proposals, (h, w), border = shown
+            (top, _), (left, _) = border
+            rows, columns = slice(h), slice(w)
+            height, width = image.shape[:2]
         count = 0 if proposals is None else len(proposals)
         boxes = annotation.boxes if proposals is None else np.vstack([annotation.boxes, proposals])
         boxes = boxes.astype(np.float64) * np.tile([w / width, h / height], 2)

@@ -17,6 +17,8 @@ from detkit.evaluation.diagnosis import LITTLE, diagnose
 from detkit.evaluation.files import write_coco
 from detkit.evaluation.pixels import count, pixels
 from detkit.evaluation.results import Results
+from detkit.evaluation.text import aligned as _aligned
+from detkit.evaluation.text import figure as _figure
 from detkit.evaluation.voc import voc
 from detkit.predictions import Detections, Segmentation
 from detkit.structures import Frame
@@ -150,12 +152,13 @@ class InstanceEvaluator(DetectionEvaluator):
 
     def diagnose(self, result: Figures, foreign: bool) -> str | None:
         reason = super().diagnose(result, foreign)
-        if reason or (result["segm/AP50"] or 0) >= LITTLE:
+        boxes, masks = result["coco/AP50"] or 0, result["segm/AP50"] or 0
+        if reason or boxes < LITTLE or masks >= LITTLE:
             return reason
         return (
-            f"Boxes are found (coco/AP50 {result['coco/AP50']:.3f}), their masks are not the"
-            f" objects' (segm/AP50 {result['segm/AP50'] or 0:.3f}): the mask head has learned"
-            " little yet, or the data's masks are not where their boxes are."
+            f"Boxes are found (coco/AP50 {boxes:.3f}), their masks are not the objects' (segm/AP50"
+            f" {masks:.3f}): the mask head has learned little yet, or the data's masks are not"
+            " where their boxes are."
         )
 
 
@@ -313,16 +316,3 @@ def _class_rows(names: Sequence[str], result: Figures, columns: dict[str, str]) 
 def _absent(result: Figures) -> list[str]:
     absent = result["classes_without_objects"]
     return [f"Not in the ground truth, so not in the means: {', '.join(absent)}."] if absent else []
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of words as lines with aligned columns, the first one to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in rows
-    ]

@@ -7,7 +7,7 @@ have an object (Uijlings et al. 2013, section 5.1; Hosang et al. 2016, arXiv:150
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,7 +45,7 @@ def best_overlaps(
 
 def proposal_figures(
     records: Records,
-    proposals: Sequence[np.ndarray],
+    proposals: Iterable[np.ndarray],
     *,
     numbers: Sequence[int | None] = (None,),
     recall_at: Sequence[float] = RECALL_AT,
@@ -54,7 +54,7 @@ def proposal_figures(
 
     Args:
         records: the ground truth of I images.
-        proposals: I times (P, 4), xyxy, pixels of the file's image, best first.
+        proposals: I times (P, 4), xyxy, pixels of the file's image, best first; none is kept.
         numbers: of boxes an image that count; None for all.
         recall_at: IoU that finds an object, if reached.
     Returns:
@@ -63,14 +63,18 @@ def proposal_figures(
         None; each also as `…/CLASS`. Fractions of 1; None without an object. `proposals/boxes` is
         the mean number an image.
     """
-    if len(proposals) != len(records):
-        raise ValueError(f"{len(proposals)} images have proposals, {len(records)} have objects")
     counted = ~(records.crowd | records.difficult)
     found = np.zeros((len(numbers), len(counted)))
+    counts = []
     for i, boxes in enumerate(proposals):
+        counts.append(len(boxes))
+        if i >= len(records):
+            continue
         of_image = slice(records.offsets[i], records.offsets[i + 1])
         found[:, of_image] = best_overlaps(records.boxes[of_image], boxes, numbers)
-    figures: Figures = {"proposals/boxes": mean(len(boxes) for boxes in proposals)}
+    if len(counts) != len(records):
+        raise ValueError(f"{len(counts)} images have proposals, {len(records)} have objects")
+    figures: Figures = {"proposals/boxes": mean(counts)}
     for number, overlaps in zip(numbers, found, strict=True):
         ending = "" if number is None else f"@{number}"
         of_class = [

@@ -97,10 +97,10 @@ class Predictor:
 
     def _sample(self, picture: Picture) -> Loaded:
         image_id, file = picture.image_id, picture.item.file
-        image = with_channels(picture.image, self.model.mean_std.shape[1], Path(file))
         proposals = None
         if self.model.proposer is not None:
-            proposals = self.model.proposer(image, image_id=image_id, file=file)
+            proposals = self.model.proposer(picture.image, image_id=image_id, file=file)
+        image = with_channels(picture.image, self.model.mean_std.shape[1], Path(file))
         sample = self.transform(image, proposals=proposals)
         return sample.loaded(image_id, -1, file, (image.shape[0], image.shape[1]))
 

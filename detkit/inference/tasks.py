@@ -19,8 +19,10 @@ from detkit.evaluation.evaluate import (
     InstanceEvaluator,
     PixelEvaluator,
 )
+from detkit.evaluation.labels import LabelEvaluator
 from detkit.inference.write import DetectionWriter, InstanceWriter, PixelWriter, Writer
-from detkit.predictions import Detections, Prediction, Segmentation
+from detkit.inference.write_labels import LabelWriter
+from detkit.predictions import Classification, Detections, Prediction, Segmentation
 
 if TYPE_CHECKING:
     from detkit.data.records import Records
@@ -72,8 +74,17 @@ def pixels(records: Records, i: int) -> Segmentation:
     return Segmentation(torch.zeros(0), records.names, annotated=torch.from_numpy(labels))
 
 
+def image_class(records: Records, i: int) -> Classification:
+    """The class of an image; no scores at all where it is unknown."""
+    label = records.annotation(i).image_label
+    known = label is not None and label >= 0
+    scores = torch.eye(len(records.names))[label] if known else torch.zeros(0)
+    return Classification(scores, records.names, annotated=True)
+
+
 tasks = Tasks(
     detect=Task(Detections, DetectionEvaluator, DetectionWriter, objects, "object"),
     segment_instances=Task(Detections, InstanceEvaluator, InstanceWriter, instances, "object"),
     segment_pixels=Task(Segmentation, PixelEvaluator, PixelWriter, pixels),
+    classify=Task(Classification, LabelEvaluator, LabelWriter, image_class),
 )

@@ -174,14 +174,14 @@ class DetectionWriter:
     ) -> None:
         self.names, self.category_ids = names, category_ids
         self.drawings = Drawings(output, videos)
-        _check_tables(output, self.tables, part)
-        self._json = json_lines(_part(output / JSON, part))
-        self._csv = csv_lines(_part(output / CSV, part), self.columns)
+        check_tables(output, self.tables, part)
+        self._json = json_lines(part_of(output / JSON, part))
+        self._csv = csv_lines(part_of(output / CSV, part), self.columns)
         self.found = 0
 
     def add(self, picture: Picture, prediction: Detections) -> None:
         self.drawings.add(picture, prediction)
-        file, frame, seconds = picture.item.file, picture.frame, _rounded(picture.seconds)
+        file, frame, seconds = picture.item.file, picture.frame, rounded(picture.seconds)
         records = prediction.to_coco(picture.image_id, self.category_ids)
         labels, corners = prediction.labels.tolist(), prediction.boxes.tolist()
         for record, label, box in zip(records, labels, corners, strict=True):
@@ -263,9 +263,9 @@ class PixelWriter:
     ) -> None:
         self.names, self.masks = names, output / "masks"
         self.drawings = Drawings(output, videos)
-        _check_tables(output, self.tables, part)
+        check_tables(output, self.tables, part)
         _check_masks(self.masks)
-        self._csv = csv_lines(_part(output / CSV, part), [*KEYS, *names])
+        self._csv = csv_lines(part_of(output / CSV, part), [*KEYS, *names])
         self.found = 0
         self.masks.mkdir(exist_ok=True)
 
@@ -276,7 +276,7 @@ class PixelWriter:
         self.found += 1
         counts = np.bincount(labels.ravel(), minlength=len(self.names))[: len(self.names)]
         shares = [round(float(share), 6) for share in counts / labels.size]
-        row = [picture.item.file, picture.frame, _rounded(picture.seconds), *shares]
+        row = [picture.item.file, picture.frame, rounded(picture.seconds), *shares]
         self._csv.add(csv_row(row))
 
     def close(self) -> None:
@@ -320,14 +320,20 @@ def check_free(output: Path, items: Sequence[Item]) -> None:
         raise _taken("The drawn copy would replace this file, which is not predict's.", there[0])
 
 
-def _check_tables(output: Path, tables: Sequence[str], part: str) -> None:
+def check_tables(output: Path, tables: Sequence[str], part: str) -> None:
     """The tables of this process and those of all, and their temporary names."""
     for path in [
-        path for table in tables for path in (output / table, _part(output / table, part))
+        path for table in tables for path in (output / table, part_of(output / table, part))
     ]:
         for place in (path, partial(path)):
             if os.path.lexists(place) and not ours.is_table(place):
                 raise _taken("The results would replace this file, which is not predict's.", place)
+
+
+def check_drawn(picture: Path) -> None:
+    """Raise where a JPEG would replace one that `predict` has not drawn."""
+    if os.path.lexists(picture) and not ours.is_drawn(picture):
+        raise _taken("The results would replace this file, which is not predict's.", picture)
 
 
 def _check_masks(masks: Path) -> None:
@@ -362,7 +368,7 @@ def merge(output: Path, tables: Sequence[str], parts: Sequence[str], items: Sequ
     """Joins the tables of several processes, in the order of the source, and removes the parts."""
     order = {item.file: place for place, item in enumerate(items)}
     for table in tables:
-        paths = [_part(output / table, part) for part in parts]
+        paths = [part_of(output / table, part) for part in parts]
         if table == JSON:
             whole, read = json_lines(output / table), _json_records
         else:
@@ -375,7 +381,7 @@ def merge(output: Path, tables: Sequence[str], parts: Sequence[str], items: Sequ
             path.unlink()
 
 
-def _part(path: Path, part: str) -> Path:
+def part_of(path: Path, part: str) -> Path:
     return path.with_name(f"{path.stem}.{part}{path.suffix}") if part else path
 
 
@@ -400,5 +406,5 @@ def _csv_records(path: Path) -> Iterator[tuple[str, str]]:
     return ((row[0], csv_row(row)) for row in rows)
 
 
-def _rounded(seconds: float | None) -> float | None:
+def rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from detkit.errors import DetkitError
@@ -65,4 +66,44 @@ def _load(model: Model, state: Mapping[str, Tensor], places: Mapping[str, str], 
         elif prefix.endswith("mask_fcn_logits."):
             value = value[1:]
         ours[places[prefix] + key[len(prefix) :]] = value
+    model.load_state_dict(ours)
+
+
+_SSD = {
+    "backbone.features.": "backbone.features.",
+    "backbone.scale_weight": "backbone.norm.weight",
+    **{f"backbone.extra.0.{i}.": f"backbone.features.{23 + i}." for i in (1, 3, 5)},
+    "backbone.extra.0.7.1.": "backbone.fc6.0.",
+    "backbone.extra.0.7.3.": "backbone.fc7.0.",
+    **{f"backbone.extra.{i + 1}.": f"layers.{i}." for i in range(4)},
+    "head.classification_head.module_list.": "head.logits.",
+    "head.regression_head.module_list.": "head.deltas.",
+}
+_SSD_MEAN = (0.48235, 0.45882, 0.40784)  # Caffe's colours; their deviation is one of 255 steps
+SSD_SCALES = {"smallest_scale": 0.15, "largest_scale": 0.9, "finest_scale": 0.07}
+
+
+def load_ssd(model: Model, state: Mapping[str, Tensor]) -> None:
+    """Put the state dict of `torchvision.models.detection.ssd300_vgg16` into our ssd300.
+
+    Its default boxes are those of `SSD_SCALES`, settings of ours. Background moves from class 0 to
+    the last one.
+
+    Raises:
+        DetkitError: a tensor whose place in ours is unknown.
+    """
+    deviation = torch.full((3,), 1 / 255)
+    mean_std = torch.stack([torch.tensor(_SSD_MEAN), deviation])[..., None, None]
+    ours = {"mean_std": mean_std}
+    numbers = model.num_classes + 1
+    for key, value in state.items():
+        prefix = next((p for p in _SSD if key.startswith(p)), None)
+        if prefix is None:
+            raise DetkitError(
+                f"{key} is not a tensor of torchvision's SSD.",
+                remedy="pass the state dict of ssd300_vgg16 as it is.",
+            )
+        if "classification_head" in prefix:
+            value = value.unflatten(0, (-1, numbers)).roll(-1, 1).flatten(0, 1)
+        ours[_SSD[prefix] + key[len(prefix) :]] = value
     model.load_state_dict(ours)

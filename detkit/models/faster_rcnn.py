@@ -9,7 +9,8 @@ or with an FPN on the backbone (Lin et al. 2017, arXiv:1612.03144) a pyramid and
 Shapes: B images, P proposals an image, K classes.
 
 Differences from the paper:
-- joint training only: both networks' losses are added ("approximate joint training" there).
+- both networks' losses are added ("approximate joint training" there); the paper's four steps are
+  `faster_rcnn_alternating`.
 - anchors sit on the corner of their cell and have whole-pixel sides, as in published weights.
 - a ground-truth box that overlaps no anchor makes none positive; in the published systems its
   best overlap, 0, makes all those positive that have it too.
@@ -35,15 +36,7 @@ from torch import Tensor
 
 from detkit.backbones.backbone import Backbone, Tail, normalize
 from detkit.errors import DetkitError
-from detkit.models.heads.box_head import (
-    BoxHead,
-    Pooled,
-    RoIRules,
-    Selection,
-    SoftmaxBoxes,
-    TwoLayers,
-    roi_levels,
-)
+from detkit.models.heads.box_head import RoIRules, Selection, box_head
 from detkit.models.heads.rpn import RPN, AnchorRules, ProposalRules
 from detkit.models.model import Model, Wants, models
 from detkit.predictions import Prediction
@@ -114,7 +107,6 @@ class FasterRCNN(Model):
                 f"model.rpn_pos_iou ({rpn_pos_iou}) is below model.rpn_neg_iou ({rpn_neg_iou}).",
                 remedy="an anchor is an object from the higher overlap on, as 0.7 and 0.3.",
             )
-        levels = roi_levels(backbone, tail)
         if not anchor_ratios:
             raise DetkitError(
                 "model.anchor_ratios is empty.", remedy="give height / width of at least one shape."
@@ -130,12 +122,16 @@ class FasterRCNN(Model):
             ),
             ProposalRules(proposals_before_nms, proposals, proposal_nms_iou),
         )
-        tail = tail or TwoLayers(channels, channels=head_channels)
-        self.head = BoxHead(
-            Pooled(tail, levels, roi_pooling),
-            SoftmaxBoxes(tail.channels, len(classes), class_agnostic, class_weights),
+        self.head = box_head(
+            backbone,
+            tail,
+            len(classes),
             RoIRules(roi_pos_iou, roi_samples, roi_positive_fraction),
             Selection(score_thresh, nms_iou, detections),
+            pooling=roi_pooling,
+            class_agnostic=class_agnostic,
+            head_channels=head_channels,
+            class_weights=class_weights,
         )
 
     @classmethod
@@ -145,13 +141,17 @@ class FasterRCNN(Model):
     def forward(
         self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None
     ) -> dict[str, Tensor] | list[Prediction]:
-        if sizes is None:
-            sizes = full_sizes(images)
-        images = normalize(images, self.mean_std, sizes)
-        maps = list(self.backbone(images).values())
+        images, maps, sizes = self.maps(images, sizes)
         proposals, rpn_losses = self.rpn(maps, sizes, targets)
         found, head_losses = self.head(images, maps, proposals, sizes, targets)
         return found if targets is None else {**rpn_losses, **head_losses}
+
+    def maps(self, images: Tensor, sizes: Tensor | None) -> tuple[Tensor, list[Tensor], Tensor]:
+        """The normalised images, their maps, finest first, and the images' (B, 2) sizes."""
+        if sizes is None:
+            sizes = full_sizes(images)
+        images = normalize(images, self.mean_std, sizes)
+        return images, list(self.backbone(images).values()), sizes
 
 
 def sizes_per_level(

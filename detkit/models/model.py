@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -27,10 +28,12 @@ class Wants:
         levels: those that exist are built; (`backbones.build.COARSEST`,) is the network's last,
             None all of them.
         tail: whether the stages behind the last of them come along, as the argument `tail`.
+        logits: whether that tail has the network's last layer, for the K classes.
     """
 
     levels: tuple[str, ...] | None
     tail: bool = False
+    logits: bool = False
 
 
 class Model(nn.Module):
@@ -42,6 +45,7 @@ class Model(nn.Module):
         task: what it predicts (`detect`, `segment_pixels`): a key of `inference.tasks.tasks`.
         needs: what it learns from: a subset of `boxes`, `masks`, `pixels`, `image_labels`; with
             `proposals` it also takes those, as an argument, in training and at inference.
+        also: what it learns from as well where the data have it: images with a class alone.
         proposer: where its proposals come from, if it needs any.
         renamed: beginnings of keys in checkpoints of format 1, and what they are now.
         class_list: K classes, without the background.
@@ -52,6 +56,7 @@ class Model(nn.Module):
 
     task: ClassVar[str]
     needs: ClassVar[frozenset[str]]
+    also: ClassVar[frozenset[str]] = frozenset()
     proposer: Any = None
     renamed: ClassVar[Mapping[str, str]] = {}
     mean_std: Tensor
@@ -72,6 +77,14 @@ class Model(nn.Module):
             settings: all arguments of the model.
         """
         raise NotImplementedError
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        """A copy with the same proposer, which may hold the boxes of a whole data set."""
+        memo[id(self.proposer)] = self.proposer
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
 
     def stages(self) -> Sequence[Stage]:
         """The steps of its recipe, first to last."""

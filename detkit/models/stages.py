@@ -19,6 +19,8 @@ from detkit.structures import Batch
 if TYPE_CHECKING:
     from detkit.models.model import Model
 
+PROPOSALS = "proposals.npz"  # what a solved stage that makes proposals calls its file of them
+
 # (model, batches, folder, generator): fills buffers of the model, or writes into the folder
 Solve = Callable[["Model", Iterable[Batch], Path, torch.Generator], None]
 

@@ -33,7 +33,7 @@ from detkit.backbones.backbone import Backbone, initialize, normalize
 from detkit.backbones.build import COARSEST
 from detkit.errors import DetkitError
 from detkit.models.heads.box_head import Selection
-from detkit.models.heads.objects import objects_of, winners
+from detkit.models.heads.grid_head import objects_of, winners
 from detkit.models.model import Model, Wants, models
 from detkit.ops.boxes import clip, detections_of, paired_overlap, sides_at_least
 from detkit.predictions import Detections, Prediction
@@ -48,6 +48,8 @@ START = 0.5  # of x, y, √w and √h
 @models.register("yolo_v1")
 class YOLOv1(Model):
     """All boxes of an image from one look at all of it (section 2).
+
+    The paper's own network has 272 million parameters: its run folder takes some 5 GB.
 
     Args:
         side: pixels a side of the images: what the fully connected layers are made for.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -60,7 +62,7 @@ def propose(proposer: Proposer, records: Records, *, workers: int = 0) -> Iterat
             remedy="memory may have run out: set workers= lower; what was made is kept.",
         ) from error
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)  # a second Ctrl-C finds nothing to break off
 
 
 def _one(proposer: Proposer, records: Records, i: int) -> Proposed:
@@ -84,6 +86,15 @@ def _start(proposer: Proposer, records: Records) -> None:
     _of_process = proposer, records
     cv2.setNumThreads(1)  # the processes share the cores already
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the main process, and it the others
+    threading.Thread(
+        target=_end_with, args=(multiprocessing.parent_process(),), daemon=True
+    ).start()
+
+
+def _end_with(main: Any) -> None:
+    """However the main process ended: the pool's own pipes tell its workers nothing of it."""
+    main.join()
+    os._exit(1)
 
 
 def _of_worker(i: int) -> Proposed:

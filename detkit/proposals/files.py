@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import codecs
+import functools
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -59,7 +60,9 @@ class ProposalsFile:
                 remedy=f"give one of: {', '.join(READERS)}.",
             )
         if not self.path.is_file():
-            raise DetkitError("There is no such file.", file=self.path, remedy="correct path=.")
+            raise DetkitError(
+                "There is no such file.", file=self.path, remedy="name one that exists."
+            )
         self._boxes = {
             key: _checked(boxes, key, self.path)
             for key, boxes in READERS[self.path.suffix](self.path).items()
@@ -84,6 +87,10 @@ class ProposalsFile:
                 f" {listed or 'none'}.",
             )
         return self._inside(self._boxes[key], *image.shape[:2])[: self.at_most]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process: it reads the file itself, which is less than all boxes' pickle."""
+        return functools.partial(ProposalsFile, at_most=self.at_most), (self.path,)
 
     def _find(self, name: str) -> str | None:
         if name in self._boxes:
@@ -118,7 +125,8 @@ def write_npz(path: str | Path, proposals: Mapping[int | str, NDArray]) -> None:
     """Writes (P, 4) xyxy boxes by image id, best first, as float32."""
     with replacing(path) as part, zipfile.ZipFile(part, "w") as archive:
         for image_id, boxes in proposals.items():
-            with archive.open(f"{image_id}.npy", "w") as file:
+            # of 1980: the same boxes are the same bytes
+            with archive.open(zipfile.ZipInfo(f"{image_id}.npy"), "w") as file:
                 np.lib.format.write_array(file, np.asarray(boxes, np.float32), allow_pickle=False)
 
 

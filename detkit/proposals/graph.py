@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.proposals.compiled import compiled
+from detkit.ops.compiled import compiled
 
 DIRECTIONS = 4  # of an edge from its pixel: right, down, down and right, down and left
 

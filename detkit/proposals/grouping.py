@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.proposals.compiled import compiled
+from detkit.ops.compiled import compiled
 from detkit.proposals.regions import COLOUR_BINS, ORIENTATIONS, Regions
 
 MEASURES = "CTSF"  # colour, texture, size, fill

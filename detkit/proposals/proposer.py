@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit.errors import DetkitError
 from detkit.registry import Registry
 
 
@@ -26,3 +27,25 @@ class Proposer(Protocol):
 
 
 proposers: Registry[Proposer] = Registry("proposer", "detkit.proposals")
+
+
+def proposer_of(name: str, file: str | None, **settings: Any) -> Proposer:
+    """The proposer that a model's settings name.
+
+    Args:
+        name: `model.proposer`.
+        file: `model.proposals_file`, for a proposer that reads one.
+        settings: of all proposers that detkit has; those that this one does not take are nothing to
+            it.
+    Raises:
+        DetkitError: no such proposer, no file for one that reads it, or a file for another.
+    """
+    takes = proposers.settings(name)
+    if ("path" in takes) != (file is not None):
+        raise DetkitError(
+            f"model.proposer={name} {'names' if file is None else 'reads'} no file.",
+            record="model.proposals_file",
+            remedy="set model.proposer=file and model.proposals_file=FILE, or neither.",
+        )
+    given = {**settings, "path": file}
+    return proposers[name](**{key: value for key, value in given.items() if key in takes})

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.proposals.compiled import compiled
+from detkit.ops.compiled import compiled
 
 COLOUR_BINS = 25
 TEXTURE_BINS = 10

@@ -9,28 +9,29 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
+from tqdm import tqdm
 
 from detkit import checkpoint, distributed, foreign
-from detkit.data.loading import Dataset
+from detkit.data.loading import Batches, Dataset
 from detkit.data.order import evaluation_batches
 from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.models.model import Model
-from detkit.models.stages import Stage
+from detkit.models.stages import PROPOSALS, Stage
+from detkit.proposals.files import ProposalsFile
+from detkit.structures import Batch
 from detkit.training.optimization import EMA
 from detkit.training.state import State, same_random_states
 
 FOLDER = "stages"  # in the run folder, with a folder for each solved stage that wrote something
-PROPOSALS = "proposals.npz"  # in the folder of a stage that makes them
 START = "start.safetensors"  # in it: the weights that the run began with
 
 
@@ -204,7 +205,7 @@ def solve(
         new.mkdir(parents=True)
         generator = torch.Generator().manual_seed(seed * 1000 + interval.number)
         with same_random_states(world.device):
-            batches = evaluation_batches(dataset, batch_size=size)
+            batches = Passes(evaluation_batches(dataset, batch_size=size), stage.name)
             stage.solve(state.model.eval(), batches, new, generator)
         if any(new.iterdir()):
             shutil.rmtree(folder, ignore_errors=True)
@@ -218,6 +219,24 @@ def solve(
     state.stage = interval.number + 1
 
 
+@dataclass(frozen=True)
+class Passes:
+    """Batches under a bar of their own in each pass.
+
+    Attributes:
+        name: what the bar shows.
+    """
+
+    batches: Batches
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from tqdm(self.batches, desc=self.name, unit="batch", leave=False)
+
+
 def digest(folder: Path) -> str:
     """sha256 of the names and contents of a folder's files."""
     total = hashlib.sha256()
@@ -227,10 +246,8 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def proposals_of(run: Path, stage: str) -> Any:
+def proposals_of(run: Path, stage: str) -> ProposalsFile:
     """The proposals that a solved stage wrote, as a proposer."""
-    from detkit.proposals.file import ProposalsFile
-
     return ProposalsFile(run / FOLDER / stage / PROPOSALS)
 
 

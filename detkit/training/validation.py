@@ -62,11 +62,14 @@ def validation_losses(
 
 
 def in_labels_of_the_model(targets: Targets, label_of: Tensor) -> Targets:
-    """The same objects, or pixels, with the model's labels."""
+    """The same objects, pixels or image, with the model's labels."""
     label_of = label_of.to(targets.labels.device)
-    labels, pixels = label_of[targets.labels], targets.pixels
+    labels, pixels, image = label_of[targets.labels], targets.pixels, targets.image_label
+    if image is not None and image >= 0:
+        image = label_of[image]
     if pixels is not None:
         table = pixels.new_full((IGNORE + 1,), IGNORE)
         table[: len(label_of)] = label_of.to(table.dtype)
         pixels = table[pixels.long()]
-    return replace(targets, labels=labels, pixels=pixels).select(labels >= 0)
+    changed = replace(targets, labels=labels, pixels=pixels, image_label=image)
+    return changed.select(labels >= 0)

@@ -19,17 +19,20 @@ def build(name: str, **settings):
 
 EVERY = backbones.names()
 LEVELS = {  # what the papers' tables say; the rest has all of 1 … 5
-    "alexnet": "2345",
+    **dict.fromkeys(("alexnet", "alexnet_2012"), "2345"),
+    "lenet5": "012",
+    "lenet5_modern": "1",
     "squeezenet1_0": "1234",
     "unet_encoder": "01234",
     "darknet_cfg": "345",
+    "vgg16_ssd": "01234",
     "yolo_v1": "123456",
     "fast_yolo": "0123456",
     **dict.fromkeys(("darknet19", "darknet53", "darknet_tiny", "darknet_tiny_v2"), "012345"),
     **{f"vgg{depth}{bn}": "012345" for depth in (11, 13, 16, 19) for bn in ("", "_bn")},
 }
 TAILS = {  # cells a side that they take of an RoI
-    "alexnet": 6,
+    **dict.fromkeys(("alexnet", "alexnet_2012"), 6),
     **dict.fromkeys(("darknet19", "darknet53", "darknet_tiny", "darknet_tiny_v2"), 14),
     "googlenet": 14,
     "googlenet_2014": 14,
@@ -65,8 +68,9 @@ def test_maps_have_the_stated_levels_channels_and_strides(name, size):
         assert backbone.strides[level] == stride
         assert x.shape[:2] == (2, backbone.channels[level])
         for cells, pixels in zip(x.shape[2:], size, strict=True):
-            # SqueezeNet's first convolution loses three cells, for want of padding
-            assert (-4 if name == "squeezenet1_0" else -2) < cells - pixels / stride < 1
+            # SqueezeNet's first convolution loses three cells, for want of padding; LeNet's two
+            unpadded = name == "squeezenet1_0" or "lenet" in name
+            assert (-4 if unpadded else -2) < cells - pixels / stride < 1
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -80,8 +84,10 @@ def test_no_map_is_changed_by_the_stages_behind_it(name):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_levels_that_are_not_asked_are_neither_built_nor_returned(name):
-    backbone, whole = narrow(name, levels=[3]), narrow(name)
-    assert list(backbone.channels) == list(backbone(torch.randn(1, 3, 64, 64))) == ["3"]
+    own = LEVELS.get(name, "12345")
+    level = "3" if "3" in own else own[0]
+    backbone, whole = narrow(name, levels=[level]), narrow(name)
+    assert list(backbone.channels) == list(backbone(torch.randn(1, 3, 64, 64))) == [level]
     kept = {key for key, _ in backbone.named_parameters()}
     if name == "darknet_cfg":  # a graph: its finest level needs all but the coarser outputs
         outputs = {f"layers.{whole.sources[level]}" for level in ("4", "5")}
@@ -89,7 +95,7 @@ def test_levels_that_are_not_asked_are_neither_built_nor_returned(name):
         assert {key.rsplit(".", 2)[0] for key in dropped} > outputs
         assert not any(f"layers.{backbone.sources['3']}." in key for key in dropped)
         return
-    needed = [p for stage in whole.stages()[: list(whole.path).index("3") + 1] for p in stage]
+    needed = [p for stage in whole.stages()[: list(whole.path).index(level) + 1] for p in stage]
     expected = {id(p) for module in needed for p in module.parameters()}
     assert kept == {key for key, p in whole.named_parameters() if id(p) in expected}
 
@@ -176,8 +182,8 @@ def test_a_fully_connected_tail_is_fc6_and_fc7(name):
 
 
 def test_who_has_no_tail_says_who_has_one():
-    for name in ("squeezenet1_0", "unet_encoder", "darknet_cfg"):
-        with pytest.raises(DetkitError, match=r"alexnet, darknet19, .*vgg19_bn") as error:
+    for name in ("squeezenet1_0", "unet_encoder", "darknet_cfg", "lenet5"):
+        with pytest.raises(DetkitError, match=r"alexnet, .*darknet19, .*vgg19_bn") as error:
             narrow(name, tail=True)
         assert "squeezenet" not in error.value.remedy
 
@@ -187,7 +193,7 @@ def test_a_pyramid_stands_on_any_of_them(name):
     backbone = narrow(f"{name}_fpn", fpn_channels=8).eval()
     maps = backbone(torch.randn(1, 3, 65, 97))
     own = [n for n in LEVELS.get(name, "12345") if n in "2345"]
-    assert list(maps) == list(backbone.channels) == [*own, str(int(own[-1]) + 1)]
+    assert list(maps) == list(backbone.channels) == [*own, str(int(LEVELS.get(name, "5")[-1]) + 1)]
     assert set(backbone.channels.values()) == {8}
     assert all(m.shape[1] == 8 for m in maps.values())
     assert {key.split(".")[0] for key in backbone.state_dict()} == {"body", "fpn"}

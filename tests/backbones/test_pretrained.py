@@ -271,9 +271,12 @@ def test_what_is_no_weights_file_is_refused(tmp_path, state):
         assert error.value.remedy
 
 
-@pytest.mark.parametrize("path", ["absent.pth", "."])
-def test_a_file_that_is_not_there_is_told(tmp_path, path):
-    with pytest.raises(DetkitError, match="No weights file there"):
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("absent.pth", "No weights file there"), (".", "No checkpoint in this folder")],
+)
+def test_a_file_that_is_not_there_is_told(tmp_path, path, words):
+    with pytest.raises(DetkitError, match=words):
         build("resnet18", width=0.25, weights=str(tmp_path / path))
 
 

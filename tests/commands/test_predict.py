@@ -54,7 +54,11 @@ def settings(run_folder, tmp_path):
             "score_thresh": 0.0,
             "batch_size": 2,
             "video": True,
+            "allow_download": False,
             "plugins": [],
+            "model": None,
+            "backbone": None,
+            "transforms": None,
         }
         return SimpleNamespace(**{**values, **changed})
 

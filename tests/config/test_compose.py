@@ -72,7 +72,7 @@ def test_every_backbone_is_a_choice_with_and_without_a_neck():
         ("train", "backbone=resnet50_fpm", "Did you mean resnet50_fpn?"),
         ("train", "dataset=coca", "Did you mean coco?"),
         ("train", "experiment=shapes", "No experiment 'shapes'"),
-        ("predict", "model=unet", "No setting 'model'"),
+        ("evaluate", "model=unet", "No setting 'model'"),
         ("train", "model={depth: 3}", "Could not override 'model'. (Key 'depth'"),
         ("benchmark", "model=[unet]", "model cannot be"),
         ("predict", "sorce=x", "Did you mean source?"),
@@ -98,7 +98,7 @@ def test_every_backbone_is_a_choice_with_and_without_a_neck():
         ("train", "model.name=unet", "No setting 'model."),
         ("predict", "photo.jpg", "'photo.jpg' is not an argument of the form key=value"),
         ("predict", "score_thresh=(", "'score_thresh=(' is not an argument"),
-        ("predict", "source=x", "checkpoint is not given"),
+        ("predict", "checkpoint=x", "source is not given"),
     ],
 )
 def test_a_mistake_is_answered_in_the_users_terms(verb, argument, words):

@@ -19,7 +19,7 @@ ENOUGH = 0.8  # of the figure that chooses checkpoints
 
 
 @pytest.mark.parametrize("name", small.names())
-def test_it_learns_one_batch_by_heart(name):
+def test_it_learns_one_batch_by_heart(name, tmp_path):
     settings = small.small(name)
     model = settings.learner(len(records_of(name).names))
     records = records_of(name)
@@ -36,6 +36,7 @@ def test_it_learns_one_batch_by_heart(name):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
         optimizer.step()
         if step % 50 == 0:
+            solve(model, batch, tmp_path)
             found = measure(
                 prepare(model, "cpu", "fp32"),
                 records,
@@ -49,6 +50,14 @@ def test_it_learns_one_batch_by_heart(name):
             if figure >= ENOUGH:
                 return
     assert figure >= ENOUGH
+
+
+def solve(model, batch, folder):
+    """What a recipe solves for after its steps, from the same batch."""
+    generator = torch.Generator().manual_seed(0)
+    for stage in model.stages():
+        if stage.solve is not None:
+            stage.solve(model.eval(), [batch], folder, generator)
 
 
 def records_of(name: str):

@@ -20,6 +20,7 @@ RANDOM = {
     "detection": {"short_side": 80, "long_side": None, "scale": [0.6, 1.5], "crop": 64},
     "segmentation": {"short_side": 80, "scale": [0.6, 1.5], "crop": 64, "quarter_turns": 0.5},
     "square": {"long_side": 64, "jitter": 0.3},
+    "ssd": {"long_side": 64, "canvas": 2.0},
 }
 
 

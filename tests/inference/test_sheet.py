@@ -10,7 +10,7 @@ from detkit.data import images
 from detkit.data.open import open_dataset
 from detkit.data.records import Strings
 from detkit.draw import colour
-from detkit.inference import sheet
+from detkit.inference import contact, sheet
 from detkit.inference.sheet import contact_sheet, draw_sheet
 from detkit.inference.tasks import tasks
 from detkit.predictions import Detections, Segmentation
@@ -101,7 +101,7 @@ def test_a_long_thin_picture_takes_no_more_than_its_cell(size):
     drawn = contact_sheet(
         [thin, np.full((100, 100, 3), 128, np.uint8)], ["a", "b"], columns=2, width=212
     )
-    assert drawn.shape[0] <= sheet.TALLEST * 100 + 40
+    assert drawn.shape[0] <= contact.TALLEST * 100 + 40
     assert (drawn == 20).all(-1).any()
 
 
@@ -121,6 +121,6 @@ def test_a_contact_sheet_holds_every_picture_in_its_cell():
 def test_a_caption_stands_below_its_picture():
     white = np.full((40, 60, 3), 255, np.uint8)
     plain, said = contact_sheet([white], width=308), contact_sheet([white], ["a"], 4, 308)
-    below = said[plain.shape[0] - sheet.GAP : -sheet.GAP]
+    below = said[plain.shape[0] - contact.GAP : -contact.GAP]
     assert 10 < len(below) < 40
     assert (below < 100).any()

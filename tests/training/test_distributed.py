@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -71,6 +72,23 @@ def test_two_processes_count_each_image_once(two_processes, tmp_path):
     assert "4 steps on 2 processes" in (run / "log.txt").read_text()
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [4, 4]
+
+
+def test_two_processes_go_through_the_stages_together(two_processes, tmp_path):
+    """The main one solves; both train on what it wrote, and measure the same model."""
+    run = two_processes / "alternating"
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    stages = [row["stage"] for row in rows if "loss" in row]
+    assert stages == ["rpn", "head", "rpn_alone", "head_alone"]
+    for stage in ("propose", "propose_again"):
+        with np.load(run / "stages" / stage / "proposals.npz") as found:
+            assert len(found.files) == 8
+    given = [f"checkpoint={run}", f"output={tmp_path}", "device=cpu", "batch_size=1", "workers=0"]
+    figures = json.loads((run / "results.json").read_text())
+    assert figures == evaluate(compose("evaluate", given))
+    tensors, plain = checkpoint.read_resume(run / "last")
+    assert (plain["step"], plain["stage"]) == (4, 5)
+    assert {"random/0/torch", "random/1/torch"} <= tensors.keys()
 
 
 def test_one_process_needs_no_group():

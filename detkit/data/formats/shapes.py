@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,6 +117,7 @@ def read(
     val_images: int = 200,
     size: int = 160,
     seed: int = 0,
+    unboxed: Sequence[str] = (),
 ) -> Records:
     """The drawn data set.
 
@@ -127,10 +128,17 @@ def read(
             each image has one object, which fills 40 to 90 % of its sides, and that one's class.
         size: pixels a side.
         seed: another one is another data set.
+        unboxed: classes whose boxes are withheld of `train`. An image with one of these among its
+            objects is drawn anew with one object alone: of such a class it has the image's class
+            and no box, of another one its box.
     Raises:
-        DetkitError: another split, or numbers that make no images.
+        DetkitError: another split, no such class, or numbers that make no images.
     """
     counts = {"train": train_images, "val": val_images}
+    for name in unboxed:
+        if name not in NAMES:
+            raise unknown("shape", name, NAMES)
+    withheld = frozenset(map(NAMES.index, unboxed if split == "train" else ()))
     if split not in counts:
         raise unknown("split of the shapes", split, counts)
     if not (0 < counts[split] <= FIRST["val"] and 32 <= size <= 4096 and seed >= 0):
@@ -144,9 +152,17 @@ def read(
     background = int("pixels" in needs)
     names = ("background",) * background + NAMES
     boxes, labels, areas = [], [], []
+    image_labels: list[int] = []
     arrange = alone if "image_labels" in needs else layout
+    if withheld:
+        arrange = functools.partial(alone_instead, withheld)
     for number in numbers:
         scene = arrange(seed, number, size)
+        label = scene.shapes[0].label if scene.shapes else -1
+        known = arrange is alone or (len(scene.shapes) == 1 and label in withheld)
+        image_labels.append(label if known else -1)
+        if known and withheld:
+            scene = Layout([], scene.owner, scene.boxes[:0])
         boxes.append(scene.boxes)
         labels.append(scene.labels + background)
         areas.append(np.bincount(scene.owner.ravel(), minlength=256)[: len(scene.shapes)])
@@ -163,7 +179,7 @@ def read(
         offsets=offsets_of([len(some) for some in labels]),
         boxes=np.concatenate(boxes).astype(np.float32),
         labels=np.concatenate(labels),
-        image_labels=np.concatenate(labels) if arrange is alone else None,
+        image_labels=np.array(image_labels) if arrange is not layout else None,
         crowd=np.zeros(objects, bool),
         difficult=np.zeros(objects, bool),
         areas=np.concatenate(areas).astype(np.float64),
@@ -247,6 +263,13 @@ def alone(seed: int, number: int, size: int) -> Layout:
     x, y, width, height = cv2.boundingRect(shape.solid)
     left, top = columns.start + x, rows.start + y
     return Layout([shape], owner, np.array([[left, top, left + width, top + height]], np.int64))
+
+
+def alone_instead(classes: Collection[int], seed: int, number: int, size: int) -> Layout:
+    """The objects of one image; one alone where any of them would be of these classes."""
+    scene = layout(seed, number, size)
+    among = any(shape.label in classes for shape in scene.shapes)
+    return alone(seed, number, size) if among else scene
 
 
 def _extents(owner: np.ndarray, shapes: list[Shape], boxes: list[Box]) -> list[Box] | None:

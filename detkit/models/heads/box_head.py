@@ -240,18 +240,7 @@ class BoxHead(nn.Module):
     @torch.no_grad()
     def choose(self, proposals: list[Tensor], targets: list[Targets]) -> Samples:
         """The RoIs to train on, drawn from the proposals and the ground truth itself."""
-        # a crowd's own box lies in that crowd, so that it counts as ignored
-        offered = [torch.cat([p, t.boxes]) for p, t in zip(proposals, targets, strict=True)]
-        padded = nn.utils.rnn.pad_sequence(offered, batch_first=True)
-        matched = torch.full(padded.shape[:2], IGNORED, device=padded.device)
-        pos_iou, least = self.rules.pos_iou, self.rules.least_iou
-        for row, boxes, t in zip(matched, offered, targets, strict=True):
-            row[: len(boxes)] = match_image(boxes, t, pos_iou, pos_iou, least_iou=least)
-        if padded.shape[1] == 0:  # nothing was proposed and nothing is there
-            padded, matched = (
-                padded.new_zeros(len(targets), 1, 4),
-                matched.new_full((len(targets), 1), IGNORED),
-            )
+        padded, matched = offered(proposals, targets, self.rules)
         index, valid = sample(matched, self.rules.number, self.rules.positive_fraction)
         rois = padded.gather(1, index[..., None].expand(-1, -1, 4))
         return Samples(rois, matched.gather(1, index), valid)
@@ -264,18 +253,81 @@ class BoxHead(nn.Module):
         Args:
             scores: (R, K). deltas: (R, K or 1, 4).
         """
-        counts = [len(p) for p in proposals]
-        detections = []
-        for image_scores, image_deltas, rois, size in zip(
-            scores.split(counts), deltas.split(counts), proposals, sizes, strict=True
-        ):
-            boxes = self.predictor.box_coder.decode(image_deltas, rois[:, None])
-            boxes = clip(boxes[None], size[None])[0]
-            image_scores = image_scores * sides_at_least(boxes, MIN_SIDE)
-            rule = self.selection
-            kept = detections_of(boxes, image_scores, rule.score_thresh, rule.nms_iou, rule.at_most)
-            detections.append(Detections(*kept))
-        return detections
+        return boxes_of(scores, deltas, proposals, sizes, self.predictor.box_coder, self.selection)
+
+
+def offered(
+    proposals: list[Tensor], targets: list[Targets], rules: RoIRules
+) -> tuple[Tensor, Tensor]:
+    """What may be trained on: the proposals and the ground truth itself, with what they are.
+
+    Returns:
+        rois: (B, P, 4), P at least 1, padded with zeros. matched: (B, P) int64, the object of each,
+            −1 background, −2 what is left out.
+    """
+    # a crowd's own box lies in that crowd, so that it counts as ignored
+    boxes_of_images = [torch.cat([p, t.boxes]) for p, t in zip(proposals, targets, strict=True)]
+    padded = nn.utils.rnn.pad_sequence(boxes_of_images, batch_first=True)
+    matched = torch.full(padded.shape[:2], IGNORED, device=padded.device)
+    pos_iou, least = rules.pos_iou, rules.least_iou
+    for row, boxes, t in zip(matched, boxes_of_images, targets, strict=True):
+        row[: len(boxes)] = match_image(boxes, t, pos_iou, pos_iou, least_iou=least)
+    if padded.shape[1] == 0:  # nothing was proposed and nothing is there
+        count = len(targets)
+        return padded.new_zeros(count, 1, 4), matched.new_full((count, 1), IGNORED)
+    return padded, matched
+
+
+def boxes_of(
+    scores: Tensor,
+    deltas: Tensor,
+    proposals: list[Tensor],
+    sizes: Tensor,
+    coder: BoxCoder,
+    rule: Selection,
+) -> list[Detections]:
+    """Decode, cut at the border, NMS class by class, the best of each image.
+
+    Args:
+        scores: (R, K), of the proposals of all images one after the other.
+        deltas: (R, K or 1, 4).
+    """
+    counts = [len(p) for p in proposals]
+    detections = []
+    for image_scores, image_deltas, rois, size in zip(
+        scores.split(counts), deltas.split(counts), proposals, sizes, strict=True
+    ):
+        boxes = clip(coder.decode(image_deltas, rois[:, None])[None], size[None])[0]
+        image_scores = image_scores * sides_at_least(boxes, MIN_SIDE)
+        kept = detections_of(boxes, image_scores, rule.score_thresh, rule.nms_iou, rule.at_most)
+        detections.append(Detections(*kept))
+    return detections
+
+
+def box_head(
+    backbone: Backbone,
+    tail: Tail | None,
+    num_classes: int,
+    rules: RoIRules,
+    selection: Selection,
+    *,
+    pooling: str,
+    class_agnostic: bool,
+    head_channels: int,
+    class_weights: Sequence[float] | None,
+) -> BoxHead:
+    """The head of Fast and Faster R-CNN on a backbone: `Pooled` and `SoftmaxBoxes`.
+
+    Args:
+        tail: the upper stages behind level 4; None behind a pyramid, which gets `TwoLayers` of
+            `head_channels`.
+    Raises:
+        DetkitError: levels, a way of pooling or class weights that do not fit.
+    """
+    levels = roi_levels(backbone, tail)
+    tail = tail or TwoLayers(next(iter(backbone.channels.values())), channels=head_channels)
+    predictor = SoftmaxBoxes(tail.channels, num_classes, class_agnostic, class_weights)
+    return BoxHead(Pooled(tail, levels, pooling), predictor, rules, selection)
 
 
 def roi_levels(backbone: Backbone, tail: Tail | None) -> list[int]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +23,14 @@ from torch.nn import functional as F
 
 from detkit.errors import DetkitError
 from detkit.models.heads.box_head import Selection
-from detkit.models.heads.objects import objects_of, winners
 from detkit.models.model import weights_of_classes
 from detkit.ops import grid
 from detkit.ops.boxes import clip, detections_of, overlap, sides_at_least
 from detkit.predictions import Detections, Prediction
+from detkit.ranges import Positive
 from detkit.structures import Targets
 
+Anchors = Sequence[Sequence[Positive]] | Literal["auto"]  # widths and heights, pixels
 CANDIDATES = 1000  # predictors of an image that enter NMS, the best ones
 
 
@@ -201,12 +203,18 @@ def box_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
     return (centre + size).sum(1)
 
 
-def anchors_of_levels(anchors: Sequence[Sequence[float]], levels: int) -> Tensor:
+def anchors_of_levels(anchors: Anchors, levels: int) -> Tensor:
     """Anchors → (L, A, 2) float32, the smallest ones for the finest level.
 
     Raises:
         DetkitError: they cannot be shared out evenly, or one is no width and height.
     """
+    if isinstance(anchors, str):
+        raise DetkitError(
+            f"Anchors are numbers here, not {anchors}.",
+            record="model.anchors",
+            remedy="a training run finds them by itself; detkit anchors prints them.",
+        )
     sizes = [tuple(map(float, anchor)) for anchor in anchors]
     if not levels or not sizes or len(sizes) % levels:
         raise DetkitError(
@@ -222,3 +230,44 @@ def anchors_of_levels(anchors: Sequence[Sequence[float]], levels: int) -> Tensor
         )
     ordered = torch.tensor(sorted(sizes, key=math.prod))
     return ordered.reshape(levels, -1, 2)
+
+
+class Objects(NamedTuple):
+    """N objects of all images, image by image.
+
+    Attributes:
+        image: (N,) int64, the image of each.
+        boxes: (N, 4) float32, xyxy, pixels of the network's image.
+        labels: (N,) int64.
+        crowd: (N,) bool.
+    """
+
+    image: Tensor
+    boxes: Tensor
+    labels: Tensor
+    crowd: Tensor
+
+
+def objects_of(targets: Sequence[Targets]) -> Objects:
+    """Those of a batch, also where nothing says which of them are crowds."""
+    images = [torch.full_like(target.labels, i) for i, target in enumerate(targets)]
+    crowds = [
+        torch.zeros_like(t.labels, dtype=torch.bool) if t.crowd is None else t.crowd
+        for t in targets
+    ]
+    boxes, labels = [t.boxes for t in targets], [t.labels for t in targets]
+    return Objects(torch.cat(images), torch.cat(boxes), torch.cat(labels), torch.cat(crowds))
+
+
+def winners(position: Tensor, crowd: Tensor, places: int) -> tuple[Tensor, Tensor]:
+    """Who learns where several objects ask for one place: the first one that is no crowd.
+
+    Returns:
+        (N,) bool, the objects that are learnt; (places,) bool, the places that have one.
+    """
+    number = torch.arange(len(position), device=position.device)
+    nobody = len(position)
+    owner = torch.full((places,), nobody, device=position.device).scatter_reduce(
+        0, position, number.masked_fill(crowd, nobody), "amin"
+    )
+    return (owner[position] == number) & ~crowd, owner < nobody

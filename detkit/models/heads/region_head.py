@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from detkit.models.heads.grid_head import GridHead, box_loss
-from detkit.models.heads.objects import objects_of, winners
+from detkit.models.heads.grid_head import GridHead, box_loss, objects_of, winners
 from detkit.ops import grid
 from detkit.ops.boxes import paired_overlap
 from detkit.structures import Targets

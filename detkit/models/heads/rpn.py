@@ -110,9 +110,12 @@ class RPN(nn.Module):
             proposals = self.propose(outputs, anchors, sizes, training=targets is not None)
         if targets is None:
             return proposals, {}
-        logits = torch.cat([level for level, _ in outputs], dim=1)
-        deltas = torch.cat([level for _, level in outputs], dim=1)
-        return proposals, self.losses(logits, deltas, torch.cat(anchors), sizes, targets)
+        return proposals, self.losses(*_joined(outputs), torch.cat(anchors), sizes, targets)
+
+    def learn(self, maps: list[Tensor], sizes: Tensor, targets: list[Targets]) -> dict[str, Tensor]:
+        """The losses without the proposals, for whoever trains nothing on them."""
+        outputs = [self.predict(features) for features in maps]
+        return self.losses(*_joined(outputs), torch.cat(self.anchors(maps)), sizes, targets)
 
     def predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) → logits (B, H·W·A) and deltas (B, H·W·A, 4)."""
@@ -219,6 +222,12 @@ class RPN(nn.Module):
             "rpn_objectness": (objectness * share).sum(),
             "rpn_box": (offset * share * is_object).sum(),
         }
+
+
+def _joined(outputs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Logits (B, N) and deltas (B, N, 4) of all levels."""
+    logits, deltas = zip(*outputs, strict=True)
+    return torch.cat(logits, dim=1), torch.cat(deltas, dim=1)
 
 
 def anchor_shapes(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:

@@ -1,0 +1,137 @@
+"""Fast R-CNN (Girshick 2015, arXiv:1504.08083).
+
+    image ─┬─▶ backbone ─▶ maps ──┐
+           └─▶ proposals ─────────┴─▶ RoI pooling ─▶ fc6, fc7 ─▶ classes, boxes        (figure 1)
+
+The proposals come from outside the network: by selective search, made once for each picture and
+kept (`proposals.store`), or from a file. One map and the classifier's own upper layers behind it
+(VGG-16's fc6 and fc7, ResNet's layer4), or with an FPN on the backbone a pyramid and two new
+layers, as in `faster_rcnn`.
+
+Shapes: B images, P proposals an image, K classes.
+
+Differences from the paper:
+- smooth L1 with a beta of 1/9 instead of 1, as in the RPN.
+- a loss is averaged within each image first, then over the images; background inside a crowd is not
+  trained on (the paper's data have no crowds).
+- the ground truth's own boxes are RoIs too, as in the published code.
+- the last two layers start as PyTorch's Linear does, not from 0.01 and 0.001 (section 3.1), and
+  biases learn as fast as weights.
+- an image without objects has no background that overlaps one by 0.1, so nothing is learnt from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from torch import Tensor
+
+from detkit.backbones.backbone import Backbone, Tail, normalize
+from detkit.errors import DetkitError
+from detkit.models.heads.box_head import RoIRules, Selection, box_head
+from detkit.models.model import Model, Wants, models
+from detkit.predictions import Prediction
+from detkit.proposals.proposer import proposer_of
+from detkit.ranges import Count, Natural, Positive, Share
+from detkit.structures import Classes, Targets, full_sizes
+
+
+@models.register("fast_rcnn")
+class FastRCNN(Model):
+    """See the figure above.
+
+    Args:
+        tail: the upper stages as the head, where no pyramid stands on the backbone.
+        proposer: where the proposals come from: selective_search, or file.
+        proposals_file: of the proposer file, a .json, .npz or .mat with those of all splits.
+        proposal_mode: of selective search: single, fast or quality.
+        proposal_width: of selective search: to which images are resized for it; null keeps theirs.
+        proposal_min_side: of selective search: pixels of a box's sides in the resized image.
+        proposals: at most so many an image, the best; null is all.
+        roi_pooling: "pool" (Fast R-CNN) or "align" (Mask R-CNN).
+        roi_samples, roi_positive_fraction: proposals trained an image; of them objects at most.
+        roi_pos_iou, roi_least_iou: a proposal is an object from this overlap on; below it
+            background, and left out below the second.
+        class_agnostic: one box for all classes instead of one a class.
+        head_channels: width of the two layers behind a pyramid.
+        class_weights: weight of each class in the head's class loss; the background's is 1.
+        score_thresh, nms_iou, detections: which boxes are detections, and how many at most.
+    """
+
+    task, needs = "detect", frozenset({"boxes", "proposals"})
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        classes: Classes,
+        *,
+        tail: Tail | None = None,
+        proposer: str = "selective_search",
+        proposals_file: str | None = None,
+        proposal_mode: Literal["single", "fast", "quality"] = "fast",
+        proposal_width: Count | None = 500,
+        proposal_min_side: Natural = 20,
+        proposals: Count | None = 2000,
+        roi_pooling: str = "pool",
+        roi_samples: Count = 64,
+        roi_positive_fraction: Share = 0.25,
+        roi_pos_iou: Share = 0.5,
+        roi_least_iou: Share = 0.1,
+        class_agnostic: bool = False,
+        head_channels: Count = 1024,
+        class_weights: Sequence[Positive] | None = None,
+        score_thresh: Share = 0.05,
+        nms_iou: Share = 0.3,
+        detections: Count = 100,
+    ) -> None:
+        super().__init__(backbone, classes)
+        self.proposer = proposer_of(
+            proposer,
+            proposals_file,
+            mode=proposal_mode,
+            width=proposal_width,
+            min_side=proposal_min_side,
+            at_most=proposals,
+        )
+        self.head = box_head(
+            backbone,
+            tail,
+            len(classes),
+            RoIRules(roi_pos_iou, roi_samples, roi_positive_fraction, roi_least_iou),
+            Selection(score_thresh, nms_iou, detections),
+            pooling=roi_pooling,
+            class_agnostic=class_agnostic,
+            head_channels=head_channels,
+            class_weights=class_weights,
+        )
+
+    @classmethod
+    def wants(cls, fpn: bool, settings: Mapping[str, Any]) -> Wants:
+        return Wants(levels=("2", "3", "4", "5")) if fpn else Wants(levels=("4",), tail=True)
+
+    def forward(
+        self,
+        images: Tensor,
+        targets: list[Targets] | None = None,
+        sizes: Tensor | None = None,
+        proposals: list[Tensor] | None = None,
+    ) -> dict[str, Tensor] | list[Prediction]:
+        """See `Model`.
+
+        Args:
+            proposals: (P, 4) float32 of each image, xyxy, pixels of `images`; P may be 0.
+        Raises:
+            DetkitError: there are no proposals.
+        """
+        if proposals is None:
+            raise DetkitError(
+                "Fast R-CNN classifies proposals, and none came with the images.",
+                remedy="hand them in as proposals=, made by model.proposer.",
+            )
+        if sizes is None:
+            sizes = full_sizes(images)
+        images = normalize(images, self.mean_std, sizes)
+        maps = list(self.backbone(images).values())
+        found, losses = self.head(images, maps, proposals, sizes, targets)
+        return found if targets is None else losses

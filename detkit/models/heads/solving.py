@@ -1,0 +1,195 @@
+"""What R-CNN and SPPnet solve for: the SVMs and the box regressions, image by image.
+
+No features are kept on disk: a pass over the images makes them anew, and what stays in memory is
+the objects', the hard negatives', and sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import nms
+
+from detkit.backbones.backbone import normalize
+from detkit.models.heads.mining import Miner
+from detkit.models.heads.svm_head import NORM, SVMHead
+from detkit.models.model import Model
+from detkit.ops.boxes import overlap
+from detkit.ops.ridge import Ridge
+from detkit.structures import Batch, Targets
+
+MEMORY = 4 * 2**30  # bytes of features, or of sums, that are kept
+NORMED = 16  # proposals of an image that the features' norm is measured on
+
+
+class RegionModel(Protocol):
+    """A model whose head is an `SVMHead`."""
+
+    head: SVMHead
+    mean_std: Tensor
+
+    def features(self, images: Tensor, rois: list[Tensor]) -> Tensor:
+        """(R, C) of the RoIs of each image, one after the other; images are normalised."""
+
+
+@torch.inference_mode()
+def fit_svms(
+    model: Model, batches: Iterable[Batch], folder: Path, generator: torch.Generator
+) -> None:
+    """The SVM of each class: its objects against proposals that hardly overlap one.
+
+    A class without an object gets an SVM that finds nothing.
+    """
+    network = cast(RegionModel, model)
+    head = network.head
+    positives = _objects(network, batches, generator)
+    row = 4 * head.logits.in_features
+    kept = sum(map(len, positives))
+    # a Miner holds as many new ones as it keeps, and all rows once more while it is fitted
+    most = max(1, (MEMORY // row - 2 * kept) // (4 * head.num_classes))
+    rules = head.rules
+    miners = [Miner(rows, rules.penalty, rules.positive_weight, most) for rows in positives]
+    for images, batch in _normalised(network, batches):
+        chosen, is_negative = [], []
+        for boxes, targets in zip(batch.proposals or [], batch.targets, strict=True):
+            negative = negatives_of(boxes, targets, head.num_classes, rules.neg_iou)
+            some = distinct(boxes, negative.any(1), rules.distinct_iou)
+            chosen.append(boxes[some])
+            is_negative.append(negative[some])
+        if sum(map(len, chosen)):
+            features = head.scaled(network.features(images, chosen))
+            for label, miner in enumerate(miners):
+                if len(miner.positives):
+                    miner.see(features[torch.cat(is_negative)[:, label]])
+    head.svm_weight.zero_()
+    head.svm_bias.fill_(-1e4)  # a score of 0
+    for label, miner in enumerate(miners):
+        if len(miner.positives):
+            miner.fit()
+            assert miner.weight is not None
+            head.svm_weight[label] = miner.weight.to(head.svm_weight)
+            head.svm_bias[label] = miner.bias
+    head.solved.fill_(True)
+
+
+def _objects(
+    network: RegionModel, batches: Iterable[Batch], generator: torch.Generator
+) -> list[np.ndarray]:
+    """The scaled features of each class's objects; sets the scale.
+
+    Where they are more than memory has room for, a random part of each class stays.
+    """
+    head = network.head
+    found: list[list[Tensor]] = [[] for _ in range(head.num_classes)]
+    norm, count = 0.0, 0
+    most = max(1, MEMORY // (16 * head.logits.in_features * head.num_classes))
+    for images, batch in _normalised(network, batches):
+        objects = [alone(t).boxes for t in batch.targets]
+        labels = torch.cat([alone(t).labels for t in batch.targets])
+        some = [
+            p[torch.randperm(len(p), generator=generator)[:NORMED].to(p.device)]
+            for p in batch.proposals or []
+        ]
+        if sum(map(len, some)):
+            norms = network.features(images, some).float().norm(dim=1)
+            norm, count = norm + norms.sum().item(), count + len(norms)
+        if len(labels):
+            features = network.features(images, objects).float().cpu()
+            for label in labels.unique().tolist():
+                found[label].append(features[labels.cpu() == label])
+                if sum(map(len, found[label])) > 2 * most:
+                    found[label] = [_some(torch.cat(found[label]), most, generator)]
+    head.scale.fill_(NORM * count / norm if norm > 0 else 1.0)
+    empty = torch.zeros(0, head.logits.in_features)
+    scale = head.scale.item()
+    return [_some(torch.cat([empty, *rows]), most, generator).mul_(scale).numpy() for rows in found]
+
+
+def _some(rows: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    if len(rows) <= most:
+        return rows
+    return rows[torch.randperm(len(rows), generator=generator)[:most].sort().values]
+
+
+def negatives_of(boxes: Tensor, targets: Targets, num_classes: int, neg_iou: float) -> Tensor:
+    """(P, K) bool: which boxes overlap each object of a class by less; of a crowd any part."""
+    iou = overlap(boxes, targets.boxes, targets.crowd)
+    most = iou.new_zeros(len(boxes), num_classes)
+    most.scatter_reduce_(1, targets.labels.expand(len(boxes), -1), iou, "amax")
+    return most < neg_iou
+
+
+def distinct(boxes: Tensor, candidates: Tensor, iou: float | None) -> Tensor:
+    """(S,) int64: the candidates, without those that an earlier one overlaps by more than `iou`."""
+    index = candidates.nonzero()[:, 0]
+    if iou is None:
+        return index
+    order = torch.arange(len(index), 0, -1, device=boxes.device, dtype=boxes.dtype)
+    return index[nms(boxes[index], order, iou).sort().values]
+
+
+def alone(targets: Targets) -> Targets:
+    """The objects that are no crowds and have an extent."""
+    real = (targets.boxes[:, 2:] > targets.boxes[:, :2]).all(1)
+    return targets.select(real if targets.crowd is None else real & ~targets.crowd)
+
+
+@torch.inference_mode()
+def fit_boxes(
+    model: Model, batches: Iterable[Batch], folder: Path, generator: torch.Generator
+) -> None:
+    """The ridge regression of each class: from proposals near its objects to their boxes.
+
+    Where the sums of all classes are more than memory has room for, each pass over the images
+    serves some of the classes.
+    """
+    network = cast(RegionModel, model)
+    head = network.head
+    channels, device = head.logits.in_features, head.box_weight.device
+    together = max(1, MEMORY // (8 * (channels + 1) ** 2))
+    for labels in torch.arange(head.num_classes).split(together):
+        sums = {label: Ridge(channels, 4, device) for label in labels.tolist()}
+        for images, batch in _normalised(network, batches):
+            near, deltas, of = _near(network, batch, set(sums))
+            if len(of):
+                features = head.scaled(network.features(images, near))
+                for label in of.unique().tolist():
+                    sums[label].add(features[of == label], deltas[of == label])
+        for label, ridge in sums.items():
+            weight, bias = ridge.solve(head.rules.box_penalty)
+            head.box_weight[label], head.box_bias[label] = weight, bias
+
+
+def _near(
+    network: RegionModel, batch: Batch, labels: set[int]
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """The proposals of each image near an object of these classes, their deltas and labels."""
+    head = network.head
+    near, deltas, of = [], [], []
+    for boxes, targets in zip(batch.proposals or [], batch.targets, strict=True):
+        objects = alone(targets)
+        wide = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        if not len(objects):
+            wide = torch.zeros_like(wide)
+            best = object_of = boxes.new_zeros(len(boxes))
+        else:
+            best, object_of = overlap(boxes, objects.boxes).max(1)
+            served = torch.isin(objects.labels, objects.labels.new_tensor(sorted(labels)))
+            wide &= served[object_of] & (best > head.rules.box_iou)
+        which = object_of[wide].long()
+        near.append(boxes[wide])
+        deltas.append(head.box_coder.encode(objects.boxes[which], boxes[wide]))
+        of.append(objects.labels[which])
+    return near, torch.cat(deltas), torch.cat(of)
+
+
+def _normalised(network: RegionModel, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Batch]]:
+    """Each batch on the model's device, with its images as the network wants them."""
+    for loaded in batches:
+        batch = loaded.to(network.mean_std.device)
+        yield normalize(batch.images, network.mean_std, batch.sizes), batch
