@@ -16,6 +16,7 @@ from detkit import checkpoint, distributed, restore
 from detkit.backbones import build as backbones
 from detkit.backbones.norms import match_norms
 from detkit.commands import telling
+from detkit.commands.forecasting import forecast
 from detkit.commands.opening import open_data
 from detkit.commands.proposing import propose_first
 from detkit.config.settings import TrainSettings
@@ -106,6 +107,8 @@ class Session:
             self._record(saved)
         if model.proposer is not None and not saved:
             propose_first(self.data, model.proposer, self.options.workers, self.journal, world)
+            size = self.options.batch_size
+            forecast(self.data, model, self.recipe, self.plan, size, self.journal, world)
 
     def _saved(self, settings: TrainSettings, stack: ExitStack) -> Saved:
         assert settings.resume is not None

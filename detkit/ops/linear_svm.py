@@ -41,8 +41,7 @@ def fit_svm(
     signs = np.where(positive, 1.0, -1.0)
     duals = np.zeros(len(rows)) if start is None else start.astype(np.float64)
     duals = np.minimum(duals, penalty)
-    used = duals > 0
-    weight = (duals * signs)[used] @ rows[used].astype(np.float64)
+    weight = np.einsum("n,nd->d", duals * signs, rows, dtype=np.float64)  # copies no rows
     bias = float(bias_scale**2 * (duals * signs).sum())
     curvature = np.einsum("nd,nd->n", rows, rows, dtype=np.float64) + bias_scale**2
     generator = np.random.default_rng(seed)

@@ -15,7 +15,10 @@ BINS = (1, 2, 3, 6)  # section 4.1: 50 bins
 
 
 def windows(rois: Tensor, stride: int, height: int, width: int) -> Tensor:
-    """The cells of a map whose centres lie around those of each RoI (appendix A).
+    """The cells of a map whose centres lie inside each RoI (appendix A).
+
+    Cell i is centred on the pixel that begins at i · stride. A RoI that holds no centre has the
+    cell nearest to its own.
 
     Args:
         rois: (R, 4) xyxy, pixels.
@@ -25,11 +28,12 @@ def windows(rois: Tensor, stride: int, height: int, width: int) -> Tensor:
         (R, 4) int64: the first and the last cell, x and y; the last is never before the first.
     """
     limit = torch.tensor([width - 1, height - 1], device=rois.device)
-    first = (rois[:, :2] / stride).floor().long() + 1
-    last = (rois[:, 2:] / stride).ceil().long() - 1
-    first = torch.minimum(first.clamp(min=0), limit)
-    last = torch.minimum(torch.maximum(last, first), limit)
-    return torch.cat([first, last], 1)
+    place = (rois - 0.5) / stride
+    first, last = place[:, :2].floor().long() + 1, place[:, 2:].ceil().long() - 1
+    nearest = ((place[:, :2] + place[:, 2:]) / 2).round().long()
+    empty = last < first
+    cells = (torch.where(empty, nearest, end) for end in (first, last))
+    return torch.cat([torch.minimum(cell.clamp(min=0), limit) for cell in cells], 1)
 
 
 def spatial_pyramid(

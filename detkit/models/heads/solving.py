@@ -50,8 +50,8 @@ def fit_svms(
     positives = _objects(network, batches, generator)
     row = 4 * head.logits.in_features
     kept = sum(map(len, positives))
-    # a Miner may hold its negatives twice, and all rows once more while it is fitted
-    most = max(1, (MEMORY // row - 2 * kept) // (3 * head.num_classes))
+    # a Miner holds as many new ones as it keeps, and all rows once more while it is fitted
+    most = max(1, (MEMORY // row - 2 * kept) // (4 * head.num_classes))
     rules = head.rules
     miners = [Miner(rows, rules.penalty, rules.positive_weight, most) for rows in positives]
     for images, batch in _normalised(network, batches):
