@@ -47,7 +47,7 @@ class YOLO9000(YOLOv2):
             (an experiment may hold such lines itself): {animal: [cat, dog]}; or Darknet's .tree,
             with its .names beside it.
         tree_map: a file with the place in the tree, from 0, of each of the data's classes, such as
-            Darknet's .map. null: by their names.
+            Darknet's .map; those places then have the data's names. null: by their names.
         tree_thresh: a class is gone down to while it is as likely as this.
     """
 

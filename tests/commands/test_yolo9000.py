@@ -48,9 +48,13 @@ def test_pictures_of_a_class_are_learnt_beside_boxes(tmp_path, monkeypatch):
         (tmp_path / "labelled" / name).mkdir(parents=True)
         Image.effect_noise((30, 30), 90).convert("RGB").save(tmp_path / f"labelled/{name}/1.png")
     run = ["train", "model=yolo9000", "dataset.root=boxed", "dataset.labels_root=labelled"]
-    (tmp_path / "tree.yaml").write_text("animal: [cat, dog, zebra]\n")
-    run += ["model.tree=tree.yaml", "transforms.long_side=64", *SHORT]
+    (tmp_path / "tree.yaml").write_text("animal: [felis, dog, zebra]\n")
+    (tmp_path / "a.map").write_text("1\n2\n")  # cat is felis
+    run += ["model.tree=tree.yaml", "model.tree_map=a.map", "transforms.long_side=64", *SHORT]
     assert main([*run, "run_dir=run"]) == 0
+    (tmp_path / "a.map").unlink()
+    assert main(["train", "resume=run", "training.max_steps=3"]) == 0
+    assert main(["evaluate", "checkpoint=run", "device=cpu", "workers=0"]) == 0
     meta = json.loads((tmp_path / "run/best/meta.json").read_text())
     assert meta["names"] == ["animal", "cat", "dog", "zebra"]
     log = (tmp_path / "run/log.txt").read_text()
