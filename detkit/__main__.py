@@ -13,6 +13,7 @@ VERBS = {
     "predict": "draw what a checkpoint finds in images or a video",
     "export": "write a checkpoint in another program's files",
     "propose": "make boxes that may hold objects, and measure how many they cover",
+    "anchors": "find the anchors that fit a data set's boxes",
     "benchmark": "time a model beside torchvision's of the same weights",
 }
 # What the system refuses is no fault of detkit's, so it gets a remedy and no traceback.

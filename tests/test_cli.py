@@ -101,7 +101,7 @@ def test_an_unknown_verb_is_answered_with_the_nearest(capsys):
     assert "Did you mean train?" in capsys.readouterr().err
 
 
-_SAID = {verb: ["dataset.root=/my data"] for verb in ("train", "evaluate", "propose")}
+_SAID = {verb: ["dataset.root=/my data"] for verb in ("train", "evaluate", "propose", "anchors")}
 
 
 @pytest.mark.parametrize("verb", __main__.VERBS)

@@ -17,7 +17,7 @@ from detkit.ranges import Count, Natural
 
 NORMS = ("auto", "frozen", "train")
 NECK = ("fpn_channels",)
-DECIDED = ("name", "tail", "strict", "allow_download", "classes", "own")  # by whoever builds
+DECIDED = ("name", "tail", "strict", "allow_download", "logits", "own")  # by whoever builds
 BEYOND = 3  # levels that a pyramid may be asked for beyond the network's last one
 COARSEST = "coarsest"  # as a level: the last one that the network has
 PYRAMID = ("2", "3", "4", "5")  # the paper's, where `levels` says nothing
@@ -36,7 +36,7 @@ def build(
     width: float = 1.0,
     in_channels: Count | None = None,
     fpn_channels: Count = 256,
-    classes: int | None = None,
+    logits: int | None = None,
     **own: Any,
 ) -> tuple[Backbone, Tail | None]:
     """The backbone of that name, with an FPN on it where the name ends in `_fpn`, and its tail.
@@ -54,7 +54,7 @@ def build(
         width: multiplies every channel count, except `fpn_channels`.
         in_channels: of the images: 3 for RGB, 1 for grey; None: as the data have them.
         fpn_channels: width of the pyramid.
-        classes: give the tail the network's last layer, for so many of them.
+        logits: give the tail the network's last layer, for so many classes.
         own: that network's own settings; `settings(name)` lists them.
     Raises:
         DetkitError: a name, setting, level or weights file that does not fit.
@@ -80,8 +80,8 @@ def build(
         raise _no_tail(name)
     asked = _levels(name, trunk, levels, tail, strict, fpn)
     behind = trunk.make_tail(asked[-1]) if tail else None
-    if behind is not None and classes is not None:
-        behind.add_logits(classes, trunk.logits_dropout)
+    if behind is not None and logits is not None:
+        behind.add_logits(logits, trunk.logits_dropout)
     beyond = any(level not in trunk.channels for level in asked)  # made from the last one
     trunk.keep([n for n in trunk.channels if n in asked or (beyond and n == coarsest)])
     if weights != "none":

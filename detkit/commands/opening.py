@@ -20,7 +20,7 @@ from detkit.data.transforms import build as build_transform
 from detkit.errors import DetkitError, unknown
 from detkit.inference.measure import match_classes
 from detkit.inference.tasks import tasks
-from detkit.interop.hierarchy import places_in, read_classes
+from detkit.interop.hierarchy import named_as, places_in, read_classes
 from detkit.models.model import models
 from detkit.restore import classes_of
 from detkit.structures import Classes
@@ -67,6 +67,7 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
     task, needs = tasks[part.task], part.needs - {PROPOSALS}  # which no data set has
     train, val = (split_name(settings.dataset, which, needs) for which in ("train", "val"))
     records, measured = (open_dataset(settings.dataset, s, needs=needs) for s in (train, val))
+    own = len(records.names)
     if (root := settings.dataset.get("labels_root")) is not None:
         records = joined(records, _labelled(root))
     if records.image_labels is not None and "image_labels" not in needs | part.also:
@@ -100,7 +101,7 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
             )
     if saved:
         contents.check(saved.folder, (records, measured))
-    classes, records = _classes_of(settings, records, saved)
+    classes, records = _classes_of(settings, records, own, saved)
     best_by = settings.training.best_by
     if best_by is not None:
         figures = [key for key in task.evaluator(measured).result() if "/" in key]
@@ -125,14 +126,21 @@ def _labelled(root: str) -> Records:
 
 
 def _classes_of(
-    settings: TrainSettings, records: Records, saved: Saved | None
+    settings: TrainSettings, records: Records, own: int, saved: Saved | None
 ) -> tuple[Classes, Records]:
-    """The classes of the data, or of the tree that the model has over them; the records' places."""
+    """The classes of the data, or of the tree that the model has over them; the records' places.
+
+    Args:
+        own: how many of the records' classes are those of the data with boxes, which a map is of.
+    """
     tree, mapped = (settings.model.get(key) for key in ("tree", "tree_map"))
     if tree is None:
         return Classes.of(records.names, records.category_ids), records
     classes = classes_of(saved.meta) if saved else read_classes(tree)
-    places = places_in(classes, records.names, mapped)
+    if mapped is not None and not saved:  # a saved run has the data's names in it
+        boxed = records.names[:own]
+        classes = named_as(classes, boxed, places_in(classes, boxed, mapped))
+    places = places_in(classes, records.names)
     return classes, placed(records, classes, places)
 
 

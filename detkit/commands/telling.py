@@ -24,6 +24,7 @@ from detkit.ops.precision import describe
 from detkit.training.loop import Plan
 from detkit.training.state import State
 
+LARGE = 2e9  # bytes
 MANY = 20.0  # million parameters: steps of seconds on a CPU
 TOO_LARGE = """
 note: on a CPU a step of a network of this size takes seconds, and random weights need many;
@@ -54,6 +55,25 @@ def first_line(state: State, settings: Any, records: Records, plan: Plan, world:
         f"parameters, {trunk}) on {len(records):,} images, {len(records.names)} classes; "
         f"{plan.steps:,} steps on {place} in {describe(plan.dtype, world.device)}"
         f" → {settings.run_dir}" + (TOO_LARGE if slow else "")
+    )
+
+
+def room_line(state: State) -> str:
+    """How large the run folder gets, where that is more than `LARGE`; else empty.
+
+    `best/` has the weights once, `last/` the shown and the raw ones and the optimiser's numbers,
+    and twice while it is written.
+    """
+    weights = sum(t.numel() * t.element_size() for t in state.model.state_dict().values())
+    trained = sum(p.numel() * 4 for p in state.model.parameters() if p.requires_grad)
+    defaults = state.optimizer.defaults if state.optimizer else {}
+    numbers = 2 if "betas" in defaults else int(bool(defaults.get("momentum")))
+    last = 2 * weights + numbers * trained
+    if weights + last < LARGE:
+        return ""
+    return (
+        f"note: the run folder gets {(weights + last) / 1e9:.1f} GB large, and {last / 1e9:.1f} GB"
+        " more while it saves"
     )
 
 

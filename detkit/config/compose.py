@@ -45,6 +45,7 @@ CHOICES = {  # the groups of each verb
     "evaluate": ["dataset"],
     "predict": ["model", "backbone", "transforms"],
     "propose": ["dataset"],
+    "anchors": ["dataset"],
 }
 SIGNATURE = "signature"  # the group of what builders' signatures say
 STORED = "of_checkpoint"  # how configs and choices that come from a checkpoint are called

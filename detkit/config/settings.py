@@ -137,6 +137,20 @@ class ProposeSettings:
 
 
 @dataclass(frozen=True)
+class AnchorsSettings:
+    """Of `detkit anchors`: see `conf/anchors.yaml`."""
+
+    dataset: Group | None
+    split: str | None
+    numbers: list[Count]
+    short_side: Count | None
+    long_side: Count | None
+    letterbox: bool
+    seed: Seed
+    plugins: list[str]
+
+
+@dataclass(frozen=True)
 class BenchmarkSettings:
     """Of `detkit benchmark`: see `conf/benchmark/benchmark.yaml`."""
 
@@ -162,6 +176,7 @@ Settings = (
     | PredictSettings
     | ExportSettings
     | ProposeSettings
+    | AnchorsSettings
     | BenchmarkSettings
 )
 VERBS: dict[str, type[Settings]] = {
@@ -170,6 +185,7 @@ VERBS: dict[str, type[Settings]] = {
     "predict": PredictSettings,
     "export": ExportSettings,
     "propose": ProposeSettings,
+    "anchors": AnchorsSettings,
     "benchmark": BenchmarkSettings,
 }
 

@@ -257,7 +257,7 @@ def darknet(
 
     Args:
         width, height: of the network's image, those of a .cfg's [net]; best multiples of 32.
-        letterbox: keep the aspect ratio and fill the rest, as Darknet does, else stretch.
+        letterbox: keep the aspect ratio and fill the rest, as Darknet once did, else stretch.
         jitter: as for `square`.
         flip, vertical_flip, colour, min_visibility: as for `detection`.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from detkit.restore import NOTHING, Beside, Restored, readers
 from detkit.structures import Classes
 
 SIDE = 416  # of the network's image, where [net] says none
-LETTERBOX = True  # where [net] says nothing of letter_box: as Darknet has it
+LETTERBOX = False  # where [net] says nothing of letter_box: as its present code, and OpenCV
 OF_SELECTION = ("score_thresh", "nms_iou", "detections")  # settings that no .cfg holds
 
 
@@ -174,8 +175,10 @@ def _names_of(file: Path, named: str | None, count: int) -> tuple[str, ...]:
     Raises:
         DetkitError: none, several, or of another number than the network's.
     """
-    remedy = "name the file with a class on each line with names=FILE."
     own = file.with_suffix(".names") if named is None else in_home(named)
+    remedy = (
+        f"call the file with a class on each line {file.stem}.names, or name it with names=FILE."
+    )
     if named is not None or foreign.is_file(own):
         names = darknet.read_names(own)
         if len(names) != count:
@@ -187,8 +190,9 @@ def _names_of(file: Path, named: str | None, count: int) -> tuple[str, ...]:
         return _different(names, own)
     fitting = {}
     for other in sorted(file.parent.glob("*.names")):
-        if foreign.is_file(other) and len(names := darknet.read_names(other)) == count:
-            fitting[other] = names
+        with suppress(DetkitError):  # one that is no list of names is not of this network
+            if len(names := darknet.read_names(other)) == count:
+                fitting[other] = names
     if len(fitting) != 1:
         found = ", ".join(path.name for path in fitting) or "none"
         raise DetkitError(

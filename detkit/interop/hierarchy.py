@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,12 @@ def places_in(
                 file=mapped,
                 remedy="give a line a class, in the data's order, or model.tree_map=null.",
             )
+        if twice := [place for place, times in Counter(places.tolist()).items() if times > 1]:
+            raise DetkitError(
+                f"Two classes lead to the place {twice[0]} ({classes.names[twice[0]]}).",
+                file=mapped,
+                remedy="give each class a place of its own.",
+            )
         return places
     place = {name: i for i, name in enumerate(classes.names)}
     for name in names:
@@ -91,6 +98,17 @@ def places_in(
                 remedy="name it there, rename it in the data, or give places with model.tree_map.",
             )
     return np.array([place[name] for name in names], np.int64)
+
+
+def named_as(classes: Classes, names: Sequence[str], places: np.ndarray) -> Classes:
+    """The tree with some data's own names in their places, so that those are found by name.
+
+    Another class of such a name gets its place behind it.
+    """
+    own = dict(zip(places.tolist(), names, strict=True))
+    taken = set(names)
+    others = [f"{n} ({i})" if n in taken else n for i, n in enumerate(classes.names)]
+    return replace(classes, names=tuple(own.get(i, other) for i, other in enumerate(others)))
 
 
 def _nested(tree: Any, path: Path | None) -> Classes:

@@ -38,7 +38,7 @@ def build(
         tail=wants.tail,
         strict=backbone.get("levels") is not None,
         allow_download=allow_download,
-        classes=len(classes) if wants.logits else None,
+        logits=len(classes) if wants.logits else None,
         **settings,
     )
     return models.build(name, model, body, classes, **({"tail": tail} if wants.tail else {}))

@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detkit.backbones.backbone import Backbone
+from detkit.models.heads.grid_head import Anchors
 from detkit.models.heads.tree_head import TreeHead
 from detkit.models.model import Wants, models
 from detkit.models.yolo_v2 import LEVELS, YOLOv2
@@ -42,10 +43,11 @@ class YOLO9000(YOLOv2):
     """Three anchors in each cell, and a tree of classes (section 4).
 
     Args:
-        tree: the classes' tree, read when a run begins; its checkpoints have it. YAML, here or in
-            a file: {animal: [cat, dog]}; or Darknet's .tree, with its .names beside it.
+        tree: the file of the classes' tree, read when a run begins; its checkpoints have it. YAML
+            (an experiment may hold such lines itself): {animal: [cat, dog]}; or Darknet's .tree,
+            with its .names beside it.
         tree_map: a file with the place in the tree, from 0, of each of the data's classes, such as
-            Darknet's .map. null: by their names.
+            Darknet's .map; those places then have the data's names. null: by their names.
         tree_thresh: a class is gone down to while it is as likely as this.
     """
 
@@ -59,7 +61,7 @@ class YOLO9000(YOLOv2):
         tree: str | dict[str, Any] | None = None,
         tree_map: str | None = None,
         tree_thresh: Share = 0.6,
-        anchors: Sequence[Sequence[Positive]] = ANCHORS,
+        anchors: Anchors = ANCHORS,
         anchor_scale: Positive = 1.0,
         ignore_iou: Share = 0.6,
         anchor_images: Natural = 12800,

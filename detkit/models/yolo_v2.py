@@ -39,7 +39,7 @@ from torch.nn import functional as F
 from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import DetkitError
 from detkit.models.heads.box_head import Selection
-from detkit.models.heads.grid_head import LossWeights, anchors_of_levels
+from detkit.models.heads.grid_head import Anchors, LossWeights, anchors_of_levels
 from detkit.models.heads.grid_layers import convolution, predictors
 from detkit.models.heads.region_head import RegionHead
 from detkit.models.model import Model, Wants, models
@@ -69,6 +69,7 @@ class YOLOv2(Model):
     Args:
         passthrough: whether the finer map and further convolutions come in.
         anchors: widths and heights, pixels of the network's image. The default is COCO's at 416.
+            auto: k-means over the run's own boxes, before its first step.
         anchor_scale: multiplies the anchors: 1.5 for images of 624 pixels.
         neck_width: multiplies the 64 and 1,024 channels behind the backbone.
         ignore_iou: a predictor that no object chose is no mistake above this IoU with any object.
@@ -89,7 +90,7 @@ class YOLOv2(Model):
         classes: Classes,
         *,
         passthrough: bool = True,
-        anchors: Sequence[Sequence[Positive]] = COCO_ANCHORS,
+        anchors: Anchors = COCO_ANCHORS,
         anchor_scale: Positive = 1.0,
         neck_width: Positive = 1.0,
         ignore_iou: Share = 0.6,

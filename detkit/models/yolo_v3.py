@@ -37,7 +37,7 @@ from torch.nn import functional as F
 from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import unknown
 from detkit.models.heads.box_head import Selection
-from detkit.models.heads.grid_head import GridHead, anchors_of_levels
+from detkit.models.heads.grid_head import Anchors, GridHead, anchors_of_levels
 from detkit.models.heads.grid_layers import convolution, predictors
 from detkit.models.model import Model, Wants, models
 from detkit.predictions import Prediction
@@ -65,6 +65,7 @@ class YOLOv3(Model):
         max_levels: how many of the coarsest levels serve.
         anchors: widths and heights, pixels of the network's image; shared out evenly over the
             levels, the smallest to the finest. The default is the paper's: COCO at 416 pixels.
+            auto: k-means over the run's own boxes, before its first step.
         anchor_scale: multiplies the anchors: 1.5 for images of 624 pixels.
         neck_width: multiplies the neck's 512, 256 and 128 channels.
         ignore_iou: a predictor that no object chose is no mistake above this IoU with any object.
@@ -84,7 +85,7 @@ class YOLOv3(Model):
         *,
         neck: str = "five",
         max_levels: int = 3,
-        anchors: Sequence[Sequence[Positive]] = COCO_ANCHORS,
+        anchors: Anchors = COCO_ANCHORS,
         anchor_scale: Positive = 1.0,
         neck_width: Positive = 1.0,
         ignore_iou: Share = 0.5,

@@ -154,7 +154,8 @@ def test_a_setting_that_is_left_out_is_named():
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_settings_survive_a_round_trip_through_json(verb):
-    arguments = ["checkpoint=c", "source=s"] if verb == "predict" else []
+    needed = {"predict": ["checkpoint=c", "source=s"], "export": ["checkpoint=c"]}
+    arguments = needed.get(verb, [])
     settings = compose(verb, arguments)
     assert typed(verb, json.loads(json.dumps(dataclasses.asdict(settings)))) == settings
 

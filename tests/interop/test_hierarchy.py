@@ -6,7 +6,7 @@ import pytest
 
 from detkit.errors import DetkitError
 from detkit.interop.darknet import read_names
-from detkit.interop.hierarchy import places_in, read_classes
+from detkit.interop.hierarchy import named_as, places_in, read_classes
 
 YAML = "animal: [cat, dog]\nvehicle: {car: [taxi, bus], cycle: }\n"
 
@@ -39,6 +39,9 @@ def test_9k_loads_whole(shared):
     named = {name: classes.names[place] for name, place in zip(coco, places, strict=True)}
     assert named["dog"] == "dog"
     assert named["zebra"] == "zebra"
+    renamed = named_as(classes, coco, places)
+    assert len(set(renamed.names)) == 9418
+    assert places_in(renamed, coco).tolist() == places.tolist()
     assert len(places_in(classes, [str(i) for i in range(200)], folder / "inet9k.map")) == 200
 
 
@@ -87,3 +90,13 @@ def test_names_of_another_number_a_missing_file_and_unknown_classes_are_named(tm
     (tmp_path / "a.map").write_text("1\n")
     with pytest.raises(DetkitError, match="1 places for the data's 2 classes"):
         places_in(classes, ["cat", "dog"], tmp_path / "a.map")
+    (tmp_path / "a.map").write_text("1\n1\n")
+    with pytest.raises(DetkitError, match=r"Two classes lead to the place 1 \(cat\)"):
+        places_in(classes, ["cat", "dog"], tmp_path / "a.map")
+
+
+def test_a_mapped_place_has_the_datas_name_and_no_other_class_has_it():
+    tree = read_classes({"device": ["computer mouse"], "animal": ["mouse"]})
+    renamed = named_as(tree, ["mouse"], places_in(tree, ["computer mouse"]))
+    assert renamed.names == ("device", "mouse", "animal", "mouse (3)")
+    assert renamed.parents == tree.parents

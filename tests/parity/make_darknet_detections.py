@@ -1,11 +1,13 @@
 """Makes results that `detkit evaluate` scores: what OpenCV's reader of Darknet networks detects.
 
     python tests/parity/make_darknet_detections.py WEIGHTS CFG NAMES IMAGES OUTPUT [letterbox]
+    python tests/parity/make_darknet_detections.py SHARED       # darknet_detections.json
 
 with OpenCV 4.14 and NumPy alone, since OpenCV 5 has no such reader. WEIGHTS, CFG and NAMES are
 Darknet's files, IMAGES a folder of pictures; OUTPUT gets a list of `file_name`, `category`, `bbox`
 (x y w h, pixels) and `score`. As detkit: scores above 0.01, boxes cut at the image, the best 1,000
-predictors of an image, NMS per class at 0.45, at most 100 boxes.
+predictors of an image, NMS per class at 0.45, at most 100 boxes. The fixture has what scores 0.3
+and more in a few pictures, stretched and in the letterbox.
 """
 
 from __future__ import annotations
@@ -20,12 +22,21 @@ import cv2
 import numpy as np
 
 SCORE, NMS, CANDIDATES, AT_MOST = 0.01, 0.45, 1000, 100
+FIXTURE = Path(__file__).with_name("darknet_detections.json")
+SURE = 0.3
+PICTURES = tuple(f"{i:012}.jpg" for i in (139, 47112, 56344, 99053, 160012, 310200, 435208, 568290))
+CASES = {
+    "yolo-fastest-1.1-xl": "coco.names",
+    "yolo-fastest-1.1": "coco.names",
+    "MobileNetV2-YOLOv3-Nano-voc": "voc.names",
+    "yolo-lite-trial3": "voc.names",
+}
 
 
 def network(weights: Path, cfg: Path) -> tuple[cv2.dnn.Net, tuple[int, int]]:
     """The network with its (width, height); OpenCV drops what scores less than `thresh`."""
     text = re.sub(r"(?m)^\s*thresh\s*=.*$", "", cfg.read_text(errors="replace"))
-    text = re.sub(r"\[(yolo|region)\]", r"[\1]\nthresh=0.001", text)
+    text = re.sub(r"\[(yolo|region)\]", r"[\1]\nthresh=0.001\nnms_threshold=0", text)
     size = tuple(
         int(re.search(rf"(?m)^{side}\s*=\s*(\d+)", text)[1]) for side in ("width", "height")
     )
@@ -72,12 +83,14 @@ def detect(net, size, image: np.ndarray, letterbox: bool) -> list[tuple[int, flo
     return sorted(found, key=lambda one: -one[1])[:AT_MOST]
 
 
-def main(weights: Path, cfg: Path, names: Path, images: Path, output: Path, *how: str) -> None:
+def results_of(
+    weights: Path, cfg: Path, names: Path, files: list[Path], letterbox: bool
+) -> list[dict]:
     net, size = network(weights, cfg)
     classes = [line.strip() for line in names.read_text().splitlines() if line.strip()]
     results = []
-    for file in sorted(images.glob("*.jpg")):
-        for label, score, box in detect(net, size, cv2.imread(str(file)), "letterbox" in how):
+    for file in files:
+        for label, score, box in detect(net, size, cv2.imread(str(file)), letterbox):
             low, high = box[:2], box[2:]
             results.append(
                 {
@@ -89,9 +102,39 @@ def main(weights: Path, cfg: Path, names: Path, images: Path, output: Path, *how
                     "score": score,
                 }
             )
+    return results
+
+
+def fixture(shared: Path) -> None:
+    folder, found = shared / "darknet", {}
+    files = [shared / "coco-mini/images/val" / name for name in PICTURES]
+    for name, names in CASES.items():
+        paths = [folder / file for file in (f"{name}.weights", f"{name}.cfg", names)]
+        for how in ("stretched", "letterbox"):
+            rows = results_of(*paths, files, how == "letterbox")
+            found[f"{name} {how}"] = [
+                [
+                    row["file_name"],
+                    row["category"],
+                    round(row["score"], 4),
+                    [round(x, 2) for x in row["bbox"]],
+                ]
+                for row in rows
+                if row["score"] >= SURE
+            ]
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(rows)}" for key, rows in found.items())
+    FIXTURE.write_text(f"{{\n{lines}\n}}\n")
+    print({key: len(rows) for key, rows in found.items()})
+
+
+def main(weights: Path, cfg: Path, names: Path, images: Path, output: Path, *how: str) -> None:
+    results = results_of(weights, cfg, names, sorted(images.glob("*.jpg")), "letterbox" in how)
     output.write_text(json.dumps(results))
     print(f"OpenCV {cv2.__version__}: {len(results):,} detections → {output}")
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:6]), *sys.argv[6:])
+    if len(sys.argv) == 2:
+        fixture(Path(sys.argv[1]))
+    else:
+        main(*map(Path, sys.argv[1:6]), *sys.argv[6:])

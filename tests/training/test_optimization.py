@@ -144,8 +144,24 @@ def test_an_optimizer_refuses_what_is_out_of_range_by_its_name(name, setting, va
 
 @pytest.mark.parametrize("name", ["constant", "multistep", "cosine"])
 @pytest.mark.parametrize(
-    ("setting", "value"), [("warmup_steps", -5), ("warmup_start", -0.1), ("warmup_start", math.nan)]
+    ("setting", "value"),
+    [
+        ("warmup_steps", -5),
+        ("warmup_start", -0.1),
+        ("warmup_start", math.nan),
+        ("warmup_power", -1.0),
+    ],
 )
 def test_a_schedule_refuses_an_impossible_warm_up(name, setting, value):
     with pytest.raises(DetkitError, match=rf"schedule\.{setting} is a number from 0 upwards"):
         build_schedule({"name": name, setting: value})
+
+
+def test_a_warm_up_by_a_power_is_darknets_burn_in():
+    settings = {"warmup_steps": 1000, "warmup_start": 0.0, "warmup_power": 4.0}
+    for name in ("constant", "multistep", "cosine"):
+        schedule = build_schedule({"name": name, **settings})
+        # network.c: learning_rate * pow(batch_num / burn_in, power)
+        for step in (0, 1, 10, 500, 999):
+            assert schedule(step, 100_000) == pytest.approx((step / 1000) ** 4)
+        assert schedule(1000, 100_000) == pytest.approx(1)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +27,10 @@ from detkit.models.model import weights_of_classes
 from detkit.ops import grid
 from detkit.ops.boxes import clip, detections_of, overlap, sides_at_least
 from detkit.predictions import Detections, Prediction
+from detkit.ranges import Positive
 from detkit.structures import Targets
 
+Anchors = Sequence[Sequence[Positive]] | Literal["auto"]  # widths and heights, pixels
 CANDIDATES = 1000  # predictors of an image that enter NMS, the best ones
 
 
@@ -201,12 +203,18 @@ def box_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
     return (centre + size).sum(1)
 
 
-def anchors_of_levels(anchors: Sequence[Sequence[float]], levels: int) -> Tensor:
+def anchors_of_levels(anchors: Anchors, levels: int) -> Tensor:
     """Anchors → (L, A, 2) float32, the smallest ones for the finest level.
 
     Raises:
         DetkitError: they cannot be shared out evenly, or one is no width and height.
     """
+    if isinstance(anchors, str):
+        raise DetkitError(
+            f"Anchors are numbers here, not {anchors}.",
+            record="model.anchors",
+            remedy="a training run finds them by itself; detkit anchors prints them.",
+        )
     sizes = [tuple(map(float, anchor)) for anchor in anchors]
     if not levels or not sizes or len(sizes) % levels:
         raise DetkitError(
