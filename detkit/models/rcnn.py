@@ -66,7 +66,7 @@ class RCNN(RegionSVM):
         box_iou: proposals that overlap an object by more learn its box.
         box_penalty: the ridge regressions' λ.
         score_thresh, nms_iou, detections: which boxes are detections, and how many at most; a score
-            of 0.5 is an SVM's boundary, 0.27 its margin.
+            of 0.5 is an SVM's boundary, 0.27 its margin; SVMs of few objects stay below 0.5.
     """
 
     def __init__(
