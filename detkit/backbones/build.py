@@ -166,7 +166,7 @@ def _levels(
     if levels is None:
         if fpn:
             own = [n for n in trunk.channels if n in PYRAMID]
-            return [*own, str(int(own[-1]) + 1)]
+            return [*own, str(int(own[-1]) + 1) if own else exist[-1]]
         return [n for n in exist if not tail or trunk.strides[n] <= 16]
     asked = {str(n) for n in ([levels] if isinstance(levels, (str, int)) else levels)}
     missing = sorted(asked.difference(exist))
