@@ -157,13 +157,15 @@ def _store_choices(names: Sequence[str]) -> None:
 
     A part's own file takes its settings with `/signature/model/NAME@_here_`, and says what is left.
     """
+    store = ConfigStore.instance()
+    for group in groups.GROUPS:
+        store.repo.pop(group, None)  # of another verb in this process, whose groups differ
     for group in names:
         for name in groups.registry(group).names():
+            node = _signature(group, name)
+            store.store(name, node, group=f"{SIGNATURE}/{group}")
             if not (CONF / group / f"{name}.yaml").exists():
-                ConfigStore.instance().store(name, _signature(group, name), group=group)
-            ConfigStore.instance().store(
-                name, _signature(group, name), group=f"{SIGNATURE}/{group}"
-            )
+                store.store(name, node, group=group)
 
 
 def _signature(group: str, name: str) -> Any:
