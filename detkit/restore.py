@@ -74,7 +74,8 @@ def load_model(
     try:
         model = _rebuild(config, classes_of(meta))
     except (DetkitError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        if config.get("plugins"):  # a fault of their code, it may be
+        elsewhere = isinstance(error, DetkitError) and error.file is not None
+        if elsewhere or config.get("plugins"):  # in a file that the config names, or their code
             raise
         raise damaged(file, f"Its config builds no model ({error}).") from error
     tensors = todays_names(read_tensors(file), meta)

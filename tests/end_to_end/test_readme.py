@@ -16,6 +16,8 @@ import folders
 import numpy as np
 import pytest
 import readme
+import torch
+import torchvision
 
 from detkit.config import compose
 from detkit.config.help import page
@@ -75,6 +77,7 @@ def ran(tmp_path_factory) -> tuple[Path, dict[str, readme.Done]]:
     (folder / "COMP4_FOLDER").mkdir()
     comp4 = folder / "COMP4_FOLDER" / "comp4_det_test_dog.txt"
     comp4.write_text("a 0.9 1 1 60 40\n")  # 1-based and inclusive
+    torch.save(torchvision.models.resnet18().state_dict(), folder / "FILE")
     lines = {command: with_sizes(command, number) for number, command in enumerate(RUN)}
     plain = [command for command in RUN if command.startswith("python ")]
     done = dict(
@@ -96,7 +99,7 @@ def test_what_the_commands_did(ran):
     folder, done = ran
     out = {command: folder / f"out{number}" for number, command in enumerate(RUN)}
     assert "going on after step 2" in done["python scripts/train.py resume=RUN"].output
-    (weights,) = (command for command in RUN if "weights=RUN" in command)
+    (weights,) = (command for command in RUN if " weights=RUN" in command)
     assert "tensors taken" in done[weights].output
     (torchrun,) = (command for command in RUN if command.startswith("torchrun"))
     assert "2 processes" in done[torchrun].output
@@ -106,7 +109,7 @@ def test_what_the_commands_did(ran):
         figures = json.loads((out[command] / "results.json").read_text())
         assert figures["coco/AP/dog"] == pytest.approx(1)
         assert figures["voc/AP/dog"] == pytest.approx(1)
-    (predict,) = (command for command in RUN if "predict.py" in command)
+    (predict,) = (command for command in RUN if "predict.py checkpoint" in command)
     assert {file.name for file in out[predict].iterdir()} == {
         *("a.jpg", "b.jpg", "c.jpg", "predictions.json", "predictions.csv"),
     }
