@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 SCRIPT = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 import os, sys, time
 from pathlib import Path
 import numpy as np
