@@ -8,7 +8,7 @@ builder that they go to.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
 from annotated_types import Interval
@@ -43,6 +43,7 @@ class TrainingSettings:
     val_losses: bool
     repeat_thresh: float | None
     class_weights: Literal["auto"] | list[Positive] | None
+    head_first: Share | None = None  # which older runs do not say
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ def _values(
     found: dict[str, Any] = {}
     for field in fields(cls):
         key, hint = prefix + field.name, hints[field.name]
-        if field.name not in values and not whole:
+        if field.name not in values and (not whole or field.default is not MISSING):
             continue
         if field.name not in values:
             raise absent(key)
