@@ -79,6 +79,7 @@ class EvaluateSettings:
     dataset: Group | None
     split: str | None
     output: str | None
+    truncated_svd: list[Count] | None
     device: str
     precision: Precision
     batch_size: Count
@@ -100,6 +101,7 @@ class PredictSettings:
     names: str | None
     letterbox: bool | None
     output: str | None
+    truncated_svd: list[Count] | None
     device: str
     precision: Precision
     score_thresh: Share

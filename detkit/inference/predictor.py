@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from detkit.errors import DetkitError
 from detkit.folders import in_home
 from detkit.inference.run import predictions, prepare
 from detkit.inference.sources import Item, Picture
+from detkit.models.heads.truncated import truncate
 from detkit.models.model import Model
 from detkit.ops.device import pick_device
 from detkit.predictions import Prediction
@@ -157,6 +158,7 @@ def load(
     cfg: str | Path | None = None,
     names: str | Path | None = None,
     letterbox: bool | None = None,
+    truncated_svd: Sequence[int] | None = None,
 ) -> Predictor:
     """A predictor from a run folder, a checkpoint folder or its `model.safetensors`.
 
@@ -168,6 +170,7 @@ def load(
         score_thresh: detections below it are left out.
         cfg, names: of a Darknet file, where they lie elsewhere.
         letterbox: of a Darknet file, whether pictures keep their aspect ratio.
+        truncated_svd: singular values that are left of each fully connected layer behind the RoIs.
     Raises:
         DetkitError: no checkpoint there, or one that cannot be read.
     """
@@ -175,6 +178,7 @@ def load(
     cfg, names = (None if file is None else str(file) for file in (cfg, names))
     model, meta = restore.load_model(path, picked, beside=restore.Beside(cfg, names, letterbox))
     transform = stored.transform_of(meta, path)
+    truncate(model, truncated_svd or ())
     return Predictor(
         model, meta, transform, device=picked, precision=precision, score_thresh=score_thresh
     )
