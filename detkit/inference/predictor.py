@@ -47,12 +47,14 @@ class Predictor:
         device: torch.device | str,
         precision: str = "auto",
         score_thresh: float = 0.5,
+        agnostic_nms: bool = False,
     ) -> None:
         self.model, self.meta, self.transform = model, meta, transform
         self.names: tuple[str, ...] = tuple(meta["names"])
         self.category_ids: list[int] = list(meta["category_ids"])
         self.device, self.precision = torch.device(device), precision
         self.score_thresh = number("score_thresh", score_thresh, "pass a score of 0 … 1.")
+        self._agnostic_nms = stored.agnostic_nms(agnostic_nms, meta)
         self._fast = prepare(model, device, precision)
 
     def __repr__(self) -> str:
@@ -90,7 +92,12 @@ class Predictor:
                 yield collate(samples, self.transform.multiple)
 
         found = predictions(
-            self._fast, stream(), device=self.device, precision=self.precision, names=self.names
+            self._fast,
+            stream(),
+            device=self.device,
+            precision=self.precision,
+            names=self.names,
+            agnostic_nms=self._agnostic_nms,
         )
         for _, batch in found:
             yield waiting.popleft(), [p.filter(self.score_thresh) for p in batch]
@@ -157,6 +164,7 @@ def load(
     cfg: str | Path | None = None,
     names: str | Path | None = None,
     letterbox: bool | None = None,
+    agnostic_nms: bool = False,
 ) -> Predictor:
     """A predictor from a run folder, a checkpoint folder or its `model.safetensors`.
 
@@ -168,6 +176,8 @@ def load(
         score_thresh: detections below it are left out.
         cfg, names: of a Darknet file, where they lie elsewhere.
         letterbox: of a Darknet file, whether pictures keep their aspect ratio.
+        agnostic_nms: whether of two objects that overlap by more than the model's `nms_iou` the
+            less sure one goes also where their classes differ.
     Raises:
         DetkitError: no checkpoint there, or one that cannot be read.
     """
@@ -176,5 +186,11 @@ def load(
     model, meta = restore.load_model(path, picked, beside=restore.Beside(cfg, names, letterbox))
     transform = stored.transform_of(meta, path)
     return Predictor(
-        model, meta, transform, device=picked, precision=precision, score_thresh=score_thresh
+        model,
+        meta,
+        transform,
+        device=picked,
+        precision=precision,
+        score_thresh=score_thresh,
+        agnostic_nms=agnostic_nms,
     )
