@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from detkit import restore, stored
 from detkit.data import images
-from detkit.data.loading import collate, with_channels
+from detkit.data.loading import collate
 from detkit.data.transforms import Loaded, Transform
 from detkit.draw import as_rgb, eight_bit
 from detkit.errors import DetkitError
@@ -107,7 +107,7 @@ class Predictor:
         proposals = None
         if self.model.proposer is not None:
             proposals = self.model.proposer(picture.image, image_id=image_id, file=file)
-        image = with_channels(picture.image, self.model.mean_std.shape[1], Path(file))
+        image = images.with_channels(picture.image, self.model.mean_std.shape[1], Path(file))
         sample = self.transform(image, proposals=proposals)
         return sample.loaded(image_id, -1, file, (image.shape[0], image.shape[1]))
 
