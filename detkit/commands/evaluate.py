@@ -126,6 +126,7 @@ def _checkpoint(settings: Any, world: World) -> Figures:
         precision=settings.precision,
         batch_size=settings.batch_size,
         workers=settings.workers,
+        agnostic_nms=stored.agnostic_nms(settings.agnostic_nms, meta),
     )
     return _finish(evaluator, world, output, split)
 

@@ -84,6 +84,7 @@ class EvaluateSettings:
     precision: Precision
     batch_size: Count
     workers: Natural
+    agnostic_nms: bool
     plugins: list[str]
     row: str | None
 
@@ -105,6 +106,7 @@ class PredictSettings:
     device: str
     precision: Precision
     score_thresh: Share
+    agnostic_nms: bool
     batch_size: Count
     video: bool
     allow_download: bool
