@@ -77,6 +77,8 @@ class EvaluateSettings:
     letterbox: bool | None
     dataset: Group | None
     split: str | None
+    membrane: str | None
+    membrane_thresh: Share
     output: str | None
     device: str
     precision: Precision
@@ -102,6 +104,9 @@ class PredictSettings:
     device: str
     precision: Precision
     score_thresh: Share
+    tiles: Count | None
+    probabilities: bool
+    polygons: bool
     batch_size: Count
     video: bool
     allow_download: bool

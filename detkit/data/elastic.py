@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 
 def bicubic(count: int, pixels: int) -> NDArray[np.float32]:
-    """(pixels, count) weights of `count` even points, the first and last at the ends, at each pixel.
+    """(pixels, count) weights at each pixel of `count` even points, the outer ones at the ends.
 
     Keys's kernel (a = −0.5); beyond the ends the points go on as straight lines.
     """
@@ -53,7 +53,8 @@ def shifts(
         points: of the grid, a side. sigma: of the shifts at these points, pixels.
     """
     grid = rng.normal(0.0, sigma, (2, points, points)).astype(np.float32)
-    return bicubic(points, height) @ grid @ bicubic(points, width).T
+    moved = bicubic(points, height) @ grid @ bicubic(points, width).T
+    return moved.astype(np.float32)
 
 
 def grid_deformation(A: Any, points: int, sigma: float) -> Any:
@@ -62,7 +63,7 @@ def grid_deformation(A: Any, points: int, sigma: float) -> Any:
     What comes in from outside is the picture's mirror image, in masks too.
     """
 
-    class GridDeformation(A.ElasticTransform):  # type: ignore[misc]
+    class GridDeformation(A.ElasticTransform):
         def get_params_dependent_on_data(self, params: Any, data: Any) -> dict[str, Any]:
             height, width = params["shape"][:2]
             down, across = shifts(self.random_generator, points, sigma, height, width)

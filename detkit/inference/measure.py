@@ -46,6 +46,7 @@ def measure(
     precision: str = "auto",
     batch_size: int = 1,
     workers: int = 0,
+    evaluator: Evaluator | None = None,
 ) -> Evaluator:
     """The evaluator of the model's task, having seen each image of the records once.
 
@@ -55,6 +56,7 @@ def measure(
         names: the model's classes, brought to those of the records.
         world: each process takes its share of the images, and all get the whole result.
         batch_size: images at once in this process.
+        evaluator: of the records; None: the task's own.
     Raises:
         DetkitError: classes that the other side lacks.
     """
@@ -68,7 +70,7 @@ def measure(
         world=world.size,
         pin_memory=world.device.type == "cuda",
     )
-    evaluator = task.evaluator(records)
+    evaluator = evaluator or task.evaluator(records)
     found = predictions(model, batches, device=world.device, precision=precision, names=names)
     quiet = None if world.main else True
     training = model.training

@@ -142,12 +142,10 @@ class Block(nn.Module):
         super().__init__()
         self.up = nn.ConvTranspose2d(coarse, fine, 2, stride=2)
         nn.init.normal_(self.up.weight, std=coarse**-0.5)
-        nn.init.zeros_(self.up.bias)
-        layers = [nn.Conv2d(2 * fine, fine, 3), nn.ReLU(True), nn.Conv2d(fine, fine, 3)]
-        for layer in layers[::2]:  # section 3: the deviation is √(2 / N)
+        first, second = nn.Conv2d(2 * fine, fine, 3), nn.Conv2d(fine, fine, 3)
+        for layer in (first, second):  # section 3: the deviation is √(2 / N)
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
-        self.convolutions = nn.Sequential(*layers, nn.ReLU(True))
+        self.convolutions = nn.Sequential(first, nn.ReLU(True), second, nn.ReLU(True))
 
     def forward(self, features: Tensor, skip: Tensor) -> Tensor:
         features = self.up(features)

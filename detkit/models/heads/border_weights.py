@@ -1,4 +1,4 @@
-"""Weights of the narrow background between two objects (Ronneberger 2015, section 3, equation 2)."""
+"""Weights of the narrow background between objects (Ronneberger 2015, section 3, equation 2)."""
 
 from __future__ import annotations
 
