@@ -258,6 +258,13 @@ class Segmentation(Prediction):
             return self.frame.labels_to_image(self.logits)
         return self.logits.argmax(0).to(torch.uint8)
 
+    def scores(self, label: int | None = None) -> Tensor:
+        """How sure each class is of each pixel, or one class: (K, H, W) or (H, W) float32."""
+        if self.frame is not None:
+            return self.frame.scores_to_image(self.logits, label)
+        every = self.logits.softmax(0)
+        return every if label is None else every[label]
+
     def to_image(self, frame: Frame) -> Segmentation:
         return replace(self, frame=frame)
 

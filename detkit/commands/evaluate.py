@@ -9,6 +9,7 @@ from typing import Any
 
 from detkit import checkpoint, distributed, ours, restore, stored
 from detkit.commands.recording import recorded
+from detkit.data.formats import Needs
 from detkit.data.open import open_dataset, split_name
 from detkit.data.records import Records
 from detkit.data.splits import ALL
@@ -16,6 +17,7 @@ from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.evaluation import files
 from detkit.evaluation.evaluate import DetectionEvaluator, Evaluator, Figures, InstanceEvaluator
+from detkit.evaluation.membranes import MembraneEvaluator
 from detkit.folders import dated, in_home, make_folder
 from detkit.inference.measure import headline, measure, report
 from detkit.inference.run import prepare
@@ -127,8 +129,22 @@ def _checkpoint(settings: Any, world: World) -> Figures:
         batch_size=settings.batch_size,
         workers=settings.workers,
         agnostic_nms=stored.agnostic_nms(settings.agnostic_nms, meta),
+        evaluator=_membranes(settings, records, model.needs),
     )
     return _finish(evaluator, world, output, split)
+
+
+def _membranes(settings: Any, records: Records, needs: Needs) -> Evaluator | None:
+    """The measure of cells between membranes, where it is asked for."""
+    if settings.membrane is None:
+        return None
+    if "pixels" not in needs:
+        raise DetkitError(
+            "membrane= is for models of pixels.",
+            file=settings.checkpoint,
+            remedy="leave it out, or evaluate a model such as model=unet_2015.",
+        )
+    return MembraneEvaluator(records, settings.membrane, settings.membrane_thresh)
 
 
 def _data(records: Records, split: str) -> str:

@@ -78,6 +78,8 @@ class EvaluateSettings:
     letterbox: bool | None
     dataset: Group | None
     split: str | None
+    membrane: str | None
+    membrane_thresh: Share
     output: str | None
     truncated_svd: list[Count] | None
     device: str
@@ -107,6 +109,9 @@ class PredictSettings:
     precision: Precision
     score_thresh: Share
     agnostic_nms: bool
+    tiles: Count | None
+    probabilities: bool
+    polygons: bool
     batch_size: Count
     video: bool
     allow_download: bool

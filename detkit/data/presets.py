@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 
+from detkit.data.elastic import grid_deformation
 from detkit.data.transforms import (
     Transform,
     fitted_size,
@@ -77,6 +78,7 @@ def segmentation(
     vertical_flip: float = 0.0,
     quarter_turns: float = 0.0,
     elastic: float = 0.0,
+    elastic_grid: Count | None = None,
     scale: Sequence[float] = (1.0, 1.0),
     crop: int | None = None,
     colour: float = 0.0,
@@ -87,6 +89,8 @@ def segmentation(
         quarter_turns: probability of a turn by 90, 180 or 270 degrees.
         elastic: standard deviation, in pixels, of the smooth shifts that bend the image
             (U-Net: 10 pixels).
+        elastic_grid: points a side of a coarse grid which these shifts are drawn at (U-Net: 3),
+            with bicubic interpolation between them; None shifts every 24 pixels another way.
         short_side, long_side, flip, vertical_flip, scale, crop, colour: as for `detection`.
     """
     check(short_side=short_side, long_side=long_side, crop=crop, scale=scale)
@@ -97,11 +101,12 @@ def segmentation(
     def steps(A: Any, fill: tuple[float, ...]) -> list:
         # uniform noise from −1 … 1 smoothed by sigma has a deviation of 1 / (sigma sqrt(12 pi))
         alpha = elastic * SMOOTH * math.sqrt(12 * math.pi)
-        bend = (
-            [A.ElasticTransform(alpha, SMOOTH, fill=fill, noise_distribution="uniform", p=1)]
-            if elastic
-            else []
-        )
+        bend = []
+        if elastic and elastic_grid:
+            bend = [grid_deformation(A, elastic_grid, elastic)]
+        elif elastic:
+            smooth = {"fill": fill, "noise_distribution": "uniform"}
+            bend = [A.ElasticTransform(alpha, SMOOTH, **smooth, p=1)]
         turn = [A.RandomRotate90(p=quarter_turns)] if quarter_turns else []
         mirrored = flips(A, flip, vertical_flip)
         return [*bend, *crops(A, crop, fill), *turn, *mirrored, *colours(A, colour)]

@@ -47,6 +47,7 @@ def measure(
     batch_size: int = 1,
     workers: int = 0,
     agnostic_nms: float | None = None,
+    evaluator: Evaluator | None = None,
 ) -> Evaluator:
     """The evaluator of the model's task, having seen each image of the records once.
 
@@ -57,6 +58,7 @@ def measure(
         world: each process takes its share of the images, and all get the whole result.
         batch_size: images at once in this process.
         agnostic_nms: as for `inference.run.predictions`.
+        evaluator: of the records; None: the task's own.
     Raises:
         DetkitError: classes that the other side lacks.
     """
@@ -70,7 +72,7 @@ def measure(
         world=world.size,
         pin_memory=world.device.type == "cuda",
     )
-    evaluator = task.evaluator(records)
+    evaluator = evaluator or task.evaluator(records)
     how: dict[str, Any] = {"device": world.device, "precision": precision, "names": names}
     found = predictions(model, batches, **how, agnostic_nms=agnostic_nms)
     quiet = None if world.main else True

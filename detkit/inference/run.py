@@ -96,7 +96,8 @@ def _folded(model: Model) -> Model:
         fold_norms(part, inside=nn.Sequential)
     with torch.inference_mode():
         channels = plain.mean_std.shape[1]
-        probe = torch.rand(1, channels, 128, 128, generator=torch.Generator().manual_seed(0))
+        side = max(128, model.backbone.least_side)
+        probe = torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(0))
         probe = probe.to(next(plain.parameters()))
         ours, theirs = folded.backbone(probe), plain.backbone(probe)
     # a wrong order is wrong by far; a GPU's convolutions (TF32) alone differ by about a thousandth
