@@ -290,7 +290,7 @@ class Classification(Prediction):
     """The class of one image.
 
     Attributes:
-        scores: (K,) float32, how sure each class is, their sum 1.
+        scores: (K,) float32, 0 … 1, how sure each class is; their sum is 1 but for CapsNet's.
         names: the K class names, or empty inside a model.
         annotated: drawn without scores.
     """
@@ -322,6 +322,10 @@ class Classification(Prediction):
 
     def ground_truth(self) -> Classification:
         return replace(self, annotated=True)
+
+    def inside(self, image: Any) -> np.ndarray | None:
+        """A picture of how the model came to it, beside its input, where the model has one."""
+        return None
 
     def draw(self, image: Any) -> np.ndarray:
         """A copy of a picture with the likeliest classes written on it; see `Prediction`."""
