@@ -22,7 +22,7 @@ from detkit.commands.proposing import propose_first
 from detkit.config.settings import TrainSettings
 from detkit.data.anchors import cluster, sizes_of
 from detkit.data.balance import class_weights
-from detkit.data.loading import Batches
+from detkit.data.loading import Batches, Dataset
 from detkit.data.order import epoch_length, training_batches
 from detkit.distributed import World
 from detkit.errors import DetkitError
@@ -32,6 +32,7 @@ from detkit.inference.run import prepare
 from detkit.inference.tasks import tasks
 from detkit.models.build import build
 from detkit.models.model import Model, models
+from detkit.models.stages import Stage
 from detkit.ops.precision import layout, resolve
 from detkit.training import recipe, run_folder, transfer
 from detkit.training.journal import Journal
@@ -248,16 +249,16 @@ class Session:
             {"trunk": self.state.model.backbone.weights_report, "checkpoint": self.transferred},
             versions=self.versions,
             step=self.state.step,
+            resumed=saved is not None,
         )
-        say(telling.first_line(self.state, self.settings, data.records, self.plan, self.world))
+        stages = recipe.stage_names([interval.stage for interval in self.recipe])
+        size = self.plan, self.world
+        say(telling.first_line(self.state, self.settings, data.records, *size, stages))
         if room := telling.room_line(self.state):
             say(room)
         if self.anchors_iou is not None:
             mean = f"mean best IoU with the boxes {self.anchors_iou:.3f}"
             say(f"anchors: {self.settings.model['anchors']}, {mean}")
-        stages = recipe.told([interval.stage for interval in self.recipe])
-        if stages:
-            say(f"stages: {stages}")
         if self.options.head_first:
             say(transfer.line(self.state.model, self.recipe))
         if rates := self.settings.optimizer.get("rates"):
@@ -284,13 +285,9 @@ class Session:
 
     def batches(self, interval: Interval) -> Batches:
         """The training batches of a stage, from the state's step on."""
-        stage, data = interval.stage, self.data.dataset
-        proposer = data.proposer
-        if stage.proposals is not None:
-            proposer = recipe.proposals_of(self.folder, stage.proposals)
         accumulate = self.plan.accumulate
         return training_batches(
-            replace(data, needs=stage.needs or data.needs, proposer=proposer),
+            self._dataset(interval.stage),
             batch_size=self.options.batch_size,
             steps=interval.end * accumulate,
             start=self.state.step * accumulate,
@@ -299,17 +296,22 @@ class Session:
             rank=self.world.rank,
             world=self.world.size,
             repeat_thresh=self.options.repeat_thresh,
+            accumulate=accumulate,
             pin_memory=self.world.device.type == "cuda",
         )
 
+    def _dataset(self, stage: Stage) -> Dataset:
+        """What a stage learns from."""
+        data = self.data.dataset
+        proposer = data.proposer
+        if stage.proposals is not None:
+            proposer = recipe.proposals_of(self.folder, stage.proposals)
+        return replace(data, needs=stage.needs or data.needs, proposer=proposer)
+
     def solve(self, interval: Interval) -> None:
         """Carries out a solved stage, and saves."""
-        data, stage = self.data, interval.stage
-        dataset = replace(
-            data.dataset,
-            transform=data.transform,
-            needs=stage.needs or data.dataset.needs,
-        )
+        stage = interval.stage
+        dataset = replace(self._dataset(stage), transform=self.data.transform)
         size = self.options.batch_size
         recipe.solve(
             self.state, interval, dataset, self.folder, self.settings.seed, size, self.world

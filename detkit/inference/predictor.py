@@ -30,7 +30,7 @@ from detkit.values import number
 
 
 class Predictor:
-    """Pictures in, `Detections` or `Segmentation` out, in the pixels of each picture.
+    """Pictures in, a `Prediction` of each out, in its own pixels: `Detections`, `Segmentation` …
 
     Attributes:
         model: the module as the checkpoint holds it; predictions come from a faster copy of it.

@@ -82,7 +82,10 @@ class Classifier(Model):
         return {"class": self.loss(logits, labels_of(targets))}
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy times the class's weight, averaged over the images whose class is known.
+        """Cross-entropy times the class's weight, averaged over the images.
+
+        An image whose class is unknown counts as one of loss 0, so that the loss of a batch is the
+        mean of its parts' whoever computes them.
 
         Args:
             logits: (B, K) float32. labels: (B,) int64, −1 where nothing is known.
@@ -95,7 +98,7 @@ class Classifier(Model):
             reduction="none",
             label_smoothing=self.label_smoothing,
         )
-        return (each * known).sum() / known.sum().clamp(min=1)
+        return (each * known).mean()
 
 
 def labels_of(targets: Sequence[Targets]) -> Tensor:

@@ -60,7 +60,7 @@ def rows(run: Path) -> list[dict]:
 
 def test_the_first_lines_and_the_records_tell_both_stages(whole):
     log = (whole / "log.txt").read_text()
-    assert "stages: head → train" in log
+    assert "in stages head → train on" in log
     assert "which have no loaded weights) learn alone for 3 of 6 steps" in log
     assert "learning rates: backbone × 0.1" in log
     assert [row["stage"] for row in rows(whole) if "lr" in row] == ["head"] * 3 + ["train"] * 3
