@@ -38,6 +38,7 @@ FOLDER = {
     "train": "run_dir",
     "evaluate": "output",
     "predict": "output",
+    "explain": "output",
     "export": "output",
     "propose": "output",
 }
@@ -45,6 +46,7 @@ CHOICES = {  # the groups of each verb
     "train": [*groups.GROUPS],
     "evaluate": ["dataset"],
     "predict": ["model", "backbone", "transforms"],
+    "explain": ["model", "backbone", "transforms"],
     "propose": ["dataset"],
     "anchors": ["dataset"],
 }

@@ -1,0 +1,254 @@
+"""The stages of detectors by regions: anchors, proposals, RoIs and their scores, masks, warps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from detkit.explain import canvas
+from detkit.explain.page import Picture, Section
+from detkit.explain.stages import (
+    ROWS,
+    Objects,
+    corners,
+    drawn,
+    map_over,
+    name_of,
+    stages_of,
+)
+from detkit.explain.watching import Seen, denormalized, rgb
+from detkit.models.heads.box_head import BoxHead
+from detkit.models.heads.mask_head import MaskHead
+from detkit.models.heads.rpn import RPN
+from detkit.models.heads.svm_head import SVMHead
+from detkit.models.region_svm import RegionSVM
+from detkit.ops.boxes import overlap
+from detkit.ops.roi_pool import pyramid_level
+
+SHOWN = 100  # proposals on a picture
+LEVELS = 5  # colours of a pyramid's levels
+TILES = 24  # regions, masks
+
+
+@stages_of.register
+def _(module: RPN, name: str, seen: Seen, objects: Objects) -> list[Section]:
+    maps, sizes = seen.calls[name][0].inputs[:2]
+    proposals = seen.calls[name][0].output[0][0]
+    pairs = zip(seen.calls[f"{name}.objectness"], seen.calls[f"{name}.deltas"], strict=True)
+    outputs = [module.rows(o.output.detach(), d.output.detach()) for o, d in pairs]
+    anchors = module.anchors(maps)
+    boxes, scores, level = module.candidates(outputs, anchors, sizes, training=False)
+    text = f"{sum(map(len, anchors)):,} anchors on {len(anchors)} maps, one score and box each."
+    return [
+        Section(
+            "Anchors and proposals",
+            text,
+            [
+                _shapes(module, anchors, maps, seen),
+                *_objectness(outputs, maps, seen),
+                _positives(module, anchors, sizes, seen, objects),
+                _before(boxes[0], scores[0], level, seen),
+                _after(proposals, len(boxes[0]), module, seen),
+            ],
+        )
+    ]
+
+
+def _shapes(module: RPN, anchors: list[Tensor], maps: list[Tensor], seen: Seen) -> Picture:
+    """The anchors of the cell in the middle of each level."""
+    height, width = seen.picture.shape[:2]
+    chosen, labels = [], []
+    per_cell = module.shapes.shape[1]
+    for place, (level, features, stride) in enumerate(
+        zip(anchors, maps, module.strides, strict=True)
+    ):
+        row = min(int(height / 2 / stride), features.shape[2] - 1)
+        column = min(int(width / 2 / stride), features.shape[3] - 1)
+        first = (row * features.shape[3] + column) * per_cell
+        chosen.append(level[first : first + per_cell])
+        labels += [place] * per_cell
+    text = f"{per_cell} shapes in each cell; here those of the middle cell, a colour a level."
+    return Picture("Anchors of a cell", text, drawn(seen, torch.cat(chosen), labels))
+
+
+def _objectness(
+    outputs: list[tuple[Tensor, Tensor]], maps: list[Tensor], seen: Seen
+) -> list[Picture]:
+    pictures = []
+    for (logits, _), features in zip(outputs, maps, strict=True):
+        rows, columns = features.shape[2:]
+        best = logits[0].sigmoid().reshape(rows, columns, -1).amax(-1)
+        text = f"The surest anchor of each cell says {float(best.max()):.2f} at most."
+        title = f"Objectness on {rows}×{columns} cells"
+        pictures.append(Picture(title, text, map_over(seen, best)))
+    return pictures
+
+
+def _positives(
+    module: RPN, anchors: list[Tensor], sizes: Tensor, seen: Seen, objects: Objects
+) -> Picture:
+    joined, rules, targets = torch.cat(anchors), module.anchor_rules, objects.targets
+    matched = module.match(joined, sizes, [targets])[0]
+    positive = torch.nonzero(matched >= 0)[:, 0]
+    iou = overlap(joined[positive], targets.boxes) if len(targets) else torch.zeros(0, 1)
+    own = iou.gather(1, matched[positive, None])[:, 0] if len(positive) else iou[:, 0]
+    order = own.argsort(descending=True)
+    level_of = torch.cat([torch.full((len(a),), i) for i, a in enumerate(anchors)])
+    rows = [["anchor", "pixels", "level", "object", "IoU", "why it is positive"]]
+    for place in order[:ROWS].tolist():
+        anchor, value = int(positive[place]), float(own[place])
+        why = f"IoU from {rules.pos_iou:g} on"
+        if value < rules.pos_iou:
+            why = f"below {rules.pos_iou:g}, but no anchor overlaps the object more"
+        which = int(matched[anchor])
+        label = f"{which + 1}" + ("" if objects.given else f" ({_class(seen, targets, which)})")
+        place_of = f"{int(level_of[anchor]) + 1} of {len(anchors)}"
+        rows.append([f"{anchor:,}", corners(joined[anchor]), place_of, label, f"{value:.2f}", why])
+    background = int((matched == -1).sum())
+    ignored = int((matched == -2).sum())
+    text = (
+        f"Matched to {objects.noun}: {len(positive):,} positive, {background:,} background (IoU"
+        f" below {rules.neg_iou:g}), {ignored:,} of neither. The objects are white."
+    )
+    picture = drawn(seen, joined[positive[order[:SHOWN]]], [matched_label(m) for m in
+                    matched[positive[order[:SHOWN]]].tolist()], 1)  # fmt: skip
+    return Picture(
+        "Anchors that were positive", text, _outlined(picture, seen, targets.boxes), rows
+    )
+
+
+def matched_label(which: int) -> int:
+    """A colour an object."""
+    return which + 1
+
+
+def _class(seen: Seen, targets, which: int) -> str:
+    return name_of(seen, int(targets.labels[which]))
+
+
+def _outlined(picture, seen: Seen, boxes: Tensor):
+    factor = picture.shape[1] / seen.picture.shape[1]
+    return canvas.boxes(picture, boxes.cpu().numpy().reshape(-1, 4) * factor, [canvas.WHITE], 2)
+
+
+def _before(boxes: Tensor, scores: Tensor, level: Tensor, seen: Seen) -> Picture:
+    best = scores.argsort(descending=True)[:SHOWN]
+    text = (
+        f"{len(boxes):,} boxes: the best of each level, moved and resized by their deltas. Shown"
+        f" are the {len(best)} best, a colour a level."
+    )
+    return Picture("Proposals before NMS", text, drawn(seen, boxes[best], level[best].tolist(), 1))
+
+
+def _after(proposals: Tensor, before: int, module: RPN, seen: Seen) -> Picture:
+    text = (
+        f"{len(proposals):,} of {before:,} are left: of two of a level that overlap by more than"
+        f" {module.rules.nms_iou:g} the worse one went. Shown are the {min(SHOWN, len(proposals))}"
+        " best."
+    )
+    return Picture("Proposals after NMS", text, drawn(seen, proposals[:SHOWN], None, 1))
+
+
+@stages_of.register
+def _(module: BoxHead, name: str, seen: Seen, objects: Objects) -> list[Section]:
+    rois = seen.calls[name][0].inputs[2][0]
+    logits, deltas = (t.detach() for t in seen.output(f"{name}.predictor"))
+    scores = module.predictor.scores(logits)
+    levels = getattr(module.extractor, "levels", ())
+    which = [f"{levels[i]}" for i in pyramid_level(rois, levels).tolist()] if levels else None
+    pictures = [scored(seen, rois, scores, deltas, module.predictor.box_coder, which)]
+    pictures += found(seen, len(rois))
+    text = (
+        f"{len(rois):,} RoIs, each pooled to {module.extractor.tail.size}² cells of one map, and"
+        " classified."
+    )
+    return [Section("RoIs and their scores", text, pictures)]
+
+
+def scored(
+    seen: Seen, rois: Tensor, scores: Tensor, deltas: Tensor, coder, levels: list[str] | None = None
+) -> Picture:
+    """The regions that score most: each, and what became of it.
+
+    Args:
+        rois: (R, 4). scores: (R, K). deltas: (R, K or 1, 4).
+        levels: of the map that each was pooled from.
+    """
+    if not len(rois):
+        return Picture("Best regions", "There is no region.", drawn(seen, rois))
+    best, label = scores.max(1)
+    order = best.argsort(descending=True)[:ROWS]
+    where = label[order] if deltas.shape[1] > 1 else torch.zeros_like(label[order])
+    moved = coder.decode(deltas[order, where], rois[order])
+    rows = [["region", "pixels", *(["map"] if levels else []), "class", "score", "box"]]
+    for place, box in zip(order.tolist(), moved, strict=True):
+        pooled = [f"stride {2 ** int(levels[place])}"] if levels else []
+        name, score = name_of(seen, int(label[place])), f"{float(best[place]):.2f}"
+        rows.append([str(place + 1), corners(rois[place]), *pooled, name, score, corners(box)])
+    picture = drawn(seen, rois[order], label[order].tolist(), 1)
+    factor = picture.shape[1] / seen.picture.shape[1]
+    picture = canvas.boxes(picture, moved.cpu().numpy() * factor, [canvas.WHITE], 2)
+    text = "Thin and in the colour of their class: the regions; white: the boxes made of them."
+    return Picture(f"The {len(order)} best regions", text, picture, rows)
+
+
+def found(seen: Seen, regions: int) -> list[Picture]:
+    """What is left after non-maximum suppression of each class."""
+    boxes, labels = seen.prediction.boxes, seen.prediction.labels.tolist()
+    text = f"{len(boxes)} detections of {regions:,} regions, after NMS of each class."
+    return [Picture("Detections", text, drawn(seen, boxes, labels))]
+
+
+@stages_of.register
+def _(module: MaskHead, name: str, seen: Seen, objects: Objects) -> list[Section]:
+    prediction = seen.prediction
+    tiles = [
+        canvas.titled(canvas.enlarged(canvas.heat(mask.numpy()), 112), answer.text, 14)
+        for mask, answer in zip(
+            prediction.masks.detach().cpu().float()[:TILES], prediction.answers(), strict=False
+        )
+    ]
+    if not tiles:
+        return []
+    side = prediction.masks.shape[-1]
+    text = f"{side}×{side} cells in the box of each detection: yellow is the object's."
+    return [Section("Masks", text, [Picture("Masks in their boxes", text, canvas.grid(tiles))])]
+
+
+@stages_of.register
+def _(module: RegionSVM, name: str, seen: Seen, objects: Objects) -> list[Section]:
+    (rois,) = seen.batch.proposals or [torch.zeros(0, 4)]
+    scores, deltas = (t.detach() for t in seen.output("head"))
+    head = module.head
+    assert isinstance(head, SVMHead)
+    pictures = [
+        Picture(
+            "Proposals",
+            f"{len(rois):,} boxes that may hold objects, made outside of the network.",
+            drawn(seen, rois[:SHOWN], None, 1),
+        )
+    ]
+    given = torch.cat([call.inputs[0].detach() for call in seen.calls["backbone"]])
+    if len(given) == len(rois) and given.shape != seen.batch.images.shape:
+        pictures.append(_warped(seen, given, scores))
+    pictures.append(scored(seen, rois, scores, deltas, head.box_coder))
+    pictures += found(seen, len(rois))
+    by = "its SVM" if head.solved else "the softmax of fine-tuning, since no SVM is solved yet"
+    text = f"{len(rois):,} proposals, each classified by {by}."
+    return [Section("Regions and their scores", text, pictures)]
+
+
+def _warped(seen: Seen, regions: Tensor, scores: Tensor) -> Picture:
+    """The regions as the network saw them, the best first."""
+    best, label = scores.max(1)
+    tiles = []
+    for place in best.argsort(descending=True)[:TILES].tolist():
+        region = rgb(denormalized(regions[place : place + 1], seen.model.mean_std)[0])
+        said = f"{name_of(seen, int(label[place]))} {float(best[place]):.2f}"
+        tiles.append(canvas.titled(canvas.resized(region, 112, 112), said, 14))
+    side = regions.shape[-1]
+    text = (
+        f"Each proposal with some of what is around it, stretched to {side}×{side} pixels whatever"
+        f" its shape. Shown are the {len(tiles)} that score most."
+    )
+    return Picture("Warped regions", text, canvas.grid(tiles))
