@@ -185,8 +185,9 @@ class Detections(Prediction):
 
     def answers(self) -> list[Answer]:
         names = [self.names[k] if self.names else str(k) for k in self.labels.tolist()]
-        parts = zip(names, self.scores, self.boxes, strict=True)
-        return [Answer(f"{name} {float(s):.2f}", s, True, box) for name, s, box in parts]
+        texts = [f"{n} {s:.2f}" for n, s in zip(names, self.scores.tolist(), strict=True)]
+        parts = zip(texts, self.scores, self.boxes, strict=True)
+        return [Answer(text, score, True, box) for text, score, box in parts]
 
     def draw(self, image: Any) -> np.ndarray:
         """A copy of a picture with the boxes, names, scores and masks on it; see `Prediction`."""

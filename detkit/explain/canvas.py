@@ -19,9 +19,7 @@ OPACITY = 0.55  # of heat over a picture, where it is hottest
 
 def heat(values: np.ndarray) -> np.ndarray:
     """(H, W) numbers from dark (the least) to yellow (the largest of them)."""
-    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
-    if values.size:
-        low = float(values.min())
+    low, high = float(values.min()), float(values.max())
     shares = (values - low) / (high - low) if high > low else np.zeros(values.shape)
     coloured = cv2.applyColorMap((shares * 255).round().astype(np.uint8), cv2.COLORMAP_VIRIDIS)
     return np.ascontiguousarray(coloured[..., ::-1])

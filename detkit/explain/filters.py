@@ -13,15 +13,14 @@ MOST = 64  # filters on a sheet of whole ones
 ROWS, COLUMNS = 24, 16  # filters and input channels on a sheet of single ones
 SIDE = 40  # pixels of a tile
 
-Convolution = (nn.modules.conv._ConvNd,)
 
-
-def convolutions(model: nn.Module) -> dict[str, nn.Module]:
+def convolutions(model: nn.Module) -> dict[str, nn.modules.conv._ConvNd]:
     """Those of a model, by name, in the order in which they are listed."""
-    return {name: part for name, part in model.named_modules() if isinstance(part, Convolution)}
+    parts = model.named_modules()
+    return {name: part for name, part in parts if isinstance(part, nn.modules.conv._ConvNd)}
 
 
-def picture(name: str, conv: nn.Module, random: bool) -> Picture:
+def picture(name: str, conv: nn.modules.conv._ConvNd, random: bool) -> Picture:
     """
     Args:
         random: whether nothing was ever learnt or loaded, which is then said.

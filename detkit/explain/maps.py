@@ -27,7 +27,7 @@ def pictures(name: str, outputs: Sequence[Any], what: str = "Maps") -> list[Pict
         (f"{call} {way}".strip() if len(outputs) > 1 else way, tensor)
         for call, output in enumerate(outputs, 1)
         for way, tensor in tensors(output)
-        if tensor.is_floating_point() and tensor.numel()
+        if tensor.is_floating_point() and tensor.numel() and tensor.ndim
     ]
     return [_picture(f"{what} of {name} {way}".strip(), tensor) for way, tensor in found[:CALLS]]
 

@@ -61,8 +61,12 @@ class Seen:
     prediction: Any = None
 
     def outputs(self) -> dict[str, list[Any]]:
-        """What each module gave, call by call."""
-        return {name: [call.output for call in calls] for name, calls in self.calls.items()}
+        """What each module gave, call by call; of those inside the backbone nothing."""
+        return {
+            name: [call.output for call in calls]
+            for name, calls in self.calls.items()
+            if not name.startswith(f"{BACKBONE}.")
+        }
 
     def output(self, name: str) -> Any:
         """What a module gave at its first call."""

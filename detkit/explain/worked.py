@@ -121,7 +121,7 @@ def section(
                 _equation(line, pulse, answer(line, pulse)),
             )
         )
-    if photo is not None and min(photo.shape[0] - weights.shape[0], photo.shape[1]) > 0:
+    if photo is not None and all(p > k for p, k in zip(photo.shape, weights.shape, strict=False)):
         shown.append(_on(photo, weights))
     return Section(
         "What a filter does",

@@ -1,0 +1,40 @@
+"""A page of each model, made once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "contracts")]
+
+from explained import Made, counted, explained_of, predicted
+
+from detkit.explain import page
+from detkit.explain.page import Section
+from detkit.explain.sections import Wanted, of_model
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """A function from a model's name to its page, which is made once."""
+    known: dict[str, Made] = {}
+
+    def of(name: str) -> Made:
+        if name not in known:
+            explained, source = explained_of(name)
+            found: list[Section] = []
+            box = [[10.0, 12, 44, 40]]
+            wanted = Wanted(boxes=box, score_thresh=0.0)
+            run = lambda: found.extend(of_model(explained, source, wanted))  # noqa: E731
+            calls = counted(explained.model, run)
+            plain = counted(explained.model, lambda: predicted(explained, source))
+            folder = tmp_path_factory.mktemp("pages") / name
+            folder.mkdir()
+            page.write(folder, name, ["a line < another & more"], found)
+            known[name] = Made(explained, found, folder, calls, plain)
+        return known[name]
+
+    return of
