@@ -14,6 +14,7 @@ WHITE = (255, 255, 255)
 FRAME = (210, 214, 220)  # between tiles
 MARKED = (255, 221, 120)  # cells that a step looks at
 INK = (32, 36, 44)
+CELL = 14  # pixels of a grid's cells, from which on their borders are drawn
 OPACITY = 0.55  # of heat over a picture, where it is hottest
 
 
@@ -69,7 +70,7 @@ def cells_over(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
     rows = (np.arange(height) * values.shape[0] / height).astype(int)
     columns = (np.arange(width) * values.shape[1] / width).astype(int)
     found = over(picture, values[rows][:, columns])
-    if max(values.shape) * 6 <= max(height, width):
+    if max(values.shape) * CELL <= max(height, width):
         found[np.flatnonzero(np.diff(rows)) + 1] = FRAME
         found[:, np.flatnonzero(np.diff(columns)) + 1] = FRAME
     return found

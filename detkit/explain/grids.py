@@ -12,6 +12,7 @@ from detkit.explain.stages import (
     ROWS,
     Objects,
     corners,
+    detections,
     drawn,
     map_over,
     name_of,
@@ -46,7 +47,7 @@ def _(module: GridHead, name: str, seen: Seen, objects: Objects) -> list[Section
         )
     ]
     pictures.append(_answering(module, shapes, torch.cat(sure), seen, objects))
-    pictures.append(_found(seen, sum(map(len, sure))))
+    pictures.append(detections(seen, sum(map(len, sure)), "boxes"))
     text = (
         f"{sum(map(len, sure)):,} predictors: each anchor of each cell says a box, how sure it is"
         " that an object's centre lies in the cell, and of which class the object would be."
@@ -102,12 +103,6 @@ def _label(seen: Seen, objects: Objects, number: int) -> str:
     return "–" if objects.given else name_of(seen, int(objects.targets.labels[number]))
 
 
-def _found(seen: Seen, predictors: int) -> Picture:
-    boxes, labels = seen.prediction.boxes, seen.prediction.labels.tolist()
-    text = f"{len(boxes)} detections of {predictors:,} predictors, after NMS of each class."
-    return Picture("Detections", text, drawn(seen, boxes, labels))
-
-
 @stages_of.register
 def _(module: YOLOv1, name: str, seen: Seen, objects: Objects) -> list[Section]:
     side, count = module.cells, module.boxes
@@ -137,7 +132,7 @@ def _(module: YOLOv1, name: str, seen: Seen, objects: Objects) -> list[Section]:
             tinted,
         ),
         _cells_of(seen, objects, sure, side, step),
-        _found(seen, side**2 * count),
+        detections(seen, side**2 * count, "boxes"),
     ]
     text = f"{side}×{side} cells; each says {count} boxes and, once, a class."
     return [Section("Cells and their confidence", text, pictures)]
@@ -186,7 +181,7 @@ def _(module: SSDHead, name: str, seen: Seen, objects: Objects) -> list[Section]
         ),
         _matched(module, anchors, centres, sizes, seen, objects),
         _unthinned(module, anchors, torch.cat(scores), seen, name),
-        _found(seen, len(anchors)),
+        detections(seen, len(anchors), "boxes"),
     ]
     text = f"{len(anchors):,} default boxes on {len(maps)} maps, each classified and moved."
     return [Section("Default boxes and their scores", text, pictures)]

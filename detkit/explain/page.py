@@ -19,6 +19,8 @@ from detkit.errors import DetkitError
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE = "index.html"
+WIDE = 2.2  # times its height: a picture that gets a row of the page to itself
+COLUMNS = 4  # of a table that does not
 SIGN = b'<meta name="generator" content="detkit explain">'
 
 
@@ -122,6 +124,7 @@ def _figure(picture: Picture, name: str, data: bytes) -> str:
     height, width = picture.image.shape[:2]
     return template("figure").substitute(
         name=name,
+        wide=' class="wide"' if _is_wide(picture) else "",
         width=width,
         height=height,
         data=base64.b64encode(data).decode(),
@@ -129,6 +132,12 @@ def _figure(picture: Picture, name: str, data: bytes) -> str:
         text=html.escape(picture.text),
         table=_table(picture.rows),
     )
+
+
+def _is_wide(picture: Picture) -> bool:
+    """Whether it is hard to read beside another one."""
+    height, width = picture.image.shape[:2]
+    return width > WIDE * height or any(len(row) > COLUMNS for row in picture.rows)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

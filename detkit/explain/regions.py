@@ -11,6 +11,7 @@ from detkit.explain.stages import (
     ROWS,
     Objects,
     corners,
+    detections,
     drawn,
     map_over,
     name_of,
@@ -26,7 +27,6 @@ from detkit.ops.boxes import overlap
 from detkit.ops.roi_pool import pyramid_level
 
 SHOWN = 100  # proposals on a picture
-LEVELS = 5  # colours of a pyramid's levels
 TILES = 24  # regions, masks
 
 
@@ -157,7 +157,7 @@ def _(module: BoxHead, name: str, seen: Seen, objects: Objects) -> list[Section]
     levels = getattr(module.extractor, "levels", ())
     which = [f"{levels[i]}" for i in pyramid_level(rois, levels).tolist()] if levels else None
     pictures = [scored(seen, rois, scores, deltas, module.predictor.box_coder, which)]
-    pictures += found(seen, len(rois))
+    pictures.append(detections(seen, len(rois), "regions"))
     text = (
         f"{len(rois):,} RoIs, each pooled to {module.extractor.tail.size}² cells of one map, and"
         " classified."
@@ -190,13 +190,6 @@ def scored(
     picture = canvas.boxes(picture, moved.cpu().numpy() * factor, [canvas.WHITE], 2)
     text = "Thin and in the colour of their class: the regions; white: the boxes made of them."
     return Picture(f"The {len(order)} best regions", text, picture, rows)
-
-
-def found(seen: Seen, regions: int) -> list[Picture]:
-    """What is left after non-maximum suppression of each class."""
-    boxes, labels = seen.prediction.boxes, seen.prediction.labels.tolist()
-    text = f"{len(boxes)} detections of {regions:,} regions, after NMS of each class."
-    return [Picture("Detections", text, drawn(seen, boxes, labels))]
 
 
 @stages_of.register
@@ -232,7 +225,7 @@ def _(module: RegionSVM, name: str, seen: Seen, objects: Objects) -> list[Sectio
     if len(given) == len(rois) and given.shape != seen.batch.images.shape:
         pictures.append(_warped(seen, given, scores))
     pictures.append(scored(seen, rois, scores, deltas, head.box_coder))
-    pictures += found(seen, len(rois))
+    pictures.append(detections(seen, len(rois), "regions"))
     by = "its SVM" if head.solved else "the softmax of fine-tuning, since no SVM is solved yet"
     text = f"{len(rois):,} proposals, each classified by {by}."
     return [Section("Regions and their scores", text, pictures)]

@@ -157,19 +157,16 @@ def answered(seen: Seen, frame: Frame, photo: Any, score_thresh: float) -> Secti
 def _maps(seen: Seen, layers: Sequence[str]) -> Section:
     shown = []
     for layer in layers:
-        calls = seen.calls.get(layer, [])
-        if calls:
-            shown += maps.pictures(layer, [call.output for call in calls])
-        else:
-            kind = type(seen.model.get_submodule(layer)).__name__
-            shown.append(_silent(layer, kind))
+        outputs = [call.output for call in seen.calls.get(layer, [])]
+        shown += maps.pictures(layer, outputs) or [_silent(layer, seen.model.get_submodule(layer))]
     shown += maps.pictures("level", [dict(given) for given in seen.maps[:1]])
     text = "What layers answer to the picture: those asked for, and the levels of the backbone."
     return Section("Maps", text, [picture for picture in shown if picture.image.size])
 
 
-def _silent(layer: str, kind: str) -> Picture:
-    text = f"{layer} ({kind}) was not called by itself for this picture."
+def _silent(layer: str, module: nn.Module) -> Picture:
+    kind = type(module).__name__
+    text = f"{layer} ({kind}) gave no numbers of its own for this picture."
     return Picture(f"Maps of {layer}", text, lettered("no maps", 16))
 
 

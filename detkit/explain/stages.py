@@ -22,6 +22,7 @@ from detkit.structures import Targets
 
 SIDE = 560  # pixels of a picture that is drawn on, at least
 ROWS = 12  # of a table
+SURE = 20  # detections on a picture
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,20 @@ def drawn(
     corners = boxes.detach().cpu().numpy().reshape(-1, 4)[::-1] * factor
     colours = [colour(k) for k in labels][::-1] if labels else [colour(0)]
     return canvas.boxes(picture, corners, colours, line)
+
+
+def detections(seen: Seen, tried: int, noun: str) -> Picture:
+    """What is left after non-maximum suppression of each class.
+
+    Args:
+        tried: how many boxes it chose from.
+        noun: what they are.
+    """
+    boxes, labels = seen.prediction.boxes, seen.prediction.labels.tolist()
+    text = f"{len(boxes)} of {tried:,} {noun} are left after NMS of each class."
+    if len(boxes) > SURE:
+        text += f" Shown are the {SURE} surest."
+    return Picture("Detections", text, drawn(seen, boxes[:SURE], labels[:SURE]))
 
 
 def corners(box: Tensor) -> str:

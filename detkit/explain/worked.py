@@ -164,14 +164,17 @@ def _steps(picture: np.ndarray, weights: np.ndarray) -> np.ndarray:
         here[step.row : step.row + weights.shape[0], step.column :][:, : weights.shape[1]] = True
         found[step.row, step.column] = step.total
         panel = canvas.table(picture, here, shaded=False, cell=24)
-        tiles.append(canvas.titled(panel, f"{_sum(step)} = {canvas.number(step.total)}", 14))
+        tiles.append(canvas.titled(panel, _sum(step), 14))
     return canvas.grid(tiles, columns=min(3, len(tiles)), gap=12)
 
 
 def _sum(step: Step) -> str:
     """The products that are not zero, as a sum in words short enough for a line."""
     parts = [canvas.number(value) for value in step.products.flat if value]
-    return " + ".join(parts[:6]) + (" + …" if len(parts) > 6 else "") if parts else "0"
+    if not parts:
+        return "0"
+    shown = " + ".join(parts[:6]) + (" + …" if len(parts) > 6 else "")
+    return f"{shown} = {canvas.number(step.total)}"
 
 
 def _on(photo: np.ndarray, weights: np.ndarray) -> Picture:
