@@ -7,7 +7,6 @@ place of the old one, so a kill at any moment leaves the old or the new one whol
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -172,7 +171,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 def read_json(file: Path, required: Sequence[str] = ()) -> dict[str, Any]:
     """A JSON object that has at least the required keys."""
     try:
-        value = json.loads(foreign.read_text(file, "utf-8"))
+        value = foreign.read_json(file)
     except (OSError, ValueError, RecursionError) as error:
         raise DetkitError(
             f"Not a readable JSON file ({error}).",

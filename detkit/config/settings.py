@@ -78,11 +78,15 @@ class EvaluateSettings:
     letterbox: bool | None
     dataset: Group | None
     split: str | None
+    membrane: str | None
+    membrane_thresh: Share
     output: str | None
+    truncated_svd: list[Count] | None
     device: str
     precision: Precision
     batch_size: Count
     workers: Natural
+    agnostic_nms: bool
     plugins: list[str]
     row: str | None
 
@@ -100,9 +104,14 @@ class PredictSettings:
     names: str | None
     letterbox: bool | None
     output: str | None
+    truncated_svd: list[Count] | None
     device: str
     precision: Precision
     score_thresh: Share
+    agnostic_nms: bool
+    tiles: Count | None
+    probabilities: bool
+    polygons: bool
     batch_size: Count
     video: bool
     allow_download: bool

@@ -1,15 +1,14 @@
-"""A classifier through train, evaluate and predict, as a user calls them; and a detector on it."""
+"""What a classifier learns, measures and predicts, and a detector that begins with it."""
 
 from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from calls import detkit
 from safetensors.torch import save_file
 
 from detkit.commands.predict import predict
@@ -27,13 +26,6 @@ SMALL = [
     *("transforms.resize=null", "training.batch_size=16", "training.workers=0", "device=cpu"),
     *("optimizer=adamw", "optimizer.lr=0.003", "precision=fp32"),
 ]
-
-
-def detkit(*arguments: str) -> str:
-    run = [sys.executable, "-m", "detkit", *arguments]
-    ended = subprocess.run(run, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
 
 
 @pytest.fixture(scope="module")
