@@ -99,6 +99,10 @@ class Prediction(Tensors, ABC):
         """What it says, one by one, the surest first."""
         return []
 
+    def inside(self, image: Any) -> np.ndarray | None:
+        """A picture of how the model came to it, beside its input, where the model has one."""
+        return None
+
 
 @dataclass
 class Detections(Prediction):
@@ -372,10 +376,6 @@ class Classification(Prediction):
 
     def ground_truth(self) -> Classification:
         return replace(self, annotated=True)
-
-    def inside(self, image: Any) -> np.ndarray | None:
-        """A picture of how the model came to it, beside its input, where the model has one."""
-        return None
 
     def draw(self, image: Any) -> np.ndarray:
         """A copy of a picture with the likeliest classes written on it; see `Prediction`."""

@@ -15,16 +15,19 @@ from detkit.explain.stages import (
     detections,
     drawn,
     map_over,
+    matched_boxes,
     name_of,
+    outlined,
+    positives,
     scene,
     stages_of,
+    word,
 )
 from detkit.explain.watching import Seen
 from detkit.models.heads.grid_head import GridHead
 from detkit.models.heads.ssd_head import SSDHead, boxes_in_images, default_boxes, rows_of
 from detkit.models.yolo_v1 import YOLOv1
 from detkit.ops import grid
-from detkit.ops.boxes import overlap
 
 SHOWN = 100
 
@@ -71,7 +74,7 @@ def _answering(
          zip(shapes, module.counts, module.strides, strict=True)]
     )  # fmt: skip
     picture, factor = scene(seen)
-    heads = ["object", "class", "stride", "cell (row, column)", "anchor", "confidence"]
+    heads = ["object", "stride", "cell (row, column)", "anchor", "confidence"]
     table = [heads]
     for number, place in enumerate(chosen.tolist()):
         side, (width, height) = float(sides[place]), places.anchors[place].tolist()
@@ -84,12 +87,11 @@ def _answering(
         picture = canvas.boxes(picture, cell.numpy() * factor, [ink], -1)
         picture = canvas.boxes(picture, anchor.numpy() * factor, [ink], 1)
         if number < ROWS:
-            label = _label(seen, objects, number)
             size = f"{width:.0f}×{height:.0f}"
             said = f"{float(sure[place]):.2f}"
-            table.append([str(number + 1), label, f"{side:.0f}", f"{row}, {column}", size, said])
-    whole = targets.boxes.cpu().numpy().reshape(-1, 4) * factor
-    picture = canvas.boxes(picture, whole, [canvas.WHITE])
+            label = word(seen, objects, number)
+            table.append([label, f"{side:.0f}", f"{row}, {column}", size, said])
+    picture = outlined(picture, seen, targets.boxes)
     text = (
         f"For {objects.noun} (white): the filled cell holds the object's centre, and of its anchors"
         " (thin) the one of the most similar shape answers."
@@ -97,10 +99,6 @@ def _answering(
     if not len(targets):
         text += " There is no object; a lower score_thresh= shows more of them."
     return Picture("Cells that answer", text, picture, table if len(table) > 1 else ())
-
-
-def _label(seen: Seen, objects: Objects, number: int) -> str:
-    return "–" if objects.given else name_of(seen, int(objects.targets.labels[number]))
 
 
 @stages_of.register
@@ -140,7 +138,7 @@ def _(module: YOLOv1, name: str, seen: Seen, objects: Objects) -> list[Section]:
 
 def _cells_of(seen: Seen, objects: Objects, sure: Tensor, side: int, step: float) -> Picture:
     picture, factor = scene(seen)
-    table = [["object", "class", "cell (row, column)", "confidence"]]
+    table = [["object", "cell (row, column)", "confidence"]]
     for number, box in enumerate(objects.targets.boxes.cpu()):
         column, row = (
             min(side - 1, max(0, int(value / step))) for value in ((box[:2] + box[2:]) / 2).tolist()
@@ -149,9 +147,8 @@ def _cells_of(seen: Seen, objects: Objects, sure: Tensor, side: int, step: float
         picture = canvas.boxes(picture, cell.numpy() * factor, [colour(number + 1)], -1)
         if number < ROWS:
             said = f"{float(sure[row * side + column].max()):.2f}"
-            table.append([str(number + 1), _label(seen, objects, number), f"{row}, {column}", said])
-    whole = objects.targets.boxes.cpu().numpy().reshape(-1, 4) * factor
-    picture = canvas.boxes(picture, whole, [canvas.WHITE])
+            table.append([str(number + 1), word(seen, objects, number), f"{row}, {column}", said])
+    picture = outlined(picture, seen, objects.targets.boxes)
     text = f"For {objects.noun} (white) the cell that holds the centre answers."
     return Picture("Cells that answer", text, picture, table if len(table) > 1 else ())
 
@@ -208,28 +205,17 @@ def _matched(
     seen: Seen,
     objects: Objects,
 ) -> Picture:
-    targets = objects.targets
-    matched = module.match(anchors[None], centres, sizes, [targets])[0]
-    positive = torch.nonzero(matched >= 0)[:, 0]
+    matched = module.match(anchors[None], centres, sizes, [objects.targets])[0]
+    positive = positives(anchors, matched, objects)
     rows = [["default box", "pixels", "object", "IoU", "why it is positive"]]
-    own = torch.zeros(0)
-    if len(positive):
-        own = overlap(anchors[positive], targets.boxes).gather(1, matched[positive, None])[:, 0]
-    order = own.argsort(descending=True)
-    for place in order[:ROWS].tolist():
-        box, value = int(positive[place]), float(own[place])
+    for box, which, iou in positive[:ROWS]:
         why = f"IoU from {module.pos_iou:g} on"
-        if value < module.pos_iou:
+        if iou < module.pos_iou:
             why = f"below {module.pos_iou:g}, but the best that was left for the object"
-        which = int(matched[box])
-        label = f"{which + 1}" + ("" if objects.given else f" ({_label(seen, objects, which)})")
-        rows.append([f"{box:,}", corners(anchors[box]), label, f"{value:.2f}", why])
+        said = word(seen, objects, which)
+        rows.append([f"{box:,}", corners(anchors[box]), said, f"{iou:.2f}", why])
     text = f"Matched to {objects.noun} (white): {len(positive):,} of {len(anchors):,} are positive."
-    chosen = positive[order[:SHOWN]]
-    picture = drawn(seen, anchors[chosen], [int(m) + 1 for m in matched[chosen]], 1)
-    factor = picture.shape[1] / seen.picture.shape[1]
-    whole = targets.boxes.cpu().numpy().reshape(-1, 4) * factor
-    picture = canvas.boxes(picture, whole, [canvas.WHITE])
+    picture = matched_boxes(seen, anchors, positive, objects)
     return Picture("Default boxes that were positive", text, picture, rows if len(rows) > 1 else ())
 
 

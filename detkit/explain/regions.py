@@ -14,16 +14,19 @@ from detkit.explain.stages import (
     detections,
     drawn,
     map_over,
+    matched_boxes,
     name_of,
+    positives,
     stages_of,
+    word,
 )
 from detkit.explain.watching import Seen, denormalized, rgb
 from detkit.models.heads.box_head import BoxHead
 from detkit.models.heads.mask_head import MaskHead
+from detkit.models.heads.matching import BACKGROUND, IGNORED
 from detkit.models.heads.rpn import RPN
 from detkit.models.heads.svm_head import SVMHead
 from detkit.models.region_svm import RegionSVM
-from detkit.ops.boxes import overlap
 from detkit.ops.roi_pool import pyramid_level
 
 SHOWN = 100  # proposals on a picture
@@ -87,48 +90,25 @@ def _objectness(
 def _positives(
     module: RPN, anchors: list[Tensor], sizes: Tensor, seen: Seen, objects: Objects
 ) -> Picture:
-    joined, rules, targets = torch.cat(anchors), module.anchor_rules, objects.targets
-    matched = module.match(joined, sizes, [targets])[0]
-    positive = torch.nonzero(matched >= 0)[:, 0]
-    iou = overlap(joined[positive], targets.boxes) if len(targets) else torch.zeros(0, 1)
-    own = iou.gather(1, matched[positive, None])[:, 0] if len(positive) else iou[:, 0]
-    order = own.argsort(descending=True)
-    level_of = torch.cat([torch.full((len(a),), i) for i, a in enumerate(anchors)])
+    joined, rules = torch.cat(anchors), module.anchor_rules
+    matched = module.match(joined, sizes, [objects.targets])[0]
+    level = [number for number, each in enumerate(anchors, 1) for _ in range(len(each))]
+    positive = positives(joined, matched, objects)
     rows = [["anchor", "pixels", "level", "object", "IoU", "why it is positive"]]
-    for place in order[:ROWS].tolist():
-        anchor, value = int(positive[place]), float(own[place])
+    for anchor, which, iou in positive[:ROWS]:
         why = f"IoU from {rules.pos_iou:g} on"
-        if value < rules.pos_iou:
+        if iou < rules.pos_iou:
             why = f"below {rules.pos_iou:g}, but no anchor overlaps the object more"
-        which = int(matched[anchor])
-        label = f"{which + 1}" + ("" if objects.given else f" ({_class(seen, targets, which)})")
-        place_of = f"{int(level_of[anchor]) + 1} of {len(anchors)}"
-        rows.append([f"{anchor:,}", corners(joined[anchor]), place_of, label, f"{value:.2f}", why])
-    background = int((matched == -1).sum())
-    ignored = int((matched == -2).sum())
+        where = f"{level[anchor]} of {len(anchors)}"
+        said = word(seen, objects, which)
+        rows.append([f"{anchor:,}", corners(joined[anchor]), where, said, f"{iou:.2f}", why])
+    background, ignored = (int((matched == kind).sum()) for kind in (BACKGROUND, IGNORED))
     text = (
-        f"Matched to {objects.noun}: {len(positive):,} positive, {background:,} background (IoU"
-        f" below {rules.neg_iou:g}), {ignored:,} of neither. The objects are white."
+        f"Matched to {objects.noun} (white): {len(positive):,} positive, {background:,} background"
+        f" (IoU below {rules.neg_iou:g}), {ignored:,} of neither."
     )
-    picture = drawn(seen, joined[positive[order[:SHOWN]]], [matched_label(m) for m in
-                    matched[positive[order[:SHOWN]]].tolist()], 1)  # fmt: skip
-    return Picture(
-        "Anchors that were positive", text, _outlined(picture, seen, targets.boxes), rows
-    )
-
-
-def matched_label(which: int) -> int:
-    """A colour an object."""
-    return which + 1
-
-
-def _class(seen: Seen, targets, which: int) -> str:
-    return name_of(seen, int(targets.labels[which]))
-
-
-def _outlined(picture, seen: Seen, boxes: Tensor):
-    factor = picture.shape[1] / seen.picture.shape[1]
-    return canvas.boxes(picture, boxes.cpu().numpy().reshape(-1, 4) * factor, [canvas.WHITE], 2)
+    picture = matched_boxes(seen, joined, positive, objects)
+    return Picture("Anchors that were positive", text, picture, rows if len(rows) > 1 else ())
 
 
 def _before(boxes: Tensor, scores: Tensor, level: Tensor, seen: Seen) -> Picture:
@@ -153,7 +133,8 @@ def _after(proposals: Tensor, before: int, module: RPN, seen: Seen) -> Picture:
 def _(module: BoxHead, name: str, seen: Seen, objects: Objects) -> list[Section]:
     rois = seen.calls[name][0].inputs[2][0]
     logits, deltas = (t.detach() for t in seen.output(f"{name}.predictor"))
-    scores = module.predictor.scores(logits)
+    (features,) = seen.calls[f"{name}.predictor"][0].inputs
+    scores = module.predictor.scores(features.detach(), logits)
     levels = getattr(module.extractor, "levels", ())
     which = [f"{levels[i]}" for i in pyramid_level(rois, levels).tolist()] if levels else None
     pictures = [scored(seen, rois, scores, deltas, module.predictor.box_coder, which)]

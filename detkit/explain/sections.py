@@ -150,8 +150,11 @@ def answered(seen: Seen, frame: Frame, photo: Any, score_thresh: float) -> Secti
     sure = prediction.to_image(frame).filter(score_thresh)
     height, width = seen.picture.shape[:2]
     text = f"{len(answers)} answers; the network saw the picture as {width}×{height} pixels."
-    drawn = Picture("What the model says", text, sure.draw(photo), table if answers else ())
-    return Section("The answer", "What is explained below.", [drawn])
+    shown = [Picture("What the model says", text, sure.draw(photo), table if answers else ())]
+    if (inside := prediction.inside(photo)) is not None:
+        text = "The picture, and what the model itself has to show of how it came to its answer."
+        shown.append(Picture("How it came to it", text, inside))
+    return Section("The answer", "What is explained below.", shown)
 
 
 def _maps(seen: Seen, layers: Sequence[str]) -> Section:

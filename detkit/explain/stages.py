@@ -18,11 +18,13 @@ from detkit.draw import colour
 from detkit.explain import canvas
 from detkit.explain.page import Picture, Section
 from detkit.explain.watching import Seen
+from detkit.ops.boxes import paired_overlap
 from detkit.structures import Targets
 
 SIDE = 560  # pixels of a picture that is drawn on, at least
 ROWS = 12  # of a table
 SURE = 20  # detections on a picture
+MATCHED = 100  # anchors
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,43 @@ def detections(seen: Seen, tried: int, noun: str) -> Picture:
     if len(boxes) > SURE:
         text += f" Shown are the {SURE} surest."
     return Picture("Detections", text, drawn(seen, boxes[:SURE], labels[:SURE]))
+
+
+def positives(anchors: Tensor, matched: Tensor, objects: Objects) -> list[tuple[int, int, float]]:
+    """Each anchor that answers for an object, that object, and their IoU; the largest IoU first.
+
+    Args:
+        anchors: (A, 4) xyxy. matched: (A,) int64, the object of each; below 0 it is none's.
+    """
+    chosen = torch.nonzero(matched >= 0)[:, 0]
+    which = matched[chosen]
+    iou = paired_overlap(anchors[chosen], objects.targets.boxes[which])
+    order = iou.argsort(descending=True)
+    columns = chosen[order].tolist(), which[order].tolist(), iou[order].tolist()
+    return list(zip(*columns, strict=True))
+
+
+def matched_boxes(
+    seen: Seen, anchors: Tensor, positive: Sequence[tuple[int, int, float]], objects: Objects
+) -> np.ndarray:
+    """The anchors that answer, thin, a colour an object, and the objects in white."""
+    shown = positive[:MATCHED]
+    boxes = anchors[[anchor for anchor, _, _ in shown]]
+    picture = drawn(seen, boxes, [which + 1 for _, which, _ in shown], 1)
+    return outlined(picture, seen, objects.targets.boxes)
+
+
+def outlined(picture: np.ndarray, seen: Seen, boxes: Tensor) -> np.ndarray:
+    """White boxes of the network's image on a picture that `scene` made."""
+    factor = picture.shape[1] / seen.picture.shape[1]
+    return canvas.boxes(picture, boxes.cpu().numpy().reshape(-1, 4) * factor, [canvas.WHITE])
+
+
+def word(seen: Seen, objects: Objects, which: int) -> str:
+    """An object's number, and its class where that is known."""
+    if objects.given:
+        return f"{which + 1}"
+    return f"{which + 1} ({name_of(seen, int(objects.targets.labels[which]))})"
 
 
 def corners(box: Tensor) -> str:

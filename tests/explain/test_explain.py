@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from safetensors.torch import save_file
 
 from detkit.__main__ import main
 from detkit.backbones.build import build as build_backbone
+from detkit.config import compose
 from detkit.draw import save_image
 from detkit.errors import DetkitError
 from detkit.explain.activation import activation, section
@@ -152,3 +155,13 @@ def test_mistakes_are_told(given, words, tmp_path, capsys):
     assert main(["explain", *given, f"output={tmp_path / 'out'}"]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("page", ["explain", "transfer"])
+def test_the_commands_of_the_page_compose(page):
+    text = (Path(__file__).parents[2] / "docs" / f"{page}.md").read_text()
+    lines = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).splitlines()
+    assert lines
+    for line in lines:
+        _, script, *arguments = shlex.split(line, comments=True)
+        compose(Path(script).stem, arguments)
