@@ -147,7 +147,7 @@ def _cells_of(seen: Seen, objects: Objects, sure: Tensor, side: int, step: float
         picture = canvas.boxes(picture, cell.numpy() * factor, [colour(number + 1)], -1)
         if number < ROWS:
             said = f"{float(sure[row * side + column].max()):.2f}"
-            table.append([str(number + 1), word(seen, objects, number), f"{row}, {column}", said])
+            table.append([word(seen, objects, number), f"{row}, {column}", said])
     picture = outlined(picture, seen, objects.targets.boxes)
     text = f"For {objects.noun} (white) the cell that holds the centre answers."
     return Picture("Cells that answer", text, picture, table if len(table) > 1 else ())

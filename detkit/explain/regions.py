@@ -21,6 +21,7 @@ from detkit.explain.stages import (
     word,
 )
 from detkit.explain.watching import Seen, denormalized, rgb
+from detkit.models.fast_rcnn import FastRCNN
 from detkit.models.heads.box_head import BoxHead
 from detkit.models.heads.mask_head import MaskHead
 from detkit.models.heads.matching import BACKGROUND, IGNORED
@@ -131,23 +132,35 @@ def _after(proposals: Tensor, before: int, module: RPN, seen: Seen) -> Picture:
 
 @stages_of.register
 def _(module: BoxHead, name: str, seen: Seen, objects: Objects) -> list[Section]:
-    rois = seen.calls[name][0].inputs[2][0]
-    logits, deltas = (t.detach() for t in seen.output(f"{name}.predictor"))
-    (features,) = seen.calls[f"{name}.predictor"][0].inputs
-    scores = module.predictor.scores(features.detach(), logits)
-    levels = getattr(module.extractor, "levels", ())
-    which = [f"{levels[i]}" for i in pyramid_level(rois, levels).tolist()] if levels else None
-    pictures = [scored(seen, rois, scores, deltas, module.predictor.box_coder, which)]
-    pictures.append(detections(seen, len(rois), "regions"))
+    return [_classified(seen, module, name, seen.calls[name][0].inputs[2][0])]
+
+
+@stages_of.register
+def _(module: FastRCNN, name: str, seen: Seen, objects: Objects) -> list[Section]:
+    (rois,) = seen.batch.proposals or [torch.zeros(0, 4)]
+    return [_classified(seen, module.head, "head", rois)]
+
+
+def _classified(seen: Seen, head: BoxHead, name: str, rois: Tensor) -> Section:
+    """What a box head of that name made of (P, 4) RoIs."""
+    (call,) = seen.calls[f"{name}.predictor"]
+    logits, deltas = (output.detach() for output in call.output)
+    scores = head.predictor.scores(call.inputs[0].detach(), logits)
+    levels = head.extractor.levels
+    which = [levels[i] for i in pyramid_level(rois, levels).tolist()]
     text = (
-        f"{len(rois):,} RoIs, each pooled to {module.extractor.tail.size}² cells of one map, and"
+        f"{len(rois):,} RoIs, each pooled to {head.extractor.tail.size}² cells of one map, and"
         " classified."
     )
-    return [Section("RoIs and their scores", text, pictures)]
+    pictures = [
+        scored(seen, rois, scores, deltas, head.predictor.box_coder, which),
+        detections(seen, len(rois), "regions"),
+    ]
+    return Section("RoIs and their scores", text, pictures)
 
 
 def scored(
-    seen: Seen, rois: Tensor, scores: Tensor, deltas: Tensor, coder, levels: list[str] | None = None
+    seen: Seen, rois: Tensor, scores: Tensor, deltas: Tensor, coder, levels: list[int] | None = None
 ) -> Picture:
     """The regions that score most: each, and what became of it.
 
@@ -163,7 +176,7 @@ def scored(
     moved = coder.decode(deltas[order, where], rois[order])
     rows = [["region", "pixels", *(["map"] if levels else []), "class", "score", "box"]]
     for place, box in zip(order.tolist(), moved, strict=True):
-        pooled = [f"stride {2 ** int(levels[place])}"] if levels else []
+        pooled = [f"stride {2 ** levels[place]}"] if levels else []
         name, score = name_of(seen, int(label[place])), f"{float(best[place]):.2f}"
         rows.append([str(place + 1), corners(rois[place]), *pooled, name, score, corners(box)])
     picture = drawn(seen, rois[order], label[order].tolist(), 1)

@@ -10,9 +10,9 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "contracts")]
 
-from explained import Made, counted, explained_of, predicted
+from explained import Made, counted, explained_of, predicted, watched
 
-from detkit.explain import page
+from detkit.explain import page, sections
 from detkit.explain.page import Section
 from detkit.explain.sections import Wanted, of_model
 
@@ -28,13 +28,15 @@ def made(tmp_path_factory):
             found: list[Section] = []
             box = [[10.0, 12, 44, 40]]
             wanted = Wanted(boxes=box, score_thresh=0.0)
-            run = lambda: found.extend(of_model(explained, source, wanted))  # noqa: E731
-            calls = counted(explained.model, run)
+            calls = []
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(sections, "watch", watched(calls, sections.watch))
+                found.extend(of_model(explained, source, wanted))
             plain = counted(explained.model, lambda: predicted(explained, source))
             folder = tmp_path_factory.mktemp("pages") / name
             folder.mkdir()
             page.write(folder, name, ["a line < another & more"], found)
-            known[name] = Made(explained, found, folder, calls, plain)
+            known[name] = Made(explained, found, folder, *calls, plain)
         return known[name]
 
     return of

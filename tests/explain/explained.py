@@ -57,6 +57,17 @@ def counted(model, run) -> Counter:
     return calls
 
 
+def watched(calls, watch):
+    """`watch`, which appends how often each module was called while the model was watched."""
+
+    def counting(model, *arguments):
+        found = []
+        calls.append(counted(model, lambda: found.append(watch(model, *arguments))))
+        return found[0]
+
+    return counting
+
+
 def predicted(explained: Explained, source: Picture):
     batch, _ = batch_of(explained, source, 200)
     return explained.model(**batch.inputs())
