@@ -12,7 +12,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "contracts")]
 
 from explained import Made, counted, explained_of, predicted, watched
 
-from detkit.explain import page, sections
+from detkit.explain import activation, page, sections, stages
 from detkit.explain.page import Section
 from detkit.explain.sections import Wanted, of_model
 
@@ -31,6 +31,8 @@ def made(tmp_path_factory):
             calls = []
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(sections, "watch", watched(calls, sections.watch))
+                patch.setattr(stages, "SIDE", 128)  # for the sake of time
+                patch.setattr(activation, "SIDE", 128)
                 found.extend(of_model(explained, source, wanted))
             plain = counted(explained.model, lambda: predicted(explained, source))
             folder = tmp_path_factory.mktemp("pages") / name
