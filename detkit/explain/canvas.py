@@ -50,6 +50,15 @@ def resized(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
+def shrunk(picture: np.ndarray, most: int) -> np.ndarray:
+    """Averaged to a long side of at most so many pixels."""
+    factor = most / max(picture.shape[:2])
+    if factor >= 1:
+        return picture
+    height, width = (max(1, round(side * factor)) for side in picture.shape[:2])
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+
+
 def over(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Heat laid over a picture, thin where the numbers are small.
 

@@ -14,7 +14,7 @@ from detkit.explain.watching import tensors
 
 CHANNELS = 36  # on a sheet
 CALLS = 5  # of a layer that is called several times (a head on each level)
-SIDE = 96  # pixels of a tile
+SIDE, LARGEST = 96, 144  # pixels of a tile: about, and at most
 
 
 def pictures(name: str, outputs: Sequence[Any], what: str = "Maps") -> list[Picture]:
@@ -58,4 +58,4 @@ def strongest(maps: Tensor) -> list[int]:
 
 
 def _tile(values: np.ndarray) -> np.ndarray:
-    return canvas.enlarged(canvas.heat(values), SIDE)
+    return canvas.shrunk(canvas.enlarged(canvas.heat(values), SIDE), LARGEST)

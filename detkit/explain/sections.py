@@ -14,7 +14,7 @@ from detkit.backbones.norms import unfreeze_norms
 from detkit.data.loading import collate
 from detkit.data.transforms import Transform
 from detkit.draw import as_rgb, eight_bit, lettered
-from detkit.explain import activation, filters, grids, maps, regions, stages, worked
+from detkit.explain import activation, canvas, filters, grids, maps, regions, stages, worked
 from detkit.explain.page import Picture, Section
 from detkit.explain.watching import Seen, check_layers, watch
 from detkit.inference.predictor import sample_of
@@ -23,6 +23,7 @@ from detkit.models.model import Model
 from detkit.structures import Batch, Frame
 
 ANSWERS = 8  # in the table of them
+PHOTO = 1000  # pixels of the long side of the picture with the answer
 FAMILIES = (regions, grids)  # imported for the stages that they register
 
 
@@ -150,7 +151,14 @@ def answered(seen: Seen, frame: Frame, photo: Any, score_thresh: float) -> Secti
     sure = prediction.to_image(frame).filter(score_thresh)
     height, width = seen.picture.shape[:2]
     text = f"{len(answers)} answers; the network saw the picture as {width}×{height} pixels."
-    shown = [Picture("What the model says", text, sure.draw(photo), table if answers else ())]
+    shown = [
+        Picture(
+            "What the model says",
+            text,
+            canvas.shrunk(sure.draw(photo), PHOTO),
+            table if answers else (),
+        )
+    ]
     if (inside := prediction.inside(photo)) is not None:
         text = "The picture, and what the model itself has to show of how it came to its answer."
         shown.append(Picture("How it came to it", text, inside))

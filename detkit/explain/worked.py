@@ -21,6 +21,7 @@ BAR = ((0, 0, 0, 1, 1, 0, 0, 0),) * 8  # two pixels wide
 VERTICAL = ((0, 1, 0),) * 3
 LINE, PULSE = ((0, 0, 0, 1, 1, 0, 0, 0),), ((0, 1, 0),)  # the same in one dimension
 MOST = 12  # steps that are drawn
+PHOTO = 640  # pixels of the long side of a photo that the filter is laid on
 LARGEST = 40  # numbers a side of a picture that is shown as numbers
 
 
@@ -178,7 +179,7 @@ def _sum(step: Step) -> str:
 
 
 def _on(photo: np.ndarray, weights: np.ndarray) -> Picture:
-    grey = photo @ np.array([0.299, 0.587, 0.114]) / 255
+    grey = canvas.shrunk(photo, PHOTO) @ np.array([0.299, 0.587, 0.114]) / 255
     height, width = grey.shape
     rows, columns = weights.shape
     found = sum(
