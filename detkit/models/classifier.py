@@ -78,7 +78,8 @@ class Classifier(Model):
         maps = self.backbone(normalize(images, self.mean_std, sizes))
         logits = self.tail.classify(maps[self.level]).float()
         if targets is None:
-            return [Classification(scores) for scores in logits.softmax(1)]
+            pairs = zip(logits.softmax(1), logits, strict=True)
+            return [Classification(scores, logits=own) for scores, own in pairs]
         return {"class": self.loss(logits, labels_of(targets))}
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:

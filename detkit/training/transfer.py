@@ -63,13 +63,10 @@ def unloaded(model: Model, transferred: Mapping[str, Any] | None) -> set[str]:
     Raises:
         DetkitError: there are none, or no others.
     """
-    report = model.backbone.weights_report
     names = [name for name, _ in model.named_parameters()]
-    loaded = set(transferred["taken"]) if transferred else set()
-    if report is not None:
-        pyramid = any(name.startswith(from_run.BODY) for name in names)
-        places = {name: from_run.place(name, pyramid) for name in names}
-        loaded |= {n for n, p in places.items() if p is not None and p not in report.missing}
+    loaded = from_run.filled(names, model.backbone.weights_report)
+    if transferred:
+        loaded |= set(transferred["taken"])
     new = {name for name in names if name not in loaded}
     if not loaded.intersection(names):
         raise DetkitError(
