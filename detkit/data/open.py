@@ -16,6 +16,7 @@ from detkit.errors import DetkitError, unknown
 from detkit.folders import in_home
 
 CROPS = ("crop_context", "least_side")  # settings of objects that are cut out
+PARTS = {"train": "~rest", "val": "~fifth"}  # of the only split, by the hash of the file names
 OTHERS = {  # what else the folder may be for, and which models want that
     "pixels": "a model of pixels (model=unet)",
     "boxes": "a model of boxes (model=faster_rcnn)",
@@ -33,7 +34,7 @@ def open_dataset(
             `crop_context` and `least_side` for `crops_of`, which makes images of objects for a
             model that needs `image_labels` alone. `train_split` and `val_split` are for
             `split_name`, and not looked at.
-        split: what the format calls a split.
+        split: what the format calls a split; `SPLIT~fifth` is a fifth of it, `SPLIT~rest` the rest.
         needs: of the model (`Model.needs`): what is read (boxes, masks, classes of pixels …).
         images: whether the pictures must be there (not, where results are scored).
     Returns:
@@ -47,7 +48,13 @@ def open_dataset(
     arguments = {k: v for k, v in context.items() if k in accepted} | arguments
     if strange := [key for key in arguments if key not in accepted]:
         raise unknown(f"setting of dataset={name}", strange[0], accepted)
-    records = formats[name](split=split, **arguments)
+    only, part = next(
+        ((split.removesuffix(end), p) for p, end in PARTS.items() if split.endswith(end)),
+        (split, ""),
+    )
+    records = formats[name](split=only, **arguments)
+    if part:
+        records = _by_hash(records, part, only)
     if "masks" in needs and not records.has_masks:
         raise DetkitError(
             f"The data set has no instance masks ({records.source}).",
@@ -72,6 +79,14 @@ def open_dataset(
     return records
 
 
+def _by_hash(records: Records, split: str, only: str) -> Records:
+    """A fifth of the only split's images, or the others."""
+    files = list(records.files)
+    why = f"{only} is the only split"
+    chosen, how = splits.by_hash(files, split, Path(records.root), None, records.image_labels, why)
+    return replace(records.subset(chosen), source=f"{records.source}, {how}")
+
+
 def _left_out(root: Path) -> list[str]:
     """A note for each folder with predict's table: own pictures may have lain there before."""
     drawn = [folder for folder in splits.outputs(root) if not (folder / "run.json").exists()]
@@ -84,7 +99,8 @@ def split_name(
 ) -> str:
     """The split that `train` or `val` stands for: the setting, else what the data set has.
 
-    Without a setting `val` is `val` (or `valid`), else `test`; `train` is never another one.
+    Without a setting `val` is `val` (or `valid`), else `test`; `train` is never another one. Where
+    there is but one split, `val` is a fifth of it (`train~fifth`) and `train` the rest.
 
     Args:
         unsplit: what to take of a data set without splits.
@@ -98,6 +114,10 @@ def split_name(
     existing = existing_splits(arguments["root"], needs)
     if not existing and unsplit:
         return unsplit
+    chosen = settings.get("train_split") or settings.get("val_split")
+    measured_on = any(splits.find(word, existing) for word in ("val", "test"))
+    if len(existing) == 1 and not measured_on and not chosen and not unsplit:
+        return f"{existing[0]}{PARTS[which]}"
     wanted = ("val", "test") if which == "val" else (which,)
     return next((s for w in wanted if (s := splits.find(w, existing))), which)
 
