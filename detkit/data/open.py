@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from detkit.data import splits
+from detkit.data import splits, strangers
 from detkit.data.crops import crops_of
 from detkit.data.formats import BOXES, LABELS, Needs, beside, formats
 from detkit.data.records import Records
@@ -48,13 +48,11 @@ def open_dataset(
     arguments = {k: v for k, v in context.items() if k in accepted} | arguments
     if strange := [key for key in arguments if key not in accepted]:
         raise unknown(f"setting of dataset={name}", strange[0], accepted)
-    only, part = next(
-        ((split.removesuffix(end), p) for p, end in PARTS.items() if split.endswith(end)),
-        (split, ""),
-    )
-    records = formats[name](split=only, **arguments)
+    part = next((part for part, end in PARTS.items() if split.endswith(end)), None)
+    whole = split.removesuffix(PARTS[part]) if part else split
+    records = formats[name](split=whole, **arguments)
     if part:
-        records = _by_hash(records, part, only)
+        records = _by_hash(records, part, whole)
     if "masks" in needs and not records.has_masks:
         raise DetkitError(
             f"The data set has no instance masks ({records.source}).",
@@ -172,10 +170,14 @@ def recognise(root: Path, needs: Needs = BOXES) -> tuple[str, str]:
     looked = "".join(
         f"\n    {name}: {beside(name, 'LOOKS_FOR')}{faults.get(name, '')}" for name in asked
     )
+    stranger = strangers.near(root)
+    nearly = f" ({stranger}, which is not read)" if stranger else ""
     raise DetkitError(
-        f"No data set with {' and '.join(sorted(needs))} was recognised here. Looked for:{looked}",
+        f"No data set with {' and '.join(sorted(needs))} was recognised here{nearly}."
+        f" Looked for:{looked}",
         file=root,
         remedy=_for_another_task(asked, root, needs)
+        or (f"{strangers.EXPORT}." if stranger else None)
         or "set dataset.root to the data set's own folder, or name its format (dataset=…).",
     )
 
