@@ -33,9 +33,11 @@ from detkit.data.formats.coco_layout import (
     split_word,
 )
 from detkit.data.records import Masks, Records, Strings, offsets_of
+from detkit.errors import unknown
 from detkit.ops.run_lengths import packed, sound
 
 FAR = 1e6  # pixels; the rasteriser takes memory for every one along a polygon
+CROWDS = ("regions", "objects")
 LOOKS_FOR = "a JSON file with images, annotations and categories"
 
 
@@ -49,6 +51,7 @@ def read(
     annotations: str | None = None,
     classes: Sequence[str] | None = None,
     unknown_classes: str = "error",
+    crowds: str = "regions",
     bad_boxes: str = "error",
     bad_images: str = "error",
 ) -> Records:
@@ -64,6 +67,8 @@ def read(
         annotations: the annotation file, whatever the split.
         classes: the class list, in this order; by default all categories, by id.
         unknown_classes: what to do with objects that are not in `classes`: `error` or `drop`.
+        crowds: what `iscrowd` marks: `regions` full of objects, of which nothing is learnt, or
+            `objects` like all others (CVAT marks what was drawn as a mask).
         bad_boxes, bad_images: see `detkit.data.checks.finish`.
     """
     home = root if root.is_dir() else root.parent
@@ -81,6 +86,10 @@ def read(
         paths = [paths[i] for i in indices]
     draft, unlisted = _draft(data, chosen, place, home, paths, file, classes, needs)
     draft.source, draft.notes = f"COCO, {how}", (*draft.notes, *notes)
+    if crowds not in CROWDS:
+        raise unknown("choice for dataset.crowds", crowds, CROWDS)
+    if crowds == "objects":
+        draft.crowd = None
     draft = known_only(draft, unlisted, unknown_classes)
     return checks.finish(draft, images=images, bad_boxes=bad_boxes, bad_images=bad_images)
 
