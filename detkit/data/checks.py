@@ -124,6 +124,7 @@ def _flat(draft: Draft) -> Records:
         instances=draft.instances,
         pixel_files=None if draft.pixel_files is None else Strings.of(draft.pixel_files),
         pixel_labels=draft.pixel_labels,
+        pixel_colours=draft.pixel_colours,
         image_labels=draft.image_labels,
         notes=draft.notes,
     )

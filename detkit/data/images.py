@@ -32,6 +32,8 @@ SUFFIXES = frozenset(
 # is last because Pillow may be built without it; MPO is opened as JPEG.
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "GIF", "PPM", "WEBP")
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT, _PHOTOMETRIC = 258, 339, 262  # tags of TIFF
+VOID = (224, 224, 192)  # the colour of VOC's border
+_RGB = np.array([1 << 16, 1 << 8, 1])
 _END = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 
@@ -92,9 +94,11 @@ def read(path: str | Path) -> NDArray:
     return np.ascontiguousarray(_turned(pixels, turn))
 
 
-def read_values(path: Path) -> NDArray[np.uint8]:
+def read_values(path: Path, colours: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """(H, W) uint8: the raw values of an index image (palette indices, grey levels), upright.
 
+    Args:
+        colours: (K, 3) RGB that stand for the values from 0 on in a colour image (`VOID` for 255).
     Raises:
         DetkitError: as `read`, or a colour image or JPEG, whose values name no class.
     """
@@ -103,13 +107,17 @@ def read_values(path: Path) -> NDArray[np.uint8]:
         turn = _orientation(image) if image.format != "TIFF" else 1
         _load(image, path)
         values = np.asarray(image)
-    if values.ndim == 3 and (values[..., :1] == values[..., :3]).all():
+    grey = values.ndim == 3 and (values[..., :1] == values[..., :3]).all()
+    if grey and colours is None:
         values = values[..., 0]
+    if values.ndim == 3 and colours is not None:
+        values = _indices(values, colours, path)
     if values.ndim == 3:
         raise DetkitError(
             "The mask is a colour image; the class of a pixel must be its value.",
             file=path,
-            remedy="save masks as palette or grey PNG with the class index as the value.",
+            remedy="save masks as palette or grey PNG with the class index as the value; CVAT's"
+            " colours are read where its labelmap.txt is there.",
         )
     if values.dtype != np.uint8 and values.size and not 0 <= values.min() <= values.max() <= 255:
         raise DetkitError(
@@ -118,6 +126,27 @@ def read_values(path: Path) -> NDArray[np.uint8]:
             remedy="save masks as 8-bit images with the class index as the value.",
         )
     return np.ascontiguousarray(_turned(values.astype(np.uint8), turn))
+
+
+def _indices(
+    pixels: NDArray[np.uint8], colours: NDArray[np.uint8], path: Path
+) -> NDArray[np.uint8]:
+    """The place of each pixel's colour among the colours, which are those of a labelmap.txt."""
+    listed = np.vstack([colours, VOID]).astype(np.int64) @ _RGB
+    numbers = np.append(np.arange(len(colours)), 255).astype(np.uint8)
+    order = np.argsort(listed[: len(listed) - (listed[-1] in listed[:-1])], kind="stable")
+    codes = pixels[..., :3].astype(np.int64) @ _RGB
+    place = order[np.searchsorted(listed[order], codes).clip(0, len(order) - 1)]
+    strange = listed[place] != codes
+    if strange.any():
+        red, green, blue = pixels[strange][0, :3].tolist()
+        raise DetkitError(
+            f"The mask has the colour {red},{green},{blue}, which labelmap.txt does not list.",
+            file=path,
+            remedy="add the colour with its class to labelmap.txt, or save the mask without"
+            " smoothing.",
+        )
+    return numbers[place]
 
 
 def _bytes(path: Path) -> bytes:

@@ -13,7 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,10 +106,10 @@ def _places(names: set[str], records: Records) -> dict[str, int]:
     """Index of the image of each file name whose path ends as one image's, and no other's, does."""
     by_name: dict[str, list[int]] = {}
     for i, file in enumerate(records.files):
-        by_name.setdefault(Path(file).name, []).append(i)
+        by_name.setdefault(Path(file).name, []).append(i)  # ours, of this machine
     best: dict[int, list[tuple[int, str]]] = {}
     for name in names:
-        known = by_name.get(Path(name).name, []) if name else []
+        known = by_name.get(_parts(name)[-1], []) if _parts(name) else []
         ends = sorted((_common_end(name, records.files[i]), i) for i in known)
         if ends and (len(ends) == 1 or ends[-1][0] > ends[-2][0]):
             best.setdefault(ends[-1][1], []).append((ends[-1][0], name))
@@ -123,8 +123,13 @@ def _places(names: set[str], records: Records) -> dict[str, int]:
 
 def _common_end(one: str, other: str) -> int:
     """How many parts, from the last one on, two paths share."""
-    parts = zip(reversed(Path(one).parts), reversed(Path(other).parts), strict=False)
+    parts = zip(reversed(_parts(one)), reversed(_parts(other)), strict=False)
     return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], parts)))
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Of a path of any machine; a backslash is in no name that Windows knows."""
+    return PurePosixPath(name.replace("\\", "/")).parts
 
 
 def _labels(rows: Sequence[dict[str, Any]], records: Records) -> np.ndarray:

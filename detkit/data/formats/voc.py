@@ -20,8 +20,10 @@ from tqdm import tqdm
 
 from detkit import foreign
 from detkit.data import checks, splits
+from detkit.data import images as decoder
 from detkit.data.draft import Draft, class_list, known_only, pixel_draft
 from detkit.data.formats import BOXES, Needs, formats
+from detkit.data.formats.mask_values import labels_of, listed_names
 from detkit.data.formats.voc_layout import Layout, annotation_folders, pixel_homes, unread
 from detkit.data.records import Records
 from detkit.errors import DetkitError
@@ -31,6 +33,9 @@ MANY = 5000  # files, from which on reading shows its progress
 LONGEST = 2**31 - 1  # pixels that a side can have in Records
 _ENCODING = re.compile(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
 _WIDER = {"gbk": "gb18030", "gb2312": "gb18030"}  # what files hold that declare the narrow one
+KNOWN_BY = 25  # masks that tell whether they are VOC's own
+_LISTS, _VOC_YEAR = "ImageSets/Segmentation", r"VOC20\d\d"
+_VOC_STEM = re.compile(r"\d{6}|20\d\d_\d{6}")
 PIXEL_NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
     *("cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
@@ -59,8 +64,9 @@ def read(
         needs: with `pixels` SegmentationClass is read instead of the boxes.
         images: whether the pictures must be there.
         classes: the class list, in this order; by default the names in all XML files of the data
-            set, alphabetically, so that every split has the same. For pixels the 20 of VOC after
-            `background`.
+            set, alphabetically, so that every split has the same. For pixels those of a file with
+            the data (labelmap.txt, classes.txt …), for VOC's own pictures its 20 after
+            `background`, else the numbers.
         unknown_classes: what to do with objects that are not in `classes`: `error` or `drop`.
         bad_boxes, bad_images: see `detkit.data.checks.finish`.
     """
@@ -269,10 +275,19 @@ def _objects(
 
 def _pixels(layout: Layout, split: str, classes: Sequence[str] | None) -> Draft:
     members, how = layout.members(split)
-    names = list(PIXEL_NAMES if classes is None else classes)
-    allowed = np.full(256, -1, np.int16)
-    allowed[: len(names)] = range(len(names))
-    allowed[255] = 255  # void
+    everything = [layout.root / m for part in layout.parts.values() for m in part.xml.values()]
+    names, colours = listed_names(layout.root)
+    notes: tuple[str, ...] = ()
+    if classes is not None or (not names and _is_development_kit(layout, everything)):
+        names = list(PIXEL_NAMES if classes is None else classes)
+        allowed = np.full(256, -1, np.int16)
+        allowed[: len(names)] = range(len(names))
+        allowed[255] = 255  # void
+    else:
+        named = bool(names)
+        allowed, names, notes = labels_of(layout.root, everything, names=names, colours=colours)
+        unnamed = "the masks are not VOC's own: their classes are called by their numbers"
+        notes = notes if named else (*notes, f"{unnamed}; name them in classes.txt")
     for part, stem in members:
         if stem not in part.xml:
             raise DetkitError(
@@ -283,6 +298,38 @@ def _pixels(layout: Layout, split: str, classes: Sequence[str] | None) -> Draft:
             )
     masks = [part.xml[stem] for part, stem in members]
     pictures = [part.pictures.get(stem, f"{part.default}/{stem}.jpg") for part, stem in members]
-    return pixel_draft(
-        layout.root, f"VOC SegmentationClass, {how}", names, pictures, masks, allowed
-    )
+    source = f"VOC SegmentationClass, {how}"
+    return pixel_draft(layout.root, source, names, pictures, masks, allowed, notes, colours)
+
+
+def _is_development_kit(layout: Layout, masks: Sequence[Path]) -> bool:
+    """Whether these are VOC's own pictures, by their names, their lists and the masks' values.
+
+    Names of six digits (VOC 2007's) may be anyone's: there an XML file has to say VOC.
+    """
+    stems = [mask.stem for mask in masks]
+    lists = [path.as_posix() for part in layout.parts.values() for path in part.lists.values()]
+    listed = all(_LISTS in path for path in lists)
+    if not layout.splits() or not listed or not all(map(_VOC_STEM.fullmatch, stems)):
+        return False
+    for mask in masks[:: len(masks) // KNOWN_BY + 1]:
+        try:
+            values = decoder.read_values(mask)
+        except DetkitError:  # told of where its image is checked
+            continue
+        if ((values >= len(PIXEL_NAMES)) & (values != 255)).any():
+            return False
+        if "_" not in mask.stem and not _says_voc(mask.parent.with_name("Annotations"), mask.stem):
+            return False
+    return True
+
+
+def _says_voc(folder: Path, stem: str) -> bool:
+    if re.fullmatch(_VOC_YEAR, folder.parent.name):
+        return True
+    try:
+        root = _root(folder / f"{stem}.xml")
+    except DetkitError:
+        return False
+    said = f"{root.findtext('folder')} {root.findtext('source/database')}"
+    return re.search(_VOC_YEAR, said) is not None

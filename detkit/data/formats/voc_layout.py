@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from detkit.data import splits
+from detkit.data import named, splits
 from detkit.data.formats import BOXES, Needs
 from detkit.errors import DetkitError
 from detkit.folders import in_home
@@ -116,14 +116,21 @@ class Layout:
         members = []
         for line in splits.read_list(path):
             flagged = _FLAGGED.match(line)
-            names = [line, Path(line).name, Path(line).stem]
+            names = _stems(line)
             if flagged:
-                names += [flagged[1], Path(flagged[1]).name, Path(flagged[1]).stem]
+                names += _stems(flagged[1])
             found = [(p, n) for n in names for p in parts if n in p.xml or n in p.pictures]
-            if flagged and flagged[2] == "-1" and (not found or found[0][1] in names[3:]):
+            if flagged and flagged[2] == "-1" and (not found or found[0][1] in _stems(flagged[1])):
                 continue  # the devkit's mark for an image without that class
             members.append(found[0] if found else (parts[0], line))
         return members
+
+
+def _stems(name: str) -> list[str]:
+    """What a line of a list may call an image, its path first."""
+    texts = named.spellings(name) or [name]
+    last = [Path(text).name for text in texts]
+    return list(dict.fromkeys([*texts, *last, *(Path(text).stem for text in last)]))
 
 
 def annotation_folders(root: Path) -> list[Path]:
