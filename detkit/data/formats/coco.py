@@ -118,7 +118,8 @@ def _draft(
     needs: Needs,
 ) -> tuple[Draft, list[str]]:
     """The images with their objects, and the class names of those whose class is not wanted."""
-    name_of = categories_of(data["categories"], file)
+    used = {thing.get("category_id") for thing in data["annotations"] if _is_id(thing)}
+    name_of, notes = categories_of(data["categories"], used, file)
     names, label = class_list(list(name_of.values()), classes)
     label_of = dict(zip(name_of, label, strict=True))
     if absent := [name for name in names if name not in name_of.values()]:
@@ -150,10 +151,15 @@ def _draft(
         sizes=sizes,
         crowd=np.array([bool(t.get("iscrowd")) for t in things], bool),  # 0 or 1, see objects_of
         areas=areas,
+        notes=notes,
     )
     if "masks" in needs:
         draft.instances = _masks(things, np.repeat(sizes, draft.counts, 0), file)
     return draft, [name_of[t["category_id"]] for t in things if label_of[t["category_id"]] < 0]
+
+
+def _is_id(thing: Mapping[str, Any]) -> bool:
+    return isinstance(thing.get("category_id"), (int, float, str))
 
 
 def _number(value: object) -> float:
