@@ -17,6 +17,10 @@ from detkit.folders import in_home
 
 CROPS = ("crop_context", "least_side")  # settings of objects that are cut out
 PARTS = {"train": "~rest", "val": "~fifth"}  # of the only split, by the hash of the file names
+UNREAD = frozenset(
+    [".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".tga", ".psd", ".svg", ".exr", ".hdr"]
+    + [".dng", ".nef", ".cr2", ".arw", ".raw", ".dcm"]
+)
 OTHERS = {  # what else the folder may be for, and which models want that
     "pixels": "a model of pixels (model=unet)",
     "boxes": "a model of boxes (model=faster_rcnn)",
@@ -86,10 +90,19 @@ def _by_hash(records: Records, split: str, only: str) -> Records:
 
 
 def _left_out(root: Path) -> list[str]:
-    """A note for each folder with predict's table: own pictures may have lain there before."""
+    """Notes: folders with predict's table, where own pictures may have lain, and odd pictures."""
     drawn = [folder for folder in splits.outputs(root) if not (folder / "run.json").exists()]
     told = "left out {}/: with predictions.csv of predict in it, its pictures are drawn copies"
-    return [told.format(splits.below(root, folder)) for folder in drawn]
+    notes = [told.format(splits.below(root, folder)) for folder in drawn]
+    names = [name for folder in splits.folders(root) for name in splits.names_in(folder)]
+    unread = [name for name in names if Path(name).suffix.lower() in UNREAD]
+    if unread:
+        kinds = ", ".join(sorted({Path(name).suffix.lower() for name in unread}))
+        notes.append(
+            f"left out {len(unread):,} pictures of kinds that are not read ({kinds}); convert them"
+            " to PNG or JPEG"
+        )
+    return notes
 
 
 def split_name(

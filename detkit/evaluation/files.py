@@ -22,6 +22,7 @@ from detkit import foreign
 from detkit.atomic import write_text
 from detkit.errors import DetkitError
 from detkit.evaluation.results import Results, find_image, find_label, image_index
+from detkit.evaluation.yolo_files import is_yolo, read_yolo
 from detkit.folders import in_home
 from detkit.ops.run_lengths import packed, sound
 
@@ -32,7 +33,7 @@ COMP4_SHIFT = np.array([-1.0, -1.0, 0.0, 0.0])
 
 
 def read(path: str | Path, records: Records) -> Results:
-    """Detections from a COCO results JSON, predict's folder, or VOC's comp4 text files.
+    """Detections from a COCO results JSON, predict's folder, VOC's comp4 or YOLO's text files.
 
     Detections of images or classes that the records lack are left out and counted.
 
@@ -209,12 +210,18 @@ def _box_of(segmentation: Any) -> list[float] | None:
 
 def _read_comp4(folder: Path, records: Records) -> Results:
     files = sorted(path for path in folder.glob("*.txt") if path.is_file())
+    if not files:  # ultralytics writes them into a folder of their own
+        files = sorted(path for path in folder.glob("labels/*.txt") if path.is_file())
     if not files:
         raise DetkitError(
             "The folder holds no text file and no predictions.json.",
             file=folder,
-            remedy="name a folder of VOC comp4 results (*_CLASS.txt) or a COCO results JSON.",
+            remedy="name a folder of VOC comp4 results (*_CLASS.txt) or of YOLO's text files, or a"
+            " COCO results JSON.",
         )
+    classes = [class_of(file.stem, records.names) for file in files]
+    if max(classes) < 0 and is_yolo(files):
+        return read_yolo(files, records)
     index = image_index(records)
     ids: list[str] = []
     rows: list[list[float]] = []
@@ -230,10 +237,11 @@ def _read_comp4(folder: Path, records: Records) -> Results:
                 file=folder,
                 remedy="put each set of results (comp3, comp4 …) into a folder of its own.",
             )
-        lines = foreign.read_text(file, errors="surrogateescape").splitlines()
+        lines = foreign.glance(file).splitlines()
         if label < 0:  # it may be anything, such as a README.txt
             unknown[file.stem] = sum(bool(line.strip()) for line in lines)
             continue
+        lines = foreign.read_text(file, errors="surrogateescape").splitlines()
         for number, line in enumerate(lines, 1):
             if line.strip():
                 image, values = _comp4_row(line, number, file)

@@ -31,6 +31,7 @@ from detkit.data.formats.coco_layout import (
     candidates,
     pictures,
     split_word,
+    unlisted_pictures,
 )
 from detkit.data.records import Masks, Records, Strings, offsets_of
 from detkit.errors import unknown
@@ -79,6 +80,8 @@ def read(
     paths, found, notes = pictures(home, file, data["images"], split if whole else "", images)
     how = splits.below(home, file)
     chosen = data["images"]
+    if images and len(candidates(root)) == 1:
+        notes = (*notes, *unlisted_pictures(home, file, paths))
     if not whole and found:
         names = [image["file_name"] for image in chosen]
         indices, told = splits.by_hash(names, split, home, LISTED)

@@ -13,7 +13,7 @@ import os
 import re
 import xml.etree.ElementTree as ET
 from array import array
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +105,7 @@ def existing_splits(root: Path, needs: Needs = BOXES) -> list[str]:
 class _Objects:
     """All objects of some XML files, flat: `codes` index `names`, boxes are continuous."""
 
-    def __init__(self, root: Path, files: Sequence[str]) -> None:
+    def __init__(self, root: Path, files: Sequence[str], bare: Set[str] = frozenset()) -> None:
         self.names: list[str] = []
         self.codes, self.difficult, self.numbers = array("q"), array("b"), array("q")
         self.boxes = array("d")
@@ -115,6 +115,9 @@ class _Objects:
         for i, file in enumerate(
             tqdm(files, "reading XML", leave=False, disable=len(files) < MANY)
         ):
+            if file in bare:  # a picture without XML
+                self.counts.append(0)
+                continue
             annotation = _parse(root / file)
             self.sizes[i] = _stated_size(annotation, root / file)
             objects = annotation.findall("object")
@@ -239,15 +242,16 @@ def _objects(
 ) -> Draft:
     members, how = layout.members(split)
     for part, stem in members:
-        if stem not in part.xml:
+        if stem not in part.xml and stem not in part.bare:
             raise DetkitError(
                 f"There is no annotation {stem}.xml.",
                 file=layout.root,
                 record=how,
                 remedy="add the XML file (without objects if the image has none), or unlist it.",
             )
-    files = [part.xml[stem] for part, stem in members]
-    found = _Objects(layout.root, files)
+    files = [part.xml.get(stem, part.pictures.get(stem, "")) for part, stem in members]
+    bare = {part.pictures[stem] for part, stem in members if stem not in part.xml}
+    found = _Objects(layout.root, files, bare)
     everywhere = set(found.names)
     if classes is None:  # every split has to count the same classes
         others = {xml for part in layout.parts.values() for xml in part.xml.values()} - set(files)
@@ -267,11 +271,22 @@ def _objects(
         numbers=np.array(found.numbers, np.int64),
         inclusive=True,
         sizes=found.sizes,
-        notes=unread(layout),
+        notes=(*unread(layout), *_kept(sorted(bare), len(files))),
         difficult=np.array(found.difficult, bool),
     )
     unlisted = [found.names[c] for c in codes[draft.labels < 0]]
     return known_only(draft, unlisted, unknown_classes)
+
+
+def _kept(bare: Sequence[str], count: int) -> tuple[str, ...]:
+    """What to tell of pictures without XML."""
+    if not bare:
+        return ()
+    share = f"{len(bare):,} of {count:,} pictures have no XML file"
+    return (
+        f"{share}: kept as pictures without objects; a list of the others in ImageSets/Main leaves"
+        f" them out. First: {bare[0]}",
+    )
 
 
 def _pixels(layout: Layout, split: str, classes: Sequence[str] | None) -> Draft:
@@ -297,6 +312,9 @@ def _pixels(layout: Layout, split: str, classes: Sequence[str] | None) -> Draft:
                 record=how,
                 remedy="add the mask, or unlist the image.",
             )
+    lacking = [p.pictures[s] for p in layout.parts.values() for s in p.pictures if s not in p.xml]
+    if lacking and not layout.splits():
+        notes = (*notes, f"left out {len(lacking):,} pictures without a mask. First: {lacking[0]}")
     masks = [part.xml[stem] for part, stem in members]
     pictures = [part.pictures.get(stem, f"{part.default}/{stem}.jpg") for part, stem in members]
     source = f"VOC SegmentationClass, {how}"
