@@ -93,12 +93,11 @@ def _boxes_or_classes(records: Records, results: Results) -> tuple[str | None, s
     as_it_is, nearest = shares(best.boxes)
     few = len(best) < FEWEST  # then only what is evident is named
     where = f"{_percent(as_it_is)} of the best {len(best)} detections lie on an object"
-    evident = not few or as_it_is * len(best) >= EVIDENT
-    if (
-        as_it_is >= FITS
-        and evident
-        and (mistake := _classes_do_not_meet(records, best, nearest, where))
-    ):
+    if as_it_is >= FITS and (not few or as_it_is * len(best) >= EVIDENT):
+        mistake = _classes_do_not_meet(records, best, nearest, where)
+    else:
+        mistake = None
+    if mistake:
         return mistake, ""
     sizes = records.sizes[best.images].astype(np.float64)
     readings = _plain(sizes) if few else _readings(sizes)

@@ -219,10 +219,11 @@ def _read_comp4(folder: Path, records: Records) -> Results:
             remedy="name a folder of VOC comp4 results (*_CLASS.txt) or of YOLO's text files, or a"
             " COCO results JSON.",
         )
-    classes = [class_of(file.stem, records.names) for file in files]
-    if max(classes) < 0 and is_yolo(files):
-        return read_yolo(files, records)
     index = image_index(records)
+    no_class = all(class_of(file.stem, records.names) < 0 for file in files)
+    of_images = sum(find_image(index, file.stem) >= 0 for file in files) * 2 > len(files)
+    if (no_class or of_images) and is_yolo(files):
+        return read_yolo(files, records)
     ids: list[str] = []
     rows: list[list[float]] = []
     labels: list[int] = []
