@@ -212,15 +212,23 @@ def _size(records: Records, i: int, draft: Draft) -> tuple[int, int]:
     if not all(stated) or stated == size:
         return size
     upright, remedy = "", "put the picture back that was annotated"
-    if stated == size[::-1] and decoder.lies(records.path(i)):
-        upright = " (upright, after its EXIF orientation)"
-        remedy = "remove the picture's orientation tag and leave its pixels: so it was annotated"
-    elif stated == size[::-1]:
+    if stated == size[::-1]:
         boxes = records.boxes[records.offsets[i] : records.offsets[i + 1]]
-        if (boxes <= np.array([*size[::-1]] * 2) + SLACK).all():
+        as_shown, as_stated = (
+            bool((boxes <= np.array([width, height] * 2) + SLACK).all())
+            for height, width in (size, stated)
+        )
+        tagged = decoder.lies(records.path(i))
+        upright = " (upright, after its EXIF orientation)" if tagged else ""
+        if as_shown:
             remedy = "exchange width and height of the image in the annotation file"
-        else:
+            if as_stated and tagged:
+                remedy += " where its boxes are right in the picture as it is shown, or else"
+        elif not tagged:
             remedy += " (this one was turned since)"
+        if as_stated and tagged:
+            told = "remove the picture's orientation tag and leave its pixels as they are"
+            remedy = f"{remedy} {told}" if as_shown else told
     raise DetkitError(
         f"The annotation is of an image {stated[1]}x{stated[0]}, the picture is"
         f" {size[1]}x{size[0]}{upright}.",

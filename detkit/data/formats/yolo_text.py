@@ -91,7 +91,7 @@ def recognises(root: Path, needs: Needs = BOXES) -> str | None:
             if label.is_file() and is_labels(label):
                 return f"{label.relative_to(home)} holds lines of `class x y width height`"
     for folder in splits.folders(home):
-        texts = splits.names_in(folder) if folder.name.lower() == "labels" else []
+        texts = splits.names_in(folder) if "labels" in folder.relative_to(home).parts else []
         for name in texts[:LOOKED_AT]:
             if name.endswith(".txt") and is_labels(folder / name):
                 return f"{splits.below(home, folder / name)} holds lines of `class x y …`"
