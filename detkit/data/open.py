@@ -164,13 +164,14 @@ def recognise(root: Path, needs: Needs = BOXES) -> tuple[str, str]:
         DetkitError: none fits, or more than one does.
     """
     asked = {name: ask for name in formats.names() if (ask := beside(name, "recognises"))}
-    reasons, faults = {}, {}
+    reasons: dict[str, str] = {}
+    faults: dict[str, DetkitError] = {}
     for name, ask in asked.items():
         try:
             if reason := ask(root, needs):
                 reasons[name] = reason
         except DetkitError as fault:  # not readable as this format, perhaps as another
-            faults[name] = f" (but {str(fault).splitlines()[0]})"
+            faults[name] = fault
     if len(reasons) == 1:
         return next(iter(reasons.items()))
     if reasons:
@@ -180,8 +181,11 @@ def recognise(root: Path, needs: Needs = BOXES) -> tuple[str, str]:
             file=root,
             remedy=f"choose with dataset={next(iter(reasons))} (dataset={', '.join(reasons)}).",
         )
+    if len(faults) == 1:  # it was nearly that
+        raise next(iter(faults.values()))
+    but = {name: f" (but {str(fault).splitlines()[0]})" for name, fault in faults.items()}
     looked = "".join(
-        f"\n    {name}: {beside(name, 'LOOKS_FOR')}{faults.get(name, '')}" for name in asked
+        f"\n    {name}: {beside(name, 'LOOKS_FOR')}{but.get(name, '')}" for name in asked
     )
     stranger = strangers.near(root)
     nearly = f" ({stranger}, which is not read)" if stranger else ""
