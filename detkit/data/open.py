@@ -181,8 +181,6 @@ def recognise(root: Path, needs: Needs = BOXES) -> tuple[str, str]:
             file=root,
             remedy=f"choose with dataset={next(iter(reasons))} (dataset={', '.join(reasons)}).",
         )
-    if len(faults) == 1:  # it was nearly that
-        raise next(iter(faults.values()))
     but = {name: f" (but {str(fault).splitlines()[0]})" for name, fault in faults.items()}
     looked = "".join(
         f"\n    {name}: {beside(name, 'LOOKS_FOR')}{but.get(name, '')}" for name in asked
@@ -193,7 +191,8 @@ def recognise(root: Path, needs: Needs = BOXES) -> tuple[str, str]:
         f"No data set with {' and '.join(sorted(needs))} was recognised here{nearly}."
         f" Looked for:{looked}",
         file=root,
-        remedy=_for_another_task(asked, root, needs)
+        remedy=next((f.remedy for f in faults.values()), None)  # it was nearly that
+        or _for_another_task(asked, root, needs)
         or (f"{strangers.EXPORT}." if stranger else None)
         or "set dataset.root to the data set's own folder, or name its format (dataset=…).",
     )
