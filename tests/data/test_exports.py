@@ -115,6 +115,12 @@ def test_cvats_yolo_export_is_read_as_it_is(tmp_path):
     assert named.names == NAMES
 
 
+def test_a_folder_more_around_an_export_is_looked_through(tmp_path):
+    root = write_yolo(tmp_path / "download/birds.v3", three(), names_file=None)
+    (root / "data.yaml").write_text("train: ../images/train\nnames: [cat, dog, owl]\n")
+    assert open_dataset({"root": tmp_path / "download"}, "train").names == NAMES
+
+
 @pytest.mark.parametrize(
     ("first", "says"),
     [

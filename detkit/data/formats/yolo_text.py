@@ -28,6 +28,7 @@ from detkit.data.formats.yolo_layout import (
     existing_splits,
     home_of,
     label_file,
+    own,
     picture_folders,
     pictures_of,
 )
@@ -68,6 +69,7 @@ def read(
         classes: the names by number; by default the names that lie with the data.
         bad_boxes, bad_images: see `detkit.data.checks.finish`.
     """
+    root = own(root)
     home = home_of(root)
     files, how, found = pictures_of(root, split)
     names, told = (list(map(str, classes)), ()) if classes else _names(root)
@@ -84,6 +86,7 @@ def recognises(root: Path, needs: Needs = BOXES) -> str | None:
     """
     if "pixels" in needs:
         return None
+    root = own(root)
     home = home_of(root)
     for folder in picture_folders(home):
         for name in list(splits.images_in(folder).values())[:LOOKED_AT]:
