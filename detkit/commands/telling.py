@@ -39,6 +39,8 @@ def first_line(
     model = state.model
     report = model.backbone.weights_report
     trunk = f"trunk from {_short(report.file)}" if report else "random weights"
+    if report and (prefix := report.metadata.get("stripped")):
+        trunk += f", {prefix!r} taken off all its names"
     if report and any(name.startswith(LOGITS) for name in report.missing):
         trunk += ", its last layer made anew"
     if settings.weights:
@@ -142,6 +144,8 @@ def weights_line(transferred: Mapping[str, Any]) -> str:
         "not used": [name for name in unused if name not in other],
     }
     told = "".join(f"; {what}: {some(names)}" for what, names in parts.items() if names)
+    if prefix := transferred.get("stripped"):
+        told += f"; {prefix!r} taken off all its names"
     return f"weights from {transferred['file']}: {len(transferred['taken'])} tensors taken{told}"
 
 
