@@ -18,7 +18,7 @@ Images should fill their batch (`transforms=classification`): padding counts in 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -42,14 +42,15 @@ class Classifier(Model):
         label_smoothing: part of the target that is shared out over all classes (Szegedy et al.
             2015, arXiv:1512.00567, section 7).
         class_weights: weight of each class in the cross-entropy.
-        head_first: part of the run in which the last layer learns alone, so that its first large
-            gradients spoil no pretrained weights.
+        head_first: part of the run in which the last layer (of a localizer also its boxes) learns
+            alone, so that its first large gradients spoil no pretrained weights.
 
     Raises:
         DetkitError: class weights that are not K.
     """
 
     task, needs = "classify", frozenset({"image_labels"})
+    new: ClassVar[tuple[str, ...]] = ("tail.logits",)  # what no pretrained weights fill
     class_weights: Tensor
 
     def __init__(
@@ -80,7 +81,7 @@ class Classifier(Model):
     def stages(self) -> Sequence[Stage]:
         if not self.head_first:
             return super().stages()
-        head = Stage("head", share=self.head_first, trains=("tail.logits",))
+        head = Stage("head", share=self.head_first, trains=self.new)
         return (head, Stage("train", share=1 - self.head_first)) if self.head_first < 1 else (head,)
 
     def forward(

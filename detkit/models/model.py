@@ -44,7 +44,8 @@ class Model(nn.Module):
     Attributes:
         task: what it predicts (`detect`, `segment_pixels`): a key of `inference.tasks.tasks`.
         needs: what it learns from: a subset of `boxes`, `masks`, `pixels`, `image_labels`; with
-            `proposals` it also takes those, as an argument, in training and at inference.
+            `one_object` images that have exactly one; with `proposals` it also takes those, as an
+            argument, in training and at inference.
         also: what it learns from as well where the data have it: images with a class alone.
         proposer: where its proposals come from, if it needs any.
         renamed: beginnings of keys in checkpoints of format 1, and what they are now.

@@ -14,7 +14,9 @@ from detkit.backbones.build import build as build_backbone
 from detkit.config.compose import CONF
 from detkit.errors import DetkitError
 from detkit.inference.tasks import tasks
+from detkit.localization import Localization
 from detkit.models.build import build
+from detkit.models.capsnet import Capsules
 from detkit.models.model import Model, models
 from detkit.predictions import Classification, Detections, Segmentation
 from detkit.structures import Classes
@@ -32,7 +34,7 @@ def test_every_model_has_an_experiment_on_the_shapes():
 
 
 def test_every_models_task_and_needs_are_known():
-    known = {"boxes", "masks", "pixels", "image_labels", "proposals"}
+    known = {"boxes", "masks", "pixels", "image_labels", "proposals", "one_object"}
     for name in models.names():
         assert models.part(name).task in tasks
         assert models.part(name).needs
@@ -131,7 +133,26 @@ def shares(found: Classification, size: list[int]) -> None:
     torch.testing.assert_close(found.scores.sum(), torch.tensor(1.0))
 
 
-CHECKS = {Detections: whole_boxes, Segmentation: whole_logits, Classification: shares}
+def lengths(found: Capsules, size: list[int]) -> None:
+    assert found.scores.shape == (small.CLASSES,)
+    assert found.scores.min() >= 0
+    assert found.scores.max() < 1
+
+
+def share_and_box(found: Localization, size: list[int]) -> None:
+    shares(found, size)
+    one = found.detections()
+    assert len(one) == 1
+    whole_boxes(one, size)
+
+
+CHECKS = {
+    Detections: whole_boxes,
+    Segmentation: whole_logits,
+    Classification: shares,
+    Capsules: lengths,
+    Localization: share_and_box,
+}
 
 
 @pytest.mark.parametrize("name", small.names())
