@@ -9,6 +9,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -70,12 +71,15 @@ class Backbone(nn.Module):
         strides: pixels of the image per cell of each level, same order.
         normalization: what its weights expect of the images.
         weights_report: what a weights file gave it, None without one.
+        auxiliary: inner modules on whose maps a classifier has heads of its own in training, and
+            the channels of these; empty where the paper has none.
     """
 
     channels: dict[str, int]
     strides: dict[str, int]
     normalization: Normalization
     weights_report: WeightsReport | None
+    auxiliary: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,6 +94,10 @@ class Backbone(nn.Module):
         Returns:
             level: (B, channels, H/stride, W/stride); behind the levels each tap by its name.
         """
+        raise NotImplementedError
+
+    def make_auxiliary(self, tap: str, classes: int) -> nn.Module:
+        """The head on the map of an inner module, (B, C, H, W) → (B, K) logits."""
         raise NotImplementedError
 
     def stages(self) -> list[list[nn.Module]]:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou_loss
 
-from detkit.backbones.backbone import Backbone, Tail, initialize, normalize
+from detkit.backbones.backbone import Backbone, Tail, initialize
 from detkit.errors import DetkitError
 from detkit.localization import Localization
 from detkit.models.classifier import Classifier
@@ -84,7 +84,8 @@ class Localizer(Classifier):
         self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None
     ) -> dict[str, Tensor] | list[Prediction]:
         sizes = full_sizes(images) if sizes is None else sizes
-        features = self.backbone(normalize(images, self.mean_std, sizes))[self.level]
+        maps = self.maps(images, sizes, learns=targets is not None)
+        features = maps[self.level]
         logits = self.tail.classify(features).float()
         inside = content_mask(images, sizes)[:, None]
         boxes = one_box(self.boxes(features).float(), inside, images.shape[2:])
@@ -92,10 +93,8 @@ class Localizer(Classifier):
             rows = zip(logits.softmax(1), clip(boxes[:, None], sizes), strict=True)
             return [Localization(scores, box=box[0]) for scores, box in rows]
         labels, wanted = objects_of(targets)
-        return {
-            "class": self.loss(logits, labels),
-            "box": self.box * box_loss(boxes, wanted, labels >= 0, sizes),
-        }
+        apart = box_loss(boxes, wanted, labels >= 0, sizes)
+        return {**self.class_losses(maps, logits, labels), "box": self.box * apart}
 
 
 def one_box(maps: Tensor, inside: Tensor, size: Sequence[int]) -> Tensor:

@@ -49,6 +49,7 @@ class Model(nn.Module):
         also: what it learns from as well where the data have it: images with a class alone.
         proposer: where its proposals come from, if it needs any.
         renamed: beginnings of keys in checkpoints of format 1, and what they are now.
+        training_only: beginnings of the keys of heads that only help to learn.
         class_list: K classes, without the background.
         num_classes: K.
         mean_std: (2, C, 1, 1), what the backbone's weights expect of images of C channels; a
@@ -60,6 +61,7 @@ class Model(nn.Module):
     also: ClassVar[frozenset[str]] = frozenset()
     proposer: Any = None
     renamed: ClassVar[Mapping[str, str]] = {}
+    training_only: ClassVar[tuple[str, ...]] = ()
     mean_std: Tensor
 
     def __init__(self, backbone: Backbone, classes: Classes) -> None:
