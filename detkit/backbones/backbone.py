@@ -71,6 +71,7 @@ class Backbone(nn.Module):
         strides: pixels of the image per cell of each level, same order.
         normalization: what its weights expect of the images.
         weights_report: what a weights file gave it, None without one.
+        least_side: pixels a side of the smallest images that it takes.
         auxiliary: inner modules on whose maps a classifier has heads of its own in training, and
             the channels of these; empty where the paper has none.
     """
@@ -79,6 +80,7 @@ class Backbone(nn.Module):
     strides: dict[str, int]
     normalization: Normalization
     weights_report: WeightsReport | None
+    least_side: int = 1
     auxiliary: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self) -> None:

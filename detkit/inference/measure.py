@@ -46,6 +46,8 @@ def measure(
     precision: str = "auto",
     batch_size: int = 1,
     workers: int = 0,
+    agnostic_nms: float | None = None,
+    evaluator: Evaluator | None = None,
 ) -> Evaluator:
     """The evaluator of the model's task, having seen each image of the records once.
 
@@ -55,6 +57,8 @@ def measure(
         names: the model's classes, brought to those of the records.
         world: each process takes its share of the images, and all get the whole result.
         batch_size: images at once in this process.
+        agnostic_nms: as for `inference.run.predictions`.
+        evaluator: of the records; None: the task's own.
     Raises:
         DetkitError: classes that the other side lacks.
     """
@@ -68,8 +72,9 @@ def measure(
         world=world.size,
         pin_memory=world.device.type == "cuda",
     )
-    evaluator = task.evaluator(records)
-    found = predictions(model, batches, device=world.device, precision=precision, names=names)
+    evaluator = evaluator or task.evaluator(records)
+    how: dict[str, Any] = {"device": world.device, "precision": precision, "names": names}
+    found = predictions(model, batches, **how, agnostic_nms=agnostic_nms)
     quiet = None if world.main else True
     training = model.training
     model.eval()

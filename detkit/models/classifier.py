@@ -19,7 +19,7 @@ Images should fill their batch (`transforms=classification`): padding counts in 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,6 @@ from detkit.backbones.backbone import Backbone, MeanTail, Tail, normalize
 from detkit.backbones.build import COARSEST
 from detkit.errors import DetkitError
 from detkit.models.model import Model, Wants, models, weights_of_classes
-from detkit.models.stages import Stage
 from detkit.predictions import Classification, Prediction
 from detkit.ranges import NotNegative, Positive, Share
 from detkit.structures import Classes, Targets
@@ -45,15 +44,12 @@ class Classifier(Model):
         class_weights: weight of each class in the cross-entropy.
         auxiliary: weight of the losses of a network's auxiliary heads; 0 builds none. Only
             GoogLeNet has them (Szegedy et al. 2014, arXiv:1409.4842, section 5).
-        head_first: part of the run in which the last layer (of a localizer also its boxes) learns
-            alone, so that its first large gradients spoil no pretrained weights.
 
     Raises:
         DetkitError: class weights that are not K.
     """
 
     task, needs = "classify", frozenset({"image_labels"})
-    new: ClassVar[tuple[str, ...]] = ("tail.logits",)  # what no pretrained weights fill
     training_only = ("auxiliary.",)
     class_weights: Tensor
 
@@ -66,10 +62,8 @@ class Classifier(Model):
         label_smoothing: Share = 0.0,
         class_weights: Sequence[Positive] | None = None,
         auxiliary: NotNegative = 0.3,
-        head_first: Share = 0.0,
     ) -> None:
         super().__init__(backbone, classes)
-        self.head_first = head_first
         self.label_smoothing = label_smoothing
         weights = weights_of_classes(class_weights, len(classes))
         self.register_buffer("class_weights", weights, persistent=False)
@@ -85,12 +79,6 @@ class Classifier(Model):
     @classmethod
     def wants(cls, fpn: bool, settings: Mapping[str, Any]) -> Wants:
         return Wants((COARSEST,), tail=not fpn, logits=not fpn)
-
-    def stages(self) -> Sequence[Stage]:
-        if not self.head_first:
-            return super().stages()
-        head = Stage("head", share=self.head_first, trains=self.new)
-        return (head, Stage("train", share=1 - self.head_first)) if self.head_first < 1 else (head,)
 
     def forward(
         self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None

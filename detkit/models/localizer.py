@@ -20,7 +20,7 @@ Differences from OverFeat:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,6 @@ class Localizer(Classifier):
     """
 
     task, needs = "localize", frozenset({"boxes", "one_object"})
-    new: ClassVar[tuple[str, ...]] = ("tail.logits", "boxes")
 
     def __init__(
         self,
