@@ -16,7 +16,9 @@ from detkit.backbones.build import build as build_backbone
 from detkit.config.compose import CONF
 from detkit.errors import DetkitError
 from detkit.inference.tasks import tasks
+from detkit.localization import Localization
 from detkit.models.build import build
+from detkit.models.capsnet import Capsules
 from detkit.models.model import Model, models
 from detkit.models.region_svm import RegionSVM
 from detkit.predictions import Classification, Detections, Segmentation
@@ -35,7 +37,7 @@ def test_every_model_has_an_experiment_on_the_shapes():
 
 
 def test_every_models_task_and_needs_are_known():
-    known = {"boxes", "masks", "pixels", "image_labels", "proposals"}
+    known = {"boxes", "masks", "pixels", "image_labels", "proposals", "one_object"}
     for name in models.names():
         assert models.part(name).task in tasks
         assert models.part(name).needs
@@ -66,6 +68,10 @@ def test_a_tap_that_is_no_layer_is_refused():
 def test_a_backbone_serves_the_probe(base, fpn):
     pyramid = {"fpn_channels": 8} if fpn else {}
     settings = {"name": base + fpn, "width": 0.125, **pyramid}
+    if base + fpn == "pixels_fpn":  # a pyramid on the picture itself has two levels
+        with pytest.raises(DetkitError, match="has no level 2"):
+            build(small.small("unet").model, settings, Classes.numbered(small.CLASSES))
+        return
     torch.manual_seed(0)
     network = build(small.small("unet").model, settings, Classes.numbered(small.CLASSES))
     trains_without_objects_and_with_one(network, 64)
@@ -174,7 +180,26 @@ def shares(found: Classification, size: list[int]) -> None:
     torch.testing.assert_close(found.scores.sum(), torch.tensor(1.0))
 
 
-CHECKS = {Detections: whole_boxes, Segmentation: whole_logits, Classification: shares}
+def lengths(found: Capsules, size: list[int]) -> None:
+    assert found.scores.shape == (small.CLASSES,)
+    assert found.scores.min() >= 0
+    assert found.scores.max() < 1
+
+
+def share_and_box(found: Localization, size: list[int]) -> None:
+    shares(found, size)
+    one = found.detections()
+    assert len(one) == 1
+    whole_boxes(one, size)
+
+
+CHECKS = {
+    Detections: whole_boxes,
+    Segmentation: whole_logits,
+    Classification: shares,
+    Capsules: lengths,
+    Localization: share_and_box,
+}
 
 
 @pytest.mark.parametrize("name", small.names())
