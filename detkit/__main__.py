@@ -10,6 +10,7 @@ from collections.abc import Sequence
 VERBS = {
     "train": "train a model on a data set",
     "evaluate": "measure a checkpoint, or anyone's predictions, on a data set",
+    "compare": "measure several checkpoints side by side",
     "predict": "draw what a checkpoint finds in images or a video",
     "export": "write a checkpoint in another program's files",
     "propose": "make boxes that may hold objects, and measure how many they cover",

@@ -43,6 +43,7 @@ FOLDER = {
 CHOICES = {  # the groups of each verb
     "train": [*groups.GROUPS],
     "evaluate": ["dataset"],
+    "compare": ["dataset"],
     "predict": ["model", "backbone", "transforms"],
     "propose": ["dataset"],
     "anchors": ["dataset"],

@@ -88,6 +88,21 @@ class EvaluateSettings:
 
 
 @dataclass(frozen=True)
+class CompareSettings:
+    """Of `detkit compare`: see `conf/compare.yaml`."""
+
+    checkpoints: list[str]
+    dataset: Group | None
+    split: str | None
+    output: str | None
+    device: str
+    precision: Precision
+    batch_size: Count
+    workers: Natural
+    plugins: list[str]
+
+
+@dataclass(frozen=True)
 class PredictSettings:
     """Of `detkit predict`: see `conf/predict.yaml`."""
 
@@ -175,6 +190,7 @@ class BenchmarkSettings:
 Settings = (
     TrainSettings
     | EvaluateSettings
+    | CompareSettings
     | PredictSettings
     | ExportSettings
     | ProposeSettings
@@ -184,6 +200,7 @@ Settings = (
 VERBS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
+    "compare": CompareSettings,
     "predict": PredictSettings,
     "export": ExportSettings,
     "propose": ProposeSettings,
