@@ -27,8 +27,8 @@ from detkit.models.model import Model
 
 COLUMNS = ("run", "voc/mAP", "95 %", "coco/AP", "proposals", "trained, min", "s an image")
 NOTE = (
-    "95 %: between which values voc/mAP lies when the images are drawn anew (bootstrap); proposals: an"
-    " image; trained: minutes of wall time, on whatever machine; s an image: here and now."
+    "95 %: between which values voc/mAP lies when the images are drawn anew (bootstrap); proposals:"
+    " an image; trained: minutes of wall time, on whatever machine; s an image: here and now."
 )
 
 

@@ -121,6 +121,7 @@ class PredictSettings:
     score_thresh: Share
     batch_size: Count
     video: bool
+    yolo_text: bool
     allow_download: bool
     plugins: list[str]
 
@@ -181,6 +182,9 @@ class BenchmarkSettings:
     threads: Count | None
     root: str | None
     boxes: Count
+    pictures: Count
+    proposals: Count
+    warp: Count
     workers: Count
     device: str
     output: str | None
