@@ -64,7 +64,7 @@ def benchmark(settings: Any) -> dict[str, Any]:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     if settings.model == "rcnn":
-        found = {"regions": regions(settings)}
+        found = regions(settings)
         if settings.output:
             write_json(in_home(settings.output), found)
         return found

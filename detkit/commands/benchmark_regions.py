@@ -34,14 +34,13 @@ SHORT = 688  # pixels of SPPnet's picture
 BACKBONE = "alexnet"
 
 
-def regions(settings: Any) -> dict[str, float]:
+def regions(settings: Any) -> dict[str, dict[str, float]]:
     """Times the three on pictures of noise with boxes of all sizes.
 
     Args:
         settings: see `conf/benchmark/benchmark.yaml`; `pictures`, `proposals`, `warp`.
     Returns:
-        Seconds a picture `rcnn`, `bare`, `sppnet`; `ratio` of R-CNN to the bare network with its
-        `low` and `high` among the pictures, and `sppnet_ratio` of R-CNN to SPPnet with its own.
+        Of the bare network and of SPPnet what `beside` says.
     """
     device, precision = pick_device(settings.device), settings.precisions[0]
     torch.manual_seed(0)
@@ -66,21 +65,14 @@ def regions(settings: Any) -> dict[str, float]:
                 )
             )
     ours, alone, whole = (list(side) for side in zip(*rounds[1:], strict=True))
-    result = {
-        "rcnn": sum(ours) / len(ours),
-        "bare": sum(alone) / len(alone),
-        "sppnet": sum(whole) / len(whole),
-        **_ratios("", ours, alone),
-        **_ratios("sppnet_", ours, whole),
-    }
-    print(
-        f"R-CNN {result['rcnn']:.2f} s a picture of {settings.proposals:,} boxes at"
-        f" {settings.warp} pixels, the bare network {result['bare']:.2f} s"
-        f" ({result['ratio']:.3f}, {result['low']:.3f} – {result['high']:.3f}); SPPnet"
-        f" {result['sppnet']:.3f} s: R-CNN takes {result['sppnet_ratio']:.1f} times as long"
-        f" ({result['sppnet_low']:.1f} – {result['sppnet_high']:.1f})",
-        flush=True,
-    )
+    result = {"bare network": beside(ours, alone), "SPPnet": beside(ours, whole)}
+    for name, figures in result.items():
+        print(
+            f"R-CNN {figures['ours']:.3f} s a picture of {settings.proposals:,} boxes at"
+            f" {settings.warp} pixels, {name} {figures['peer']:.3f} s: {figures['ratio']:.3f} of its"
+            f" time ({figures['low']:.3f} – {figures['high']:.3f})",
+            flush=True,
+        )
     return result
 
 
@@ -134,11 +126,13 @@ def random_boxes(number: int, device: torch.device) -> Tensor:
     return torch.cat([corner, corner + side], 1)
 
 
-def _ratios(name: str, ours: Sequence[float], others: Sequence[float]) -> dict[str, float]:
-    """Of all pictures together, and the least and the greatest of one."""
-    each = [a / b for a, b in zip(ours, others, strict=True)]
+def beside(ours: Sequence[float], peer: Sequence[float]) -> dict[str, float]:
+    """Seconds a picture; the ratio of all pictures together, the least and the greatest of one."""
+    each = [a / b for a, b in zip(ours, peer, strict=True)]
     return {
-        f"{name}ratio": sum(ours) / sum(others),
-        f"{name}low": min(each),
-        f"{name}high": max(each),
+        "ours": sum(ours) / len(ours),
+        "peer": sum(peer) / len(peer),
+        "ratio": sum(ours) / sum(peer),
+        "low": min(each),
+        "high": max(each),
     }

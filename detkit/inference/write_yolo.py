@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from detkit.atomic import write_text
 from detkit.errors import DetkitError
@@ -42,7 +43,7 @@ class WithYoloText:
     def found(self) -> int:
         return self.writer.found
 
-    def add(self, picture: Picture, prediction: Detections) -> None:
+    def add(self, picture: Picture, prediction: Any) -> None:
         self.writer.add(picture, prediction)
         if picture.frame is None:
             path = self.folder / f"{picture.item.name}.txt"
