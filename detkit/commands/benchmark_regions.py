@@ -69,8 +69,8 @@ def regions(settings: Any) -> dict[str, dict[str, float]]:
     for name, figures in result.items():
         print(
             f"R-CNN {figures['ours']:.3f} s a picture of {settings.proposals:,} boxes at"
-            f" {settings.warp} pixels, {name} {figures['peer']:.3f} s: {figures['ratio']:.3f} of its"
-            f" time ({figures['low']:.3f} – {figures['high']:.3f})",
+            f" {settings.warp} pixels, {name} {figures['peer']:.3f} s: {figures['ratio']:.3f} of"
+            f" its time ({figures['low']:.3f} – {figures['high']:.3f})",
             flush=True,
         )
     return result
