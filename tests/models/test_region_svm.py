@@ -100,7 +100,7 @@ def network_images(network: RegionSVM) -> torch.Tensor:
 def test_boxes_are_moved_as_those_near_objects_were(name, together, monkeypatch):
     """Proposals lie left and above each object by a tenth of it: so much they are moved."""
     if not together:  # a pass for each class
-        monkeypatch.setattr("detkit.models.heads.solving.MEMORY", 1)
+        monkeypatch.setattr("detkit.models.heads.solving.SUMS", 1)
     network = model(name, box_penalty=1.0)
     objects = torch.tensor([[20.0, 20, 60, 50], [30, 30, 60, 90]])
     size = (objects[:, 2:] - objects[:, :2]).repeat(1, 2)
