@@ -50,6 +50,7 @@ def test_what_is_proposed_is_said_before_the_first_step(searched):
         (line,) = [row for row in log.splitlines() if row.startswith(f"proposals of {split}: ")]
         assert "boxes an image, recall@0.5 " in line
         assert "MABO 0." in line
+        assert "made anew for all, none was kept of these pixels and settings" in line
     assert log.index("proposals of val") < log.index("epoch 1, step 3")
 
 
