@@ -30,6 +30,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from detkit.atomic import write_json
 from detkit.commands.benchmark_loader import LOADING
 from detkit.commands.benchmark_masks import paste_steps
+from detkit.commands.benchmark_regions import regions
 from detkit.commands.recording import recorded
 from detkit.errors import unknown
 from detkit.folders import in_home
@@ -61,10 +62,15 @@ def benchmark(settings: Any) -> dict[str, Any]:
         row: {"ours": seconds, "peer": seconds, "ratio": …, "low": …, "high": …, memory in MiB};
         for the rows `loader` and `memory` see `benchmark_loader`.
     """
-    if settings.model not in PAIRS:
-        raise unknown("peer for model", settings.model, PAIRS)
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    if settings.model == "rcnn":
+        found = regions(settings)
+        if settings.output:
+            write_json(in_home(settings.output), found)
+        return found
+    if settings.model not in PAIRS:
+        raise unknown("peer for model", settings.model, [*PAIRS, "rcnn"])
     device = str(pick_device(settings.device))
     print(
         f"timing {settings.model} beside torchvision's on {device}, batch {settings.batch_size},"

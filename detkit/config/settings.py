@@ -92,6 +92,21 @@ class EvaluateSettings:
 
 
 @dataclass(frozen=True)
+class CompareSettings:
+    """Of `detkit compare`: see `conf/compare.yaml`."""
+
+    checkpoints: list[str]
+    dataset: Group | None
+    split: str | None
+    output: str | None
+    device: str
+    precision: Precision
+    batch_size: Count
+    workers: Natural
+    plugins: list[str]
+
+
+@dataclass(frozen=True)
 class PredictSettings:
     """Of `detkit predict`: see `conf/predict.yaml`."""
 
@@ -114,6 +129,7 @@ class PredictSettings:
     polygons: bool
     batch_size: Count
     video: bool
+    yolo_text: bool
     allow_download: bool
     plugins: list[str]
 
@@ -195,6 +211,9 @@ class BenchmarkSettings:
     threads: Count | None
     root: str | None
     boxes: Count
+    pictures: Count
+    proposals: Count
+    warp: Count
     workers: Count
     device: str
     output: str | None
@@ -204,6 +223,7 @@ class BenchmarkSettings:
 Settings = (
     TrainSettings
     | EvaluateSettings
+    | CompareSettings
     | PredictSettings
     | ExplainSettings
     | ExportSettings
@@ -214,6 +234,7 @@ Settings = (
 VERBS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
+    "compare": CompareSettings,
     "predict": PredictSettings,
     "explain": ExplainSettings,
     "export": ExportSettings,

@@ -199,7 +199,8 @@ def recognise(root: Path, needs: Needs = BOXES) -> tuple[str, str]:
     stranger = strangers.near(root)
     nearly = f" ({stranger}, which is not read)" if stranger else ""
     raise DetkitError(
-        f"No data set with {' and '.join(sorted(needs - {ONE_OBJECT}))} was recognised here{nearly}."
+        f"No data set with {' and '.join(sorted(needs - {ONE_OBJECT}))} was recognised"
+        f" here{nearly}."
         f" Looked for:{looked}",
         file=root,
         remedy=next((f.remedy for f in faults.values()), None)  # it was nearly that
