@@ -29,6 +29,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from detkit.atomic import write_json
 from detkit.commands.benchmark_loader import LOADING
+from detkit.commands.benchmark_opencv import beside_opencv
 from detkit.commands.recording import recorded
 from detkit.errors import unknown
 from detkit.folders import in_home
@@ -47,6 +48,7 @@ from detkit.structures import Classes, Targets
 
 CLASSES = 20
 OBJECTS = 8  # in each image
+OPENCV = "opencv"  # the row of Darknet's networks
 Step = Callable[[], None]
 
 
@@ -58,23 +60,28 @@ def benchmark(settings: Any) -> dict[str, Any]:
         settings: see `conf/benchmark/benchmark.yaml`.
     Returns:
         row: {"ours": seconds, "peer": seconds, "ratio": …, "low": …, "high": …, memory in MiB};
-        for the rows `loader` and `memory` see `benchmark_loader`.
+        for the rows `loader` and `memory` see `benchmark_loader`, for `opencv` `benchmark_opencv`.
     """
-    if settings.model not in PAIRS:
+    timed_rows = [row for row in settings.rows if row not in (*LOADING, OPENCV)]
+    if timed_rows and settings.model not in PAIRS:
         raise unknown("peer for model", settings.model, PAIRS)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = str(pick_device(settings.device))
-    print(
-        f"timing {settings.model} beside torchvision's on {device}, batch {settings.batch_size},"
-        f" {settings.height}×{settings.width}, {settings.repeats} pairs a row,"
-        f" {torch.get_num_threads()} threads"
-    )
+    threads = f"{settings.repeats} pairs a row, {torch.get_num_threads()} threads"
+    if timed_rows or OPENCV not in settings.rows:
+        print(
+            f"timing {settings.model} beside torchvision's on {device}, batch"
+            f" {settings.batch_size}, {settings.height}×{settings.width}, {threads}"
+        )
+    else:
+        print(f"timing detection of one picture, {threads}")
     results: dict[str, Any] = {}
     print(f"{'':20}{'ours s':>9}{'peer s':>9}{'ratio':>8}{'spread':>16}{'MiB ours/peer':>16}")
     for row in [row for row in settings.rows if row in LOADING]:
         results[row] = LOADING[row](settings)
-    timed_rows = [row for row in settings.rows if row not in LOADING]
+    if OPENCV in settings.rows:
+        results |= beside_opencv(settings)
     for precision in settings.precisions if timed_rows else []:
         print(f"in {describe(resolve(precision, device), device)}", flush=True)
         for row in timed_rows:
@@ -180,7 +187,7 @@ def steps(
             _training_step(peer.train(), lambda: peer(list(images / 255), theirs), dtype, device),
         )
     if row != "inference":
-        raise unknown("row", row, ["train", "inference", *LOADING])
+        raise unknown("row", row, ["train", "inference", *LOADING, OPENCV])
     fast = prepare(ours, device, precision)
 
     @torch.inference_mode()

@@ -102,6 +102,12 @@ def _predictor(settings: Any, world: World) -> Predictor:
             letterbox=settings.letterbox,
             agnostic_nms=settings.agnostic_nms,
         )
+    if settings.agnostic_nms:
+        raise DetkitError(
+            "A network of ImageNet's classes finds no boxes.",
+            record="agnostic_nms",
+            remedy="leave it out, or give the checkpoint of a detector.",
+        )
     parts = settings.model, settings.backbone, settings.transforms
     return published(*parts, *how, allow_download=settings.allow_download)
 

@@ -83,6 +83,7 @@ class EvaluateSettings:
     batch_size: Count
     workers: Natural
     agnostic_nms: bool
+    topmost: bool
     plugins: list[str]
     row: str | None
 
@@ -167,6 +168,8 @@ class BenchmarkSettings:
     root: str | None
     boxes: Count
     workers: Count
+    checkpoint: str | None
+    opencv: str | None
     device: str
     output: str | None
     row: str | None

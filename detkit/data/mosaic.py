@@ -85,10 +85,13 @@ def mosaic(pictures: Sequence[Picture], size: tuple[int, int], seed: tuple[int, 
         return np.concatenate([np.concatenate(maps[:2], 1), np.concatenate(maps[2:], 1)])
 
     known = [part.proposals for part in parts if part.proposals is not None]
-    fields = zip(*(part.annotation[:5] for part in parts), strict=True)
+    notes = [part.annotation for part in parts]
+    boxes, labels, crowd, difficult, areas = (
+        np.concatenate([note[field] for note in notes]) for field in range(5)
+    )
     return Picture(
         joined("image"),
-        Annotation(*map(np.concatenate, fields), pictures[0].annotation.image_label),
+        Annotation(boxes, labels, crowd, difficult, areas, pictures[0].annotation.image_label),
         _masks(parts, quarters, size),
         joined("pixels"),
         np.concatenate(known) if known else None,
@@ -100,7 +103,7 @@ def _alike(pictures: Sequence[Picture]) -> list[Picture]:
     if len({picture.image.dtype for picture in pictures}) == 1:
         return list(pictures)
     return [
-        p._replace(image=np.float32(p.image) / 255) if p.image.dtype == np.uint8 else p
+        p._replace(image=p.image.astype(np.float32) / 255) if p.image.dtype == np.uint8 else p
         for p in pictures
     ]
 
