@@ -40,7 +40,7 @@ def of_own_boxes(
         elif key == "scales":
             value, iou = _scales(models.complete(settings["name"], settings), data)
         else:
-            value, iou = _sizes(models.complete(settings["name"], settings), backbone, data)
+            value, iou = _sizes(settings, backbone, data)
         line = f"{key.replace('_', ' ')}: {value}, mean best IoU with the boxes {iou:.3f}"
         return {**settings, key: value}, line
     return settings, None
@@ -71,14 +71,14 @@ def _scales(settings: Mapping[str, Any], data: Data) -> Found:
 
 def _sizes(settings: Mapping[str, Any], backbone: Mapping[str, Any], data: Data) -> Found:
     """Faster R-CNN's: as many a level as without any setting, the smallest for the finest."""
-    plain = {k: v for k, v in settings.items() if k in models.settings(settings["name"])}
-    plain |= {"name": settings["name"], "anchor_sizes": None}
+    plain = {**settings, "anchor_sizes": None}
     built = build(plain, {**backbone, "weights": "none"}, data.classes)
     counts = [len(own) for own in sizes_per_level(None, list(built.backbone.strides.values()))]
     boxes = sizes_of(data.records, data.transform)
     found = iter(round(size, 1) for size in spread(np.sqrt(boxes.prod(1)), sum(counts)))
     sizes: list[Any] = [[next(found) for _ in range(count)] for count in counts]
-    root = np.sqrt(np.array(settings["anchor_ratios"], np.float64))
+    ratios = models.complete(settings["name"], settings)["anchor_ratios"]
+    root = np.sqrt(np.array(ratios, np.float64))
     sides = np.concatenate(sizes)[:, None]
     anchors = np.stack([sides / root, sides * root], -1).reshape(-1, 2)
     return sizes[0] if len(sizes) == 1 else sizes, mean_iou(boxes, anchors)

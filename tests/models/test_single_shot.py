@@ -1,0 +1,74 @@
+"""What every single-shot network has to stand, small; and the published size of each of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from detkit.models.build import build
+from detkit.structures import Classes, Targets
+
+CONTRACTS = Path(__file__).parents[1] / "contracts/small.py"
+spec = importlib.util.spec_from_file_location("small_settings", CONTRACTS)
+small = importlib.util.module_from_spec(spec)
+sys.modules["small_settings"] = small
+spec.loader.exec_module(small)
+
+NAMES = [
+    *("yolo_v1", "fast_yolo", "yolo_v2", "tiny_yolo_v2", "yolo9000", "yolo_v3", "tiny_yolo_v3"),
+    *("yolo_v3_spp", "ssd300", "ssd512", "darknet_cfg"),
+]
+
+
+def same_cell(side: int) -> torch.Tensor:
+    sizes = torch.linspace(4, side / 2, 20)[:, None]
+    return torch.cat([30.5 - sizes / 2, 30.5 - sizes / 2, 30.5 + sizes / 2, 30.5 + sizes / 2], 1)
+
+
+CASES = {
+    "none": lambda side: torch.zeros(0, 4),
+    "one cell": lambda side: same_cell(side).clamp(0, side),
+    "one pixel": lambda side: torch.tensor([[5.0, 5, 6, 6], [0, 0, 1, 1], [side - 1, 9, side, 10]]),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hard_pictures_train(name):
+    found = small.small(name)
+    model = found.build(found.backbones[0], classes=3).train()
+    images = small.images(found.side, count=len(CASES))
+    targets = []
+    for boxes in (case(found.side) for case in CASES.values()):
+        labels = torch.zeros(len(boxes), dtype=torch.int64)
+        crowd = torch.zeros(len(boxes), dtype=torch.bool)
+        targets.append(Targets(boxes.float(), labels, crowd=crowd))
+    losses = model(images, targets)
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert len(model.eval()(images)) == len(CASES)
+
+
+@pytest.mark.parametrize(
+    ("model", "backbone", "classes", "parameters"),
+    [
+        # Darknet's weights files hold these and two statistics of each norm's channel:
+        # yolov3.weights 248,007,048 bytes, yolov3-tiny 35,434,956, yolov3-spp 252,209,544
+        ("yolo_v3", "darknet53", 80, 61_949_149),
+        ("tiny_yolo_v3", "darknet_tiny", 80, 8_852_366),
+        ("yolo_v3_spp", "darknet53", 80, 62_998_749),
+    ],
+)
+def test_the_papers_networks_have_their_size(model, backbone, classes, parameters):
+    with torch.device("meta"):
+        network = build({"name": model}, {"name": backbone}, Classes.numbered(classes))
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    running = sum(b.numel() for n, b in network.named_buffers() if "running" in n)
+    sizes = {"yolo_v3": 248_007_048, "tiny_yolo_v3": 35_434_956, "yolo_v3_spp": 252_209_544}
+    assert 4 * (parameters + running) + 20 == sizes[model]
