@@ -72,3 +72,19 @@ def test_the_papers_networks_have_their_size(model, backbone, classes, parameter
     running = sum(b.numel() for n, b in network.named_buffers() if "running" in n)
     sizes = {"yolo_v3": 248_007_048, "tiny_yolo_v3": 35_434_956, "yolo_v3_spp": 252_209_544}
     assert 4 * (parameters + running) + 20 == sizes[model]
+
+
+def test_ssd512_has_the_size_of_the_papers_layers():
+    """Figure 2 and section 3.3, layer by layer: (channels before, behind, kernel)."""
+    vgg = [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 256)]
+    vgg += [(256, 512), *[(512, 512)] * 5]
+    layers = [(before, behind, 3) for before, behind in vgg]
+    layers += [(512, 1024, 3), (1024, 1024, 1)]  # fc6, fc7
+    layers += [(1024, 256, 1), (256, 512, 3), (512, 128, 1), (128, 256, 3)]
+    layers += [*[(256, 128, 1), (128, 256, 3)] * 2, (256, 128, 1), (128, 256, 4)]
+    maps = zip([512, 1024, 512, 256, 256, 256, 256], [4, 6, 6, 6, 6, 4, 4], strict=True)
+    layers += [(channels, boxes * (21 + 4), 3) for channels, boxes in maps]
+    count = sum(before * behind * k * k + behind for before, behind, k in layers) + 512  # conv4_3's
+    with torch.device("meta"):
+        network = build({"name": "ssd512"}, {"name": "vgg16_ssd"}, Classes.numbered(20))
+    assert sum(p.numel() for p in network.parameters()) == count
