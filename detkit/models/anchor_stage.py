@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from detkit.models.heads.grid_head import GridHead
 from detkit.models.heads.region_head import RegionHead
 from detkit.models.model import Model
 from detkit.models.stages import Stage
@@ -19,7 +20,7 @@ class GridModel(Model):
         grid: rules of what its last convolutions say.
     """
 
-    grid: nn.Module
+    grid: GridHead
 
     def maps(self, images: Tensor, sizes: Tensor) -> list[Tensor]:
         """(B, A·(5 + K), H, W) of each level, before any sigmoid."""

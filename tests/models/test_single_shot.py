@@ -1,4 +1,4 @@
-"""What every single-shot network has to stand, small; and the published size of each of them."""
+"""What every detector without proposals has to stand, small; and the published sizes of some."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from detkit.models.build import build
+from detkit.models.model import models
 from detkit.structures import Classes, Targets
 
 CONTRACTS = Path(__file__).parents[1] / "contracts/small.py"
@@ -19,8 +20,9 @@ sys.modules["small_settings"] = small
 spec.loader.exec_module(small)
 
 NAMES = [
-    *("yolo_v1", "fast_yolo", "yolo_v2", "tiny_yolo_v2", "yolo9000", "yolo_v3", "tiny_yolo_v3"),
-    *("yolo_v3_spp", "ssd300", "ssd512", "darknet_cfg"),
+    name
+    for name in small.names()
+    if models.part(name).task == "detect" and "proposals" not in models.part(name).needs
 ]
 
 
