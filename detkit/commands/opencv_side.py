@@ -9,6 +9,7 @@ of detections. Its first line is OpenCV's version, or what is amiss.
 
 import sys
 import time
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,8 +19,9 @@ def main(cfg: str, weights: str, image: str, threads: str, score: str, iou: str)
     cv2.setNumThreads(int(threads))
     picture = np.load(image)
     height, width = picture.shape[:2]
+    dnn: Any = cv2.dnn  # the types are those of OpenCV 5
     try:
-        model = cv2.dnn.DetectionModel(cv2.dnn.readNetFromDarknet(cfg, weights))
+        model = dnn.DetectionModel(dnn.readNetFromDarknet(cfg, weights))
     except (AttributeError, cv2.error) as error:
         print(f"! OpenCV {cv2.__version__} does not read it: {error}".splitlines()[0], flush=True)
         return
