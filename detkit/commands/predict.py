@@ -108,6 +108,12 @@ def _predictor(settings: Any, world: World) -> Predictor:
             truncated_svd=settings.truncated_svd,
             agnostic_nms=settings.agnostic_nms,
         )
+    if settings.agnostic_nms:
+        raise DetkitError(
+            "A network of ImageNet's classes finds no boxes.",
+            record="agnostic_nms",
+            remedy="leave it out, or give the checkpoint of a detector.",
+        )
     parts = settings.model, settings.backbone, settings.transforms
     return published(*parts, *how, allow_download=settings.allow_download)
 

@@ -87,6 +87,7 @@ class EvaluateSettings:
     batch_size: Count
     workers: Natural
     agnostic_nms: bool
+    topmost: bool
     plugins: list[str]
     row: str | None
 
@@ -215,6 +216,8 @@ class BenchmarkSettings:
     proposals: Count
     warp: Count
     workers: Count
+    checkpoint: str | None
+    opencv: str | None
     device: str
     output: str | None
     row: str | None

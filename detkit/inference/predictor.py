@@ -55,7 +55,7 @@ class Predictor:
         self.category_ids: list[int] = list(meta["category_ids"])
         self.device, self.precision = torch.device(device), precision
         self.score_thresh = number("score_thresh", score_thresh, "pass a score of 0 … 1.")
-        self._agnostic_nms = stored.agnostic_nms(agnostic_nms, meta)
+        self._agnostic_nms = stored.nms_iou(agnostic_nms, meta)
         self._fast = prepare(model, device, precision)
 
     def __repr__(self) -> str:
