@@ -81,6 +81,9 @@ def load_model(
         raise damaged(file, f"Its config builds no model ({error}).") from error
     tensors = todays_names(read_tensors(file), meta)
     match_norms(model, tensors)
+    for key, value in model.state_dict().items():  # older checkpoints may be without such heads
+        if key.startswith(model.training_only):
+            tensors.setdefault(key, value)
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     have = {key: tuple(value.shape) for key, value in tensors.items()}
     if wanted != have:

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from detkit import checkpoint
 from detkit.backbones.backbone import Normalization, Trunk
+from detkit.backbones.report import WeightsReport
 from detkit.errors import DetkitError
 
 MEAN_STD = "mean_std"  # every model of ours has it
@@ -36,21 +37,42 @@ def of_run(tensors: Mapping[str, Tensor], logits: str) -> dict[str, Tensor]:
     Returns:
         The others, too, with `OTHER` in front.
     """
-    pyramid = any(key.startswith(BODY) for key in tensors)  # then a tail is no network's own
-    trunk = BODY if pyramid else BACKBONE
+    pyramid = any(key.startswith(BODY) for key in tensors)
     named = {}
     for key, value in tensors.items():
-        front, tail, behind = key.rpartition(TAIL)
-        if key.startswith(trunk):
-            name = key.removeprefix(trunk)
-        elif tail and not pyramid and (not front or front.endswith(".")):
-            name = behind
-            if behind.startswith("logits."):
-                name = f"{logits}.{behind.removeprefix('logits.')}"
-        else:
+        name = place(key, pyramid)
+        if name is None:
             name = OTHER + key
-        named[name] = value
+        elif name.startswith(f"{TAIL}logits."):
+            name = f"{logits}.{name.removeprefix(f'{TAIL}logits.')}"
+        named[name.removeprefix(TAIL)] = value
     return named
+
+
+def filled(names: Sequence[str], report: WeightsReport | None) -> set[str]:
+    """Of the names of a model's parameters those that its backbone's weights file filled."""
+    if report is None:
+        return set()
+    pyramid = any(name.startswith(BODY) for name in names)
+    places = {name: place(name, pyramid) for name in names}
+    return {n for n, where in places.items() if where is not None and where not in report.missing}
+
+
+def place(key: str, pyramid: bool) -> str | None:
+    """Where a model's tensor is in its backbone: its name there, with `tail.` in front behind the
+    last level; None for one of another part.
+
+    Args:
+        key: in the model's state dict.
+        pyramid: whether the backbone has an FPN; then a tail is no network's own.
+    """
+    trunk = BODY if pyramid else BACKBONE
+    front, tail, behind = key.rpartition(TAIL)
+    if key.startswith(trunk):
+        return key.removeprefix(trunk)
+    if tail and not pyramid and (not front or front.endswith(".")):
+        return TAIL + behind
+    return None
 
 
 def normalization_of(tensors: Mapping[str, Tensor]) -> Normalization:

@@ -9,6 +9,8 @@ from typing import Any
 
 from detkit import checkpoint, distributed, ours, restore, stored
 from detkit.commands.recording import recorded
+from detkit.data.classes import topmost
+from detkit.data.formats import Needs
 from detkit.data.open import open_dataset, split_name
 from detkit.data.records import Records
 from detkit.data.splits import ALL
@@ -16,10 +18,12 @@ from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.evaluation import files
 from detkit.evaluation.evaluate import DetectionEvaluator, Evaluator, Figures, InstanceEvaluator
+from detkit.evaluation.membranes import MembraneEvaluator
 from detkit.folders import dated, in_home, make_folder
 from detkit.inference.measure import headline, measure, report
 from detkit.inference.run import prepare
 from detkit.inference.tasks import tasks
+from detkit.models.heads.truncated import truncate
 from detkit.ops.precision import describe, resolve
 
 MASKS = frozenset({"boxes", "masks"})
@@ -54,6 +58,13 @@ def evaluate(settings: Any) -> Figures:
 def _predictions(settings: Any, world: World) -> Figures:
     """Scores a file of predictions; nothing is known of the model."""
     path = in_home(settings.predictions)
+    for name in ("agnostic_nms", "topmost"):
+        if getattr(settings, name):
+            raise DetkitError(
+                f"{name} is of a model's predictions, which are to be made.",
+                record=name,
+                remedy="leave it out, or give checkpoint=PATH.",
+            )
     if settings.dataset is None:
         raise _no_ground_truth()
     split = settings.split or split_name(settings.dataset, "val", unsplit=_whole(settings.dataset))
@@ -98,6 +109,7 @@ def _checkpoint(settings: Any, world: World) -> Figures:
     """Runs a model over the data and scores what it finds."""
     beside = restore.Beside(settings.cfg, settings.names, settings.letterbox)
     model, meta = restore.load_model(settings.checkpoint, world.device, beside=beside)
+    truncate(model, settings.truncated_svd or ())
     config = meta["config"]
     file = checkpoint.find(settings.checkpoint)
     if settings.dataset is None and restore.is_foreign(file):
@@ -105,7 +117,9 @@ def _checkpoint(settings: Any, world: World) -> Figures:
     dataset = settings.dataset or stored.part(config, "dataset", file)
     split = settings.split or split_name(dataset, "val", model.needs)
     records = open_dataset(dataset, split, needs=model.needs)
-    output = _output(settings, split)
+    if settings.topmost:
+        records = topmost(records, model.class_list)
+    output = _output(settings, f"{split}_topmost" if settings.topmost else split)
     if world.main:
         _check_free(output, tasks[model.task].evaluator.written)
     dtype = resolve(settings.precision, world.device)
@@ -124,8 +138,24 @@ def _checkpoint(settings: Any, world: World) -> Figures:
         precision=settings.precision,
         batch_size=settings.batch_size,
         workers=settings.workers,
+        agnostic_nms=stored.nms_iou(settings.agnostic_nms, meta),
+        topmost=stored.nms_iou(settings.topmost, meta),
+        evaluator=_membranes(settings, records, model.needs),
     )
     return _finish(evaluator, world, output, split)
+
+
+def _membranes(settings: Any, records: Records, needs: Needs) -> Evaluator | None:
+    """The measure of cells between membranes, where it is asked for."""
+    if settings.membrane is None:
+        return None
+    if "pixels" not in needs:
+        raise DetkitError(
+            "membrane= is for models of pixels.",
+            file=settings.checkpoint,
+            remedy="leave it out, or evaluate a model such as model=unet_2015.",
+        )
+    return MembraneEvaluator(records, settings.membrane, settings.membrane_thresh)
 
 
 def _data(records: Records, split: str) -> str:

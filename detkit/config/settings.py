@@ -8,10 +8,10 @@ builder that they go to.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
-from annotated_types import Interval
+from annotated_types import Interval, Len
 
 from detkit.config.groups import parameters
 from detkit.config.mistakes import unknown_setting
@@ -43,6 +43,7 @@ class TrainingSettings:
     val_losses: bool
     repeat_thresh: float | None
     class_weights: Literal["auto"] | list[Positive] | None
+    head_first: Share | None = None  # which older runs do not say
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,33 @@ class EvaluateSettings:
     letterbox: bool | None
     dataset: Group | None
     split: str | None
+    membrane: str | None
+    membrane_thresh: Share
+    output: str | None
+    truncated_svd: list[Count] | None
+    device: str
+    precision: Precision
+    batch_size: Count
+    workers: Natural
+    agnostic_nms: bool
+    topmost: bool
+    plugins: list[str]
+    row: str | None
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """Of `detkit compare`: see `conf/compare.yaml`."""
+
+    checkpoints: list[str]
+    dataset: Group | None
+    split: str | None
     output: str | None
     device: str
     precision: Precision
     batch_size: Count
     workers: Natural
     plugins: list[str]
-    row: str | None
 
 
 @dataclass(frozen=True)
@@ -99,11 +120,38 @@ class PredictSettings:
     names: str | None
     letterbox: bool | None
     output: str | None
+    truncated_svd: list[Count] | None
     device: str
     precision: Precision
     score_thresh: Share
+    agnostic_nms: bool
+    tiles: Count | None
+    probabilities: bool
+    polygons: bool
     batch_size: Count
     video: bool
+    yolo_text: bool
+    allow_download: bool
+    plugins: list[str]
+
+
+@dataclass(frozen=True)
+class ExplainSettings:
+    """Of `detkit explain`: see `conf/explain.yaml`."""
+
+    checkpoint: str | None
+    model: Group | None
+    backbone: Group | None
+    transforms: Group | None
+    source: str | None
+    output: str | None
+    layers: list[str] | str
+    answer: Count | None
+    boxes: list[Annotated[list[float], Len(4, 4)]] | None
+    score_thresh: Share
+    regions: Count
+    filter: list[list[float]] | None
+    numbers: list[list[float]] | None
     allow_download: bool
     plugins: list[str]
 
@@ -164,7 +212,12 @@ class BenchmarkSettings:
     threads: Count | None
     root: str | None
     boxes: Count
+    pictures: Count
+    proposals: Count
+    warp: Count
     workers: Count
+    checkpoint: str | None
+    opencv: str | None
     device: str
     output: str | None
     row: str | None
@@ -173,7 +226,9 @@ class BenchmarkSettings:
 Settings = (
     TrainSettings
     | EvaluateSettings
+    | CompareSettings
     | PredictSettings
+    | ExplainSettings
     | ExportSettings
     | ProposeSettings
     | AnchorsSettings
@@ -182,7 +237,9 @@ Settings = (
 VERBS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
+    "compare": CompareSettings,
     "predict": PredictSettings,
+    "explain": ExplainSettings,
     "export": ExportSettings,
     "propose": ProposeSettings,
     "anchors": AnchorsSettings,
@@ -220,7 +277,7 @@ def _values(
     found: dict[str, Any] = {}
     for field in fields(cls):
         key, hint = prefix + field.name, hints[field.name]
-        if field.name not in values and not whole:
+        if field.name not in values and (not whole or field.default is not MISSING):
             continue
         if field.name not in values:
             raise absent(key)

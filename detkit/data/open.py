@@ -12,6 +12,7 @@ from detkit.data import splits, strangers
 from detkit.data.crops import crops_of
 from detkit.data.formats import BOXES, LABELS, Needs, beside, formats
 from detkit.data.records import Records
+from detkit.data.single import ONE_OBJECT, single_of
 from detkit.errors import DetkitError, unknown
 from detkit.folders import in_home
 
@@ -21,6 +22,7 @@ UNREAD = frozenset(
     [".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".tga", ".psd", ".svg", ".exr", ".hdr"]
     + [".dng", ".nef", ".cr2", ".arw", ".raw", ".dcm"]
 )
+MORE = "more_objects"  # and of images for a localizer
 OTHERS = {  # what else the folder may be for, and which models want that
     "pixels": "a model of pixels (model=unet)",
     "boxes": "a model of boxes (model=faster_rcnn)",
@@ -36,7 +38,8 @@ def open_dataset(
     Args:
         settings: `name` (a format, or `auto`: the folder says which), `root`, and the format's own;
             `crop_context` and `least_side` for `crops_of`, which makes images of objects for a
-            model that needs `image_labels` alone. `train_split` and `val_split` are for
+            model that needs `image_labels` alone, `more_objects` for `single_of`, where it needs
+            `one_object`. `train_split` and `val_split` are for
             `split_name`, and not looked at.
         split: what the format calls a split; `SPLIT~fifth` is a fifth of it, `SPLIT~rest` the rest.
         needs: of the model (`Model.needs`): what is read (boxes, masks, classes of pixels …).
@@ -69,6 +72,14 @@ def open_dataset(
     notes = _left_out(root) if isinstance(root, Path) else []
     records = replace(records, source=how, notes=(*records.notes, *notes))
     cut = {key: value for key in CROPS if (value := settings.get(key)) is not None}
+    if ONE_OBJECT in needs:
+        records = single_of(records, settings.get(MORE) or "drop")
+    elif settings.get(MORE) is not None:
+        raise DetkitError(
+            f"dataset.{MORE} is for a model of one object (model=localizer).",
+            record=records.source,
+            remedy="set it to null.",
+        )
     if needs == LABELS and records.image_labels is None:
         return crops_of(records, **cut)
     if cut:
@@ -135,7 +146,7 @@ def split_name(
 
 def _chosen(settings: Mapping[str, Any], needs: Needs) -> tuple[str, str, dict[str, Any]]:
     """The format, why it was chosen (empty if it was named), and its arguments."""
-    left_out = ("name", "train_split", "val_split", "labels_root", *CROPS)
+    left_out = ("name", "train_split", "val_split", "labels_root", *CROPS, MORE)
     arguments = {k: v for k, v in settings.items() if k not in left_out and v is not None}
     name = str(settings.get("name") or "auto")
     if name == "auto" or beside(name, "recognises"):  # drawn data have no folder
@@ -188,7 +199,8 @@ def recognise(root: Path, needs: Needs = BOXES) -> tuple[str, str]:
     stranger = strangers.near(root)
     nearly = f" ({stranger}, which is not read)" if stranger else ""
     raise DetkitError(
-        f"No data set with {' and '.join(sorted(needs))} was recognised here{nearly}."
+        f"No data set with {' and '.join(sorted(needs - {ONE_OBJECT}))} was recognised"
+        f" here{nearly}."
         f" Looked for:{looked}",
         file=root,
         remedy=next((f.remedy for f in faults.values()), None)  # it was nearly that

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
+from detkit.evaluation.boundaries import count_boundaries
 from detkit.evaluation.coco import BY_CLASS, coco, implementation
 from detkit.evaluation.diagnosis import LITTLE, diagnose
 from detkit.evaluation.files import write_coco
-from detkit.evaluation.pixels import count, pixels
+from detkit.evaluation.pixels import boundaries, count, pixels
 from detkit.evaluation.results import Results
 from detkit.evaluation.text import aligned as _aligned
 from detkit.evaluation.text import figure as _figure
@@ -163,7 +164,7 @@ class InstanceEvaluator(DetectionEvaluator):
 
 
 class PixelEvaluator:
-    """Mean intersection over union and accuracy of pixels."""
+    """Mean intersection over union, Dice, accuracy of pixels, and the same near outlines."""
 
     headline: ClassVar[str] = "pixels/mIoU"
     beside: ClassVar[tuple[str, ...]] = ()
@@ -172,45 +173,57 @@ class PixelEvaluator:
     def __init__(self, records: Records) -> None:
         self.records = records
         self._counts = np.zeros((len(records.names),) * 2, np.int64)
+        self._near = np.zeros((2, len(records.names)), np.int64)
         self._seen: set[int] = set()
 
     def add(self, frames: Sequence[Frame], predictions: Sequence[Segmentation]) -> None:
         for frame, found in zip(frames, predictions, strict=True):
             truth = self.records.pixels(frame.index)
             if truth is not None and frame.index not in self._seen:
-                self._counts += count(truth, found.labels.cpu().numpy(), len(self._counts))
+                self.count(truth, found)
                 self._seen.add(frame.index)
 
+    def count(self, truth: np.ndarray, found: Segmentation) -> None:
+        """Adds one image; `truth` is (H, W) uint8."""
+        labels = found.labels.cpu().numpy()
+        self._counts += count(truth, labels, len(self._counts))
+        self._near += count_boundaries(truth, labels, len(self._counts))
+
     def state(self) -> Any:
-        return self._counts, self._seen
+        return (self._counts, self._near), self._seen
 
     def merge(self, states: Sequence[Any]) -> None:
         # counts cannot tell images apart, so that the processes have to share them out (they do)
-        self._counts = np.sum([counts for counts, _ in states], axis=0)
+        self._counts, self._near = (
+            np.sum(part, axis=0) for part in zip(*(counts for counts, _ in states), strict=True)
+        )
         self._seen = set().union(*(seen for _, seen in states))
         if len(self._seen) != sum(len(seen) for _, seen in states):
             raise ValueError("two processes evaluated the same image")
 
     def result(self) -> Figures:
-        names = self.records.names
-        absent = [name for name, n in zip(names, self._counts.sum(1), strict=True) if n == 0]
+        names, there = self.records.names, self._counts.sum(1) > 0
+        absent = [name for name, found in zip(names, there, strict=True) if not found]
         return {
             **pixels(self._counts, names),
+            **boundaries(self._near, there, names),
             "images": len(self._seen),
             "classes_without_objects": absent,
         }
 
     def table(self, result: Figures) -> str:
-        columns = {"IoU": "pixels/IoU"}
+        columns = {key: f"pixels/{key}" for key in ("IoU", "Dice", "boundary_IoU")}
         rows = _class_rows(self.records.names, result, columns)
-        mean = ["mean", _figure(result["pixels/mIoU"])]
+        means = ("pixels/mIoU", "pixels/mDice", "pixels/boundary_mIoU")
+        mean = ["mean", *(_figure(result[key]) for key in means)]
         accuracy = _figure(result["pixels/accuracy"])
         lines = [
-            *_aligned([["class", "IoU"], mean, *rows]),
+            *_aligned([["class", "IoU", "Dice", "boundary IoU"], mean, *rows]),
             "",
             f"{result['images']:,} images. Pixel accuracy {accuracy}.",
             "IoU: right pixels of a class / pixels that are or were called it, over the whole set; "
-            "pixels that are marked as void count nowhere.",
+            "pixels that are marked as void count nowhere. Dice: twice the right ones / the sum of "
+            "both. Boundary IoU: of pixels within 2 % of the diagonal from a class's outline.",
             *_absent(result),
         ]
         return "\n".join(lines)

@@ -20,8 +20,11 @@ from detkit.evaluation.evaluate import (
     PixelEvaluator,
 )
 from detkit.evaluation.labels import LabelEvaluator
+from detkit.evaluation.localization import LocalizationEvaluator
 from detkit.inference.write import DetectionWriter, InstanceWriter, PixelWriter, Writer
 from detkit.inference.write_labels import LabelWriter
+from detkit.inference.write_localizations import LocalizationWriter
+from detkit.localization import Localization
 from detkit.predictions import Classification, Detections, Prediction, Segmentation
 
 if TYPE_CHECKING:
@@ -82,9 +85,19 @@ def image_class(records: Records, i: int) -> Classification:
     return Classification(scores, records.names, annotated=True)
 
 
+def localized(records: Records, i: int) -> Localization:
+    """The one object of an image; no scores at all where there is another number of them."""
+    truth = records.annotation(i)
+    if len(truth.labels) != 1:
+        return Localization(torch.zeros(0), records.names, annotated=True, box=torch.zeros(4))
+    scores = torch.eye(len(records.names))[truth.labels[0]]
+    return Localization(scores, records.names, True, torch.from_numpy(truth.boxes[0]))
+
+
 tasks = Tasks(
     detect=Task(Detections, DetectionEvaluator, DetectionWriter, objects, "object"),
     segment_instances=Task(Detections, InstanceEvaluator, InstanceWriter, instances, "object"),
     segment_pixels=Task(Segmentation, PixelEvaluator, PixelWriter, pixels),
     classify=Task(Classification, LabelEvaluator, LabelWriter, image_class),
+    localize=Task(Localization, LocalizationEvaluator, LocalizationWriter, localized, "object"),
 )

@@ -1,13 +1,12 @@
-"""Masks from the command line, in processes of their own: train, evaluate, predict."""
+"""Masks of instances, from the command line: learnt, measured from either file, written."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import cv2
 import pytest
+from calls import detkit
 
 from detkit.data.formats.shapes import read
 from detkit.draw import save_image
@@ -29,13 +28,6 @@ SMALL = [
         "training.precision=fp32",
     ),
 ]
-
-
-def detkit(*arguments: str) -> str:
-    command = [sys.executable, "-m", "detkit", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +65,7 @@ def test_predict_writes_masks(run, tmp_path):
     for i in range(2):
         save_image(tmp_path / f"in/{i}.png", records.image(i))
     detkit("predict", f"checkpoint={run}", f"source={tmp_path / 'in'}", "score_thresh=0.05",
-           f"output={tmp_path / 'out'}", "precision=fp32")  # fmt: skip
+           "yolo_text=true", f"output={tmp_path / 'out'}", "precision=fp32")  # fmt: skip
     rows = json.loads((tmp_path / "out/predictions.json").read_text())
     assert rows
     assert all(row["segmentation"]["size"] == [64, 64] for row in rows)
@@ -81,3 +73,7 @@ def test_predict_writes_masks(run, tmp_path):
         index = cv2.imread(str(tmp_path / f"out/masks/{i}.png"), cv2.IMREAD_UNCHANGED)
         assert index.shape == (64, 64)
         assert (tmp_path / f"out/{i}.jpg").is_file()
+        lines = (tmp_path / f"out/labels/{i}.txt").read_text().splitlines()
+        assert 0 < len(lines) <= sum(row["image_id"] == str(i) for row in rows)
+        assert all(len(line.split()) >= 9 for line in lines)  # a class, and four corners at least
+    assert (tmp_path / "out/classes.txt").read_text().split() == ["circle", "square", "triangle"]
