@@ -15,12 +15,29 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import nms
+from torchvision.ops import batched_nms
 
 from detkit.errors import unknown
 from detkit.ops.mask_paste import Window, paste
 from detkit.structures import OF_OBJECTS, Frame, Tensors
 from detkit.values import number
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One thing that a prediction says, for whoever asks where it comes from.
+
+    Attributes:
+        text: a few words: a class and how sure it is.
+        value: () float32, what grows with how sure it is; inside a model with its graph.
+        local: whether it is of a place in the picture.
+        box: (4,) xyxy of that place, pixels of the prediction's image, or None.
+    """
+
+    text: str
+    value: Tensor
+    local: bool
+    box: Tensor | None = None
 
 
 class Prediction(Tensors, ABC):
@@ -62,8 +79,8 @@ class Prediction(Tensors, ABC):
         """Without what is too unsure, where that can be left out."""
         return self
 
-    def separate(self, nms_iou: float) -> Prediction:
-        """Without what a surer object of any class overlaps by more, where it has objects."""
+    def separate(self, nms_iou: float, per_class: bool = False) -> Prediction:
+        """Without what a surer object (of its class, or of any) overlaps by more."""
         return self
 
     def enlarged(self, size: tuple[int, int], factor: int) -> Prediction:
@@ -77,6 +94,14 @@ class Prediction(Tensors, ABC):
     def ground_truth(self) -> Prediction:
         """The same drawn without scores: it is what somebody annotated."""
         return self
+
+    def answers(self) -> list[Answer]:
+        """What it says, one by one, the surest first."""
+        return []
+
+    def inside(self, image: Any) -> np.ndarray | None:
+        """A picture of how the model came to it, beside its input, where the model has one."""
+        return None
 
 
 @dataclass
@@ -154,8 +179,9 @@ class Detections(Prediction):
         labels = label_of[self.labels]
         return replace(self, labels=labels, names=tuple(names))[labels >= 0]
 
-    def separate(self, nms_iou: float) -> Detections:
-        return self[nms(self.boxes, self.scores, nms_iou)]
+    def separate(self, nms_iou: float, per_class: bool = False) -> Detections:
+        groups = self.labels if per_class else torch.zeros_like(self.labels)
+        return self[batched_nms(self.boxes, self.scores, groups, nms_iou)]
 
     def enlarged(self, size: tuple[int, int], factor: int) -> Detections:
         large = self.to_image(Frame("", -1, "", (size[0] * factor, size[1] * factor), size))
@@ -169,6 +195,12 @@ class Detections(Prediction):
 
     def ground_truth(self) -> Detections:
         return replace(self, annotated=True)
+
+    def answers(self) -> list[Answer]:
+        names = [self.names[k] if self.names else str(k) for k in self.labels.tolist()]
+        texts = [f"{n} {s:.2f}" for n, s in zip(names, self.scores.tolist(), strict=True)]
+        parts = zip(texts, self.scores, self.boxes, strict=True)
+        return [Answer(text, score, True, box) for text, score, box in parts]
 
     def draw(self, image: Any) -> np.ndarray:
         """A copy of a picture with the boxes, names, scores and masks on it; see `Prediction`."""
@@ -278,6 +310,16 @@ class Segmentation(Prediction):
         original = (size[0] * factor, size[1] * factor)
         return replace(self, frame=replace(self.frame, original=original)) if self.frame else self
 
+    def answers(self) -> list[Answer]:
+        labels = self.logits.argmax(0)
+        sizes = labels.flatten().bincount(minlength=len(self.logits)) / labels.numel()
+        found = []
+        for k in sizes.argsort(descending=True)[: int((sizes > 0).sum())].tolist():
+            name = self.names[k] if self.names else str(k)
+            value = self.logits[k][labels == k].mean()
+            found.append(Answer(f"{name}, {float(sizes[k]):.0%} of the pixels", value, True))
+        return found
+
     def draw(self, image: Any) -> np.ndarray:
         """A copy of a picture with the classes laid over it in colour; see `Prediction`."""
         from detkit.draw import draw_pixels
@@ -293,11 +335,13 @@ class Classification(Prediction):
         scores: (K,) float32, 0 … 1, how sure each class is; their sum is 1 but for CapsNet's.
         names: the K class names, or empty inside a model.
         annotated: drawn without scores.
+        logits: (K,) what the scores are the softmax of, where a model says it.
     """
 
     scores: Tensor
     names: tuple[str, ...] = ()
     annotated: bool = False
+    logits: Tensor | None = None
 
     @property
     def label(self) -> int:
@@ -314,7 +358,18 @@ class Classification(Prediction):
         return self
 
     def relabelled(self, label_of: Tensor, names: Sequence[str]) -> Classification:
-        return replace(self, scores=self.scores[label_of.argsort()], names=tuple(names))
+        scores = self.scores[label_of.argsort()]
+        return replace(self, scores=scores, names=tuple(names), logits=None)
+
+    def answers(self) -> list[Answer]:
+        # a softmax's gradient vanishes where it is sure
+        values = self.scores.clamp(min=1e-30).log() if self.logits is None else self.logits
+        labels = self.scores.argsort(descending=True).tolist()
+        words = self.best(len(labels))
+        return [
+            Answer(f"{name} {score:.2f}", values[k], False)
+            for k, (name, score) in zip(labels, words, strict=True)
+        ]
 
     def caption(self, score_thresh: float) -> str:
         name, score = self.best(1)[0]
@@ -322,10 +377,6 @@ class Classification(Prediction):
 
     def ground_truth(self) -> Classification:
         return replace(self, annotated=True)
-
-    def inside(self, image: Any) -> np.ndarray | None:
-        """A picture of how the model came to it, beside its input, where the model has one."""
-        return None
 
     def draw(self, image: Any) -> np.ndarray:
         """A copy of a picture with the likeliest classes written on it; see `Prediction`."""

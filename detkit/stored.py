@@ -52,8 +52,8 @@ def transform_of(meta: Mapping[str, Any], path: str | Path) -> Transform:
         raise damaged(file, f"In its config: {error.problem}") from error
 
 
-def agnostic_nms(asked: bool, meta: Mapping[str, Any]) -> float | None:
-    """The overlap from which a second NMS, over all classes, drops boxes: that of the model's own.
+def nms_iou(asked: bool, meta: Mapping[str, Any]) -> float | None:
+    """The overlap from which another NMS drops boxes: that of the model's own.
 
     Args:
         asked: whether there is to be one; None is returned where not.

@@ -36,6 +36,10 @@ class Tensors:
         """With half-precision tensors in float32."""
         return self._each(lambda value: value.float() if value.is_floating_point() else value)
 
+    def detached(self):
+        """Without the graph that they come from."""
+        return self._each(Tensor.detach)
+
     def select(self, keep: Tensor):
         """The objects that `keep` (a bool mask or indices) names; what is the image's stays."""
         return replace(self, **{k: v[keep] for k, v in self.of_objects().items()})  # type: ignore[type-var]
@@ -82,6 +86,15 @@ class Classes:
     def numbered(count: int) -> Classes:
         """So many, called by their labels."""
         return Classes.of([str(label) for label in range(count)])
+
+    @property
+    def topmost(self) -> list[int]:
+        """(K,) the class at the top of the tree that each one belongs to; itself without a tree."""
+        parents = self.parents or (-1,) * len(self)
+        found = list(range(len(self)))
+        while any(parents[label] >= 0 for label in found):
+            found = [parents[label] if parents[label] >= 0 else label for label in found]
+        return found
 
     def __len__(self) -> int:
         return len(self.names)

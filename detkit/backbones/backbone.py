@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torchvision.ops import FrozenBatchNorm2d
 
 from detkit.backbones.report import WeightsReport
+from detkit.errors import unknown
 from detkit.registry import Registry
 from detkit.structures import content_mask
 
@@ -190,6 +191,9 @@ class Trunk(Backbone):
                     tapped[run[-1]] = x
             if level in self.channels:
                 maps[level] = x
+        if missing := [tap for tap in taps if tap not in tapped]:
+            inside = [name for names in self.path.values() for name in names]
+            raise unknown(f"layer of {type(self).__name__}", missing[0], inside)
         return maps | tapped
 
     def stages(self) -> list[list[nn.Module]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from detkit import checkpoint, distributed, ours, restore, stored
 from detkit.commands.recording import recorded
+from detkit.data.classes import topmost
 from detkit.data.formats import Needs
 from detkit.data.open import open_dataset, split_name
 from detkit.data.records import Records
@@ -57,6 +58,13 @@ def evaluate(settings: Any) -> Figures:
 def _predictions(settings: Any, world: World) -> Figures:
     """Scores a file of predictions; nothing is known of the model."""
     path = in_home(settings.predictions)
+    for name in ("agnostic_nms", "topmost"):
+        if getattr(settings, name):
+            raise DetkitError(
+                f"{name} is of a model's predictions, which are to be made.",
+                record=name,
+                remedy="leave it out, or give checkpoint=PATH.",
+            )
     if settings.dataset is None:
         raise _no_ground_truth()
     split = settings.split or split_name(settings.dataset, "val", unsplit=_whole(settings.dataset))
@@ -109,7 +117,9 @@ def _checkpoint(settings: Any, world: World) -> Figures:
     dataset = settings.dataset or stored.part(config, "dataset", file)
     split = settings.split or split_name(dataset, "val", model.needs)
     records = open_dataset(dataset, split, needs=model.needs)
-    output = _output(settings, split)
+    if settings.topmost:
+        records = topmost(records, model.class_list)
+    output = _output(settings, f"{split}_topmost" if settings.topmost else split)
     if world.main:
         _check_free(output, tasks[model.task].evaluator.written)
     dtype = resolve(settings.precision, world.device)
@@ -128,7 +138,8 @@ def _checkpoint(settings: Any, world: World) -> Figures:
         precision=settings.precision,
         batch_size=settings.batch_size,
         workers=settings.workers,
-        agnostic_nms=stored.agnostic_nms(settings.agnostic_nms, meta),
+        agnostic_nms=stored.nms_iou(settings.agnostic_nms, meta),
+        topmost=stored.nms_iou(settings.topmost, meta),
         evaluator=_membranes(settings, records, model.needs),
     )
     return _finish(evaluator, world, output, split)

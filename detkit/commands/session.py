@@ -18,11 +18,11 @@ from detkit.backbones.norms import match_norms
 from detkit.commands import telling
 from detkit.commands.forecasting import forecast
 from detkit.commands.opening import open_data
+from detkit.commands.own_boxes import of_own_boxes
 from detkit.commands.proposing import propose_first
 from detkit.config.settings import TrainSettings
-from detkit.data.anchors import cluster, sizes_of
 from detkit.data.balance import class_weights
-from detkit.data.loading import Batches
+from detkit.data.loading import Batches, Dataset
 from detkit.data.order import epoch_length, training_batches
 from detkit.distributed import World
 from detkit.errors import DetkitError
@@ -32,6 +32,7 @@ from detkit.inference.run import prepare
 from detkit.inference.tasks import tasks
 from detkit.models.build import build
 from detkit.models.model import Model, models
+from detkit.models.stages import Stage
 from detkit.ops.precision import layout, resolve
 from detkit.training import recipe, run_folder, transfer
 from detkit.training.journal import Journal
@@ -66,12 +67,11 @@ class Session:
         self.batch = self.options.batch_size * self.options.accumulate * world.size
         saved = self._saved(settings, stack) if settings.resume else None
         self.data = open_data(settings, saved)
-        self.anchors_iou: float | None = None
-        settings = replace(
-            settings,
-            backbone=self._backbone(settings.backbone),
-            model=self._anchors(settings.model, settings.seed),
+        backbone = self._backbone(settings.backbone)
+        model_settings, self.fitted = of_own_boxes(
+            settings.model, backbone, self.data, settings.seed
         )
+        settings = replace(settings, backbone=backbone, model=model_settings)
         epoch = epoch_length(self.data.records, self.options.repeat_thresh)
         dtype = resolve(self.options.precision, world.device)
         self.plan = Plan.of(self.options, epoch, self.batch, dtype)
@@ -205,21 +205,6 @@ class Session:
             checkpoint.write_tensors(self.begin.start, self.state.model.state_dict())
         distributed.barrier(self.world)
 
-    def _anchors(self, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        """With the anchors of the run's own boxes as numbers, where they are asked for."""
-        if settings.get("anchors") != "auto":
-            return dict(settings)
-        if settings.get("anchor_scale", 1.0) != 1.0:
-            raise DetkitError(
-                "Anchors of the run's own boxes need no scale.",
-                record="model.anchor_scale",
-                remedy="set it to 1, or give the anchors as numbers.",
-            )
-        number = len(models.settings(settings["name"])["anchors"].default)
-        sizes = sizes_of(self.data.records, self.data.transform)
-        found, self.anchors_iou = cluster(sizes, number, seed)
-        return {**settings, "anchors": found.round(1).tolist()}
-
     def _model_settings(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         weights = self.options.class_weights
         if weights is None:
@@ -248,21 +233,20 @@ class Session:
             {"trunk": self.state.model.backbone.weights_report, "checkpoint": self.transferred},
             versions=self.versions,
             step=self.state.step,
+            resumed=saved is not None,
         )
-        say(telling.first_line(self.state, self.settings, data.records, self.plan, self.world))
+        stages = recipe.stage_names([interval.stage for interval in self.recipe])
+        size = self.plan, self.world
+        say(telling.first_line(self.state, self.settings, data.records, *size, stages))
         if room := telling.room_line(self.state):
             say(room)
-        if self.anchors_iou is not None:
-            mean = f"mean best IoU with the boxes {self.anchors_iou:.3f}"
-            say(f"anchors: {self.settings.model['anchors']}, {mean}")
-        stages = recipe.told([interval.stage for interval in self.recipe])
-        if stages:
-            say(f"stages: {stages}")
+        if self.fitted is not None:
+            say(self.fitted)
         if self.options.head_first:
             say(transfer.line(self.state.model, self.recipe))
         if rates := self.settings.optimizer.get("rates"):
-            said = ", ".join(f"{part} × {factor:g}" for part, factor in rates.items())
-            say(f"learning rates: {said}")
+            factors = ", ".join(f"{part} × {factor:g}" for part, factor in rates.items())
+            say(f"learning rates: {factors}")
         changes = run_folder.changes(asdict(self.settings), saved.meta["config"]) if saved else []
         for change in changes:
             say(f"changed: {change}")
@@ -284,13 +268,9 @@ class Session:
 
     def batches(self, interval: Interval) -> Batches:
         """The training batches of a stage, from the state's step on."""
-        stage, data = interval.stage, self.data.dataset
-        proposer = data.proposer
-        if stage.proposals is not None:
-            proposer = recipe.proposals_of(self.folder, stage.proposals)
         accumulate = self.plan.accumulate
         return training_batches(
-            replace(data, needs=stage.needs or data.needs, proposer=proposer),
+            self._dataset(interval.stage),
             batch_size=self.options.batch_size,
             steps=interval.end * accumulate,
             start=self.state.step * accumulate,
@@ -299,17 +279,22 @@ class Session:
             rank=self.world.rank,
             world=self.world.size,
             repeat_thresh=self.options.repeat_thresh,
+            accumulate=accumulate,
             pin_memory=self.world.device.type == "cuda",
         )
 
+    def _dataset(self, stage: Stage) -> Dataset:
+        """What a stage learns from."""
+        data = self.data.dataset
+        proposer = data.proposer
+        if stage.proposals is not None:
+            proposer = recipe.proposals_of(self.folder, stage.proposals)
+        return replace(data, needs=stage.needs or data.needs, proposer=proposer)
+
     def solve(self, interval: Interval) -> None:
         """Carries out a solved stage, and saves."""
-        data, stage = self.data, interval.stage
-        dataset = replace(
-            data.dataset,
-            transform=data.transform,
-            needs=stage.needs or data.dataset.needs,
-        )
+        stage = interval.stage
+        dataset = replace(self._dataset(stage), transform=self.data.transform)
         size = self.options.batch_size
         recipe.solve(
             self.state, interval, dataset, self.folder, self.settings.seed, size, self.world

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
-from annotated_types import Interval
+from annotated_types import Interval, Len
 
 from detkit.config.groups import parameters
 from detkit.config.mistakes import unknown_setting
@@ -87,8 +87,24 @@ class EvaluateSettings:
     batch_size: Count
     workers: Natural
     agnostic_nms: bool
+    topmost: bool
     plugins: list[str]
     row: str | None
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """Of `detkit compare`: see `conf/compare.yaml`."""
+
+    checkpoints: list[str]
+    dataset: Group | None
+    split: str | None
+    output: str | None
+    device: str
+    precision: Precision
+    batch_size: Count
+    workers: Natural
+    plugins: list[str]
 
 
 @dataclass(frozen=True)
@@ -114,6 +130,28 @@ class PredictSettings:
     polygons: bool
     batch_size: Count
     video: bool
+    yolo_text: bool
+    allow_download: bool
+    plugins: list[str]
+
+
+@dataclass(frozen=True)
+class ExplainSettings:
+    """Of `detkit explain`: see `conf/explain.yaml`."""
+
+    checkpoint: str | None
+    model: Group | None
+    backbone: Group | None
+    transforms: Group | None
+    source: str | None
+    output: str | None
+    layers: list[str] | str
+    answer: Count | None
+    boxes: list[Annotated[list[float], Len(4, 4)]] | None
+    score_thresh: Share
+    regions: Count
+    filter: list[list[float]] | None
+    numbers: list[list[float]] | None
     allow_download: bool
     plugins: list[str]
 
@@ -174,7 +212,12 @@ class BenchmarkSettings:
     threads: Count | None
     root: str | None
     boxes: Count
+    pictures: Count
+    proposals: Count
+    warp: Count
     workers: Count
+    checkpoint: str | None
+    opencv: str | None
     device: str
     output: str | None
     row: str | None
@@ -183,7 +226,9 @@ class BenchmarkSettings:
 Settings = (
     TrainSettings
     | EvaluateSettings
+    | CompareSettings
     | PredictSettings
+    | ExplainSettings
     | ExportSettings
     | ProposeSettings
     | AnchorsSettings
@@ -192,7 +237,9 @@ Settings = (
 VERBS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
+    "compare": CompareSettings,
     "predict": PredictSettings,
+    "explain": ExplainSettings,
     "export": ExportSettings,
     "propose": ProposeSettings,
     "anchors": AnchorsSettings,

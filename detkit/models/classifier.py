@@ -86,7 +86,8 @@ class Classifier(Model):
         maps = self.maps(images, sizes, learns=targets is not None)
         logits = self.tail.classify(maps[self.level]).float()
         if targets is None:
-            return [Classification(scores) for scores in logits.softmax(1)]
+            pairs = zip(logits.softmax(1), logits, strict=True)
+            return [Classification(scores, logits=own) for scores, own in pairs]
         return self.class_losses(maps, logits, labels_of(targets))
 
     def maps(self, images: Tensor, sizes: Tensor | None, learns: bool) -> dict[str, Tensor]:
@@ -105,7 +106,10 @@ class Classifier(Model):
         return losses
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy times the class's weight, averaged over the images whose class is known.
+        """Cross-entropy times the class's weight, averaged over the images.
+
+        An image whose class is unknown counts as one of loss 0, so that the loss of a batch is the
+        mean of its parts' whoever computes them.
 
         Args:
             logits: (B, K) float32. labels: (B,) int64, −1 where nothing is known.
@@ -118,7 +122,7 @@ class Classifier(Model):
             reduction="none",
             label_smoothing=self.label_smoothing,
         )
-        return (each * known).sum() / known.sum().clamp(min=1)
+        return (each * known).mean()
 
 
 def labels_of(targets: Sequence[Targets]) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -97,6 +98,19 @@ class Model(nn.Module):
     def stages(self) -> Sequence[Stage]:
         """The steps of its recipe, first to last."""
         return (Stage("train"),)
+
+    def pictures(
+        self, outputs: Mapping[str, Sequence[Any]]
+    ) -> Sequence[tuple[str, str, np.ndarray]]:
+        """What `detkit explain` shows of its inside beside what it shows of every model.
+
+        Args:
+            outputs: what its modules gave for one picture, by their names, call by call: of all
+                modules but those inside the backbone. Nothing of it is to be computed again.
+        Returns:
+            A title, a sentence and an (H, W, 3) uint8 picture, of each.
+        """
+        return ()
 
     def forward(
         self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None

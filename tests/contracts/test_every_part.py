@@ -5,6 +5,8 @@ A new name is tested from the day it is registered; the names come from the regi
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import small
 import torch
@@ -18,6 +20,7 @@ from detkit.localization import Localization
 from detkit.models.build import build
 from detkit.models.capsnet import Capsules
 from detkit.models.model import Model, models
+from detkit.models.region_svm import RegionSVM
 from detkit.predictions import Classification, Detections, Segmentation
 from detkit.structures import Classes
 
@@ -51,6 +54,13 @@ def test_levels_have_their_strides_and_channels(name):
         assert found.shape[1] == backbone.channels[level]
         for side in found.shape[2:]:  # a 7×7 convolution without padding loses three cells
             assert 128 / backbone.strides[level] - 3 <= side <= 128 / backbone.strides[level] + 1
+
+
+def test_a_tap_that_is_no_layer_is_refused():
+    for name in ("resnet18", "vgg11", "darknet_cfg", "resnet18_fpn"):
+        backbone, _ = build_backbone(name, width=0.125)
+        with pytest.raises(DetkitError, match="layer5"):
+            backbone(torch.zeros(1, 3, 64, 64), taps=("layer5",))
 
 
 @pytest.mark.parametrize("fpn", ["", "_fpn"])
@@ -105,6 +115,39 @@ def trains_without_objects_and_with_one(network: Model, side: int) -> None:
             if parameter.requires_grad:
                 assert parameter.grad is not None, f"{name} gets no gradient"
                 assert parameter.grad.isfinite().all(), name
+
+
+# its paper draws the regions to learn from out of the whole batch
+FROM_THE_BATCH = {name for name in small.names() if issubclass(models.part(name), RegionSVM)}
+
+
+@pytest.mark.parametrize("name", sorted(set(small.names()) - FROM_THE_BATCH))
+def test_the_loss_of_a_batch_is_the_mean_of_its_images(name):
+    """So that several processes learn what one with the whole batch learns."""
+    settings = small.small(name)
+    every = {"roi_samples": 4096, "roi_positive_fraction": 1.0}  # none is left out at random
+    every |= {"rpn_samples": 4096, "rpn_positive_fraction": 1.0, "dropout": 0.0}
+    own = {key: value for key, value in every.items() if key in models.settings(name)}
+    network = replace(settings, model=settings.model | own).build(settings.backbones[0]).train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._NormBase | torch.nn.Dropout):
+            module.eval()
+    side = settings.side
+    targets = [small.target(side, (side // 8, side // 5, side * 5 // 8, side * 2 // 3))]
+    targets += [small.target(side)]
+    given = small.inputs(network, side)
+
+    def gradients(part: slice) -> dict[str, torch.Tensor]:
+        network.zero_grad(set_to_none=True)
+        torch.manual_seed(0)
+        losses = network(**{key: v[part] for key, v in given.items()}, targets=targets[part])
+        sum(losses.values()).backward()
+        return {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+
+    whole, one, other = (gradients(slice(*part)) for part in ((0, 2), (0, 1), (1, 2)))
+    for key, gradient in whole.items():
+        mean = (one[key] + other[key]) / 2
+        assert (gradient - mean).abs().max() <= 1e-2 * gradient.abs().max() + 1e-7, key
 
 
 @torch.no_grad()
