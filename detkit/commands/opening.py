@@ -181,5 +181,6 @@ def _image_labels(records: Records) -> np.ndarray:
 
 
 def _places(records: Records) -> Iterator[str]:
-    """The file of each image; several images may be parts of one."""
-    return (os.path.join(records.root, file) for file in records.files)  # noqa: PTH118
+    """The file of each image, and its page; several images may be parts of one."""
+    files = (os.path.join(records.root, file) for file in records.files)  # noqa: PTH118
+    return (f"{file}\0{records.page(i)}" for i, file in enumerate(files))

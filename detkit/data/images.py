@@ -50,15 +50,28 @@ def size(path: Path) -> tuple[int, int]:
         return _upright_size(image)
 
 
-def check(path: Path, *, index: bool = False) -> tuple[int, int]:
+def pages(path: Path) -> int:
+    """How many pictures a TIFF has; 1 of any other file.
+
+    Raises:
+        DetkitError: as `size`.
+    """
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return 1
+    with _opened(path) as file, _open(file, path) as image:
+        return getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+
+
+def check(path: Path, *, index: bool = False, page: int = 0) -> tuple[int, int]:
     """`size`, and the end of the file is there: only a JPEG or PNG without its end is decoded.
 
     Args:
         index: the file is for `read_values`, not for `read`.
+        page: of a TIFF with several.
     Raises:
         DetkitError: as `size`, cut off, or of a kind that would be refused.
     """
-    with _opened(path) as header, _open(header, path) as image:
+    with _opened(path) as header, _open(header, path, page) as image:
         _refuse_index(image, path) if index else _refuse_picture(image, path)
         mark = _END.get(image.format or "")
         if mark:
@@ -69,15 +82,17 @@ def check(path: Path, *, index: bool = False) -> tuple[int, int]:
         return _upright_size(image)
 
 
-def read(path: str | Path) -> NDArray:
+def read(path: str | Path, page: int = 0) -> NDArray:
     """(H, W, 3) uint8 RGB, upright; float32 in 0 … 1 for 16-bit files.
 
+    Args:
+        page: of a TIFF with several.
     Raises:
         DetkitError: the header's faults, a file that is cut off, or one that cannot be decoded.
     """
     path = Path(path)
     data = _bytes(path)
-    with _open(io.BytesIO(data), path) as image:
+    with _open(io.BytesIO(data), path, page) as image:
         _refuse_picture(image, path)
         turn = _orientation(image)
         # Without the end marker OpenCV would return the part that is there, Pillow refuses it.
@@ -85,20 +100,72 @@ def read(path: str | Path) -> NDArray:
         if whole_jpeg and image.mode in ("RGB", "L"):  # OpenCV takes 3/4 of Pillow's time
             pixels = _with_opencv(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, path)
         elif _is_16_bit(image, data):
-            pixels = _sixteen_bit(image, data, path)
+            pixels = _sixteen_bit(image, data, path, page)
         else:
             pixels = _with_pillow(image, path)
             turn = 1 if image.format == "TIFF" else turn  # Pillow turns TIFF by itself
     return np.ascontiguousarray(_turned(pixels, turn))
 
 
-def read_values(path: Path) -> NDArray[np.uint8]:
+def read_as(path: str | Path, channels: int, page: int = 0) -> NDArray:
+    """`read` for 1 and 3 channels, which are colours or grey, else `read_bands`."""
+    return read(path, page) if channels in (1, 3) else read_bands(path, channels)
+
+
+def read_bands(path: str | Path, bands: int) -> NDArray:
+    """(H, W, bands) as `read`, of a picture whose bands are no colours: all as they are.
+
+    They are the samples of its pixels, up to four, or the pages of a TIFF.
+
+    Raises:
+        DetkitError: as `read`, or another number of bands.
+    """
+    path = Path(path)
+    there = pages(path)
+    if there > 1:
+        if there == bands:
+            return np.concatenate([read(path, page)[..., :1] for page in range(bands)], 2)
+    else:
+        with _open(io.BytesIO(_bytes(path)), path) as image:
+            _refuse_picture(image, path)
+        flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+        values = _with_opencv(_bytes(path), flags, path)
+        values = values[..., None] if values.ndim == 2 else values
+        there = values.shape[2]
+        if there == bands:
+            order = [2, 1, 0, 3][:bands] if bands > 2 else list(range(bands))  # OpenCV: B, G, R
+            values = values[..., order]
+            return values / np.float32(65535) if values.dtype == np.uint16 else values
+    raise DetkitError(
+        f"The picture has {there} bands, not {bands}.",
+        file=path,
+        remedy=f"set dataset.channels={there} (null for colours), or convert the picture; more"
+        " than four bands are the pages of a TIFF.",
+    )
+
+
+def read_colours(path: Path, page: int = 0) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8: the exact colours of a mask, upright.
+
+    Raises:
+        DetkitError: as `read_values`.
+    """
+    with _open(io.BytesIO(_bytes(path)), path, page) as image:
+        _refuse_index(image, path)
+        turn = _orientation(image) if image.format != "TIFF" else 1
+        _load(image, path)
+        return np.ascontiguousarray(_turned(np.asarray(image.convert("RGB")), turn))
+
+
+def read_values(path: Path, page: int = 0) -> NDArray[np.uint8]:
     """(H, W) uint8: the raw values of an index image (palette indices, grey levels), upright.
 
+    Args:
+        page: of a TIFF with several.
     Raises:
         DetkitError: as `read`, or a colour image or JPEG, whose values name no class.
     """
-    with _open(io.BytesIO(_bytes(path)), path) as image:
+    with _open(io.BytesIO(_bytes(path)), path, page) as image:
         _refuse_index(image, path)
         turn = _orientation(image) if image.format != "TIFF" else 1
         _load(image, path)
@@ -109,7 +176,8 @@ def read_values(path: Path) -> NDArray[np.uint8]:
         raise DetkitError(
             "The mask is a colour image; the class of a pixel must be its value.",
             file=path,
-            remedy="save masks as palette or grey PNG with the class index as the value.",
+            remedy="name the classes' colours with dataset.colours (dataset=mask_folder), or save"
+            " masks as palette or grey PNG with the class index as the value.",
         )
     if values.dtype != np.uint8 and values.size and not 0 <= values.min() <= values.max() <= 255:
         raise DetkitError(
@@ -135,10 +203,12 @@ def _opened(path: Path) -> BinaryIO:
         raise _unreadable(path, fault) from fault
 
 
-def _open(source: BinaryIO, path: Path) -> Image.Image:
+def _open(source: BinaryIO, path: Path, page: int = 0) -> Image.Image:
     """Pillow's image with only the header read."""
     try:
         image = Image.open(source, formats=_FORMATS)
+        if page:
+            image.seek(page)
     except Image.DecompressionBombError as fault:
         raise _too_large(path, f"has over {MAX_PIXELS:,} pixels") from fault
     except Exception as fault:  # a decoder on foreign bytes raises anything
@@ -243,13 +313,13 @@ def _is_16_bit(image: Image.Image, data: bytes) -> bool:
     return image.mode == "I"  # PGM
 
 
-def _sixteen_bit(image: Image.Image, data: bytes, path: Path) -> NDArray:
+def _sixteen_bit(image: Image.Image, data: bytes, path: Path, page: int = 0) -> NDArray:
     if image.format == "PPM":  # Pillow scales what ends at another value than 65,535
         _load(image, path)
         values = np.asarray(image, np.float32) / np.float32(65535)
     else:
         flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
-        values = _with_opencv(data, flags, path) / np.float32(65535)
+        values = _with_opencv(data, flags, path, page) / np.float32(65535)
     if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
         values = 1 - values  # 0 is white there, which OpenCV overlooks
     if values.ndim == 2:
@@ -260,8 +330,13 @@ def _sixteen_bit(image: Image.Image, data: bytes, path: Path) -> NDArray:
     return colours
 
 
-def _with_opencv(data: bytes, flags: int, path: Path) -> NDArray:
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+def _with_opencv(data: bytes, flags: int, path: Path, page: int = 0) -> NDArray:
+    buffer = np.frombuffer(data, np.uint8)
+    if page:
+        read, found = cv2.imdecodemulti(buffer, flags, range=(page, page + 1))
+        pixels = found[0] if read and found else None
+    else:
+        pixels = cv2.imdecode(buffer, flags)
     if pixels is None:
         raise _broken(path, "the decoder gave up")
     return pixels

@@ -85,6 +85,7 @@ class Source:
     Attributes:
         items: what was found; its order is the order of the results.
         faults: what could not be read; the rest goes on.
+        channels: of the images: 3 is RGB; a number but 1 and 3 takes their bands as they are.
     Raises:
         DetkitError: nothing is there.
     """
@@ -92,6 +93,7 @@ class Source:
     def __init__(self, source: str | Path, endings: tuple[str, str] = ("", "")) -> None:
         self.items = _named(_paths(str(source)))
         self.faults: list[DetkitError] = []
+        self.channels = 3
         self._endings = endings
 
     @property
@@ -113,7 +115,7 @@ class Source:
                 if item.video:
                     yield from self._frames(item)
                 else:
-                    yield Picture(images.read(str(item.path)), item)
+                    yield Picture(images.read_as(str(item.path), self.channels), item)
             except DetkitError as error:
                 self.faults.append(error)
 

@@ -20,8 +20,9 @@ from detkit.evaluation.evaluate import (
     PixelEvaluator,
 )
 from detkit.evaluation.labels import LabelEvaluator
-from detkit.inference.write import DetectionWriter, InstanceWriter, PixelWriter, Writer
+from detkit.inference.write import DetectionWriter, InstanceWriter, Writer
 from detkit.inference.write_labels import LabelWriter
+from detkit.inference.write_pixels import PixelWriter
 from detkit.predictions import Classification, Detections, Prediction, Segmentation
 
 if TYPE_CHECKING:

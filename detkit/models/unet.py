@@ -57,6 +57,7 @@ class UNet(Model):
     """
 
     task, needs = "segment_pixels", frozenset({"pixels"})
+    reach = 96  # three cells of stride 32: beyond them little is seen, though more could be
 
     def __init__(
         self,
