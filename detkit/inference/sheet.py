@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from detkit.data.records import Records
-from detkit.draw import eight_bit, visible, save_image
+from detkit.draw import eight_bit, save_image, visible
 from detkit.errors import DetkitError
 from detkit.inference.contact import contact_sheet
 from detkit.inference.predictor import Predictor

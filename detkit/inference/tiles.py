@@ -7,10 +7,10 @@
     │   └────┘   │
     └────────────┘
 
-Tiles begin at multiples of `CELL`, so that pooling falls on the same pixels as in the whole picture.
-At the picture's edge a tile ends with it: there the network does what it does at any edge (zeros, or
-U-Net's mirror image). Where `Model.reach` is all that an output sees, as with unpadded convolutions,
-nothing but rounding differs from the whole picture.
+Tiles begin at multiples of `CELL`, so that pooling falls on the same pixels as in the whole
+picture. At the picture's edge a tile ends with it: there the network does what it does at any edge
+(zeros, or U-Net's mirror image). Where `Model.reach` is all that an output sees, as with unpadded
+convolutions, nothing but rounding differs from the whole picture.
 """
 
 from __future__ import annotations

@@ -75,8 +75,8 @@ def colour_table(
 
 def _rows(file: Path) -> list[tuple[str, list[int]]]:
     try:
-        lines = foreign.read_text(file).splitlines()
-    except (OSError, UnicodeDecodeError) as fault:
+        lines = foreign.read_text(file, errors="replace").splitlines()
+    except OSError as fault:
         raise splits.unreadable(file, fault) from fault
     rows = []
     for number, line in enumerate(lines, 1):

@@ -9,8 +9,8 @@ from detkit import foreign
 from detkit.data import images as decoder
 from detkit.data import splits
 from detkit.data.formats import PIXELS, Needs
-from detkit.errors import DetkitError
 from detkit.data.splits import ALL
+from detkit.errors import DetkitError
 from detkit.folders import in_home
 
 LOOKS_FOR = "folders images/ and masks/ (train/ and trainannot/ …), or lists of `picture mask`"
@@ -67,8 +67,8 @@ def _pages(picture: Path, mask: Path, channels: int | None) -> Pages:
         raise DetkitError(
             f"The stack of masks has {masks} pages, its pictures {picture.name} have {count}.",
             file=mask,
-            remedy="give each page of the pictures one of the masks; where the pages are a picture's"
-            " bands, set dataset.channels to their number.",
+            remedy="give each page of the pictures one of the masks; where the pages are bands of"
+            " one picture, set dataset.channels to their number.",
         )
     return [(picture, mask, page) for page in range(count)]
 
