@@ -80,7 +80,7 @@ def test_an_outline_fills_just_its_region():
             np.concatenate([outside[0], outside[-1], outside[:, 0], outside[:, -1]]).tolist()
         )
         assert not (filled & ~whole & np.isin(outside, list(edge - {0}))).any()
-        x, y, width, height = region.box
+        _, _, width, height = region.box
         assert region.mask.shape == (height, width)
         seen += whole
     assert (seen == labels).all()
