@@ -10,6 +10,7 @@ import numpy as np
 
 from detkit.config.settings import TrainSettings
 from detkit.data import contents
+from detkit.data.balance import pixel_counts
 from detkit.data.classes import joined, placed
 from detkit.data.formats import LABELS, Needs
 from detkit.data.loading import PROPOSALS, Dataset, Propose
@@ -25,6 +26,8 @@ from detkit.models.model import models
 from detkit.restore import classes_of
 from detkit.structures import Classes
 from detkit.training.run_folder import Saved
+
+MASKS_READ = 200  # of each split, before a run begins
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,8 @@ def _classes_of(
 
 def _notes(records: Records, measured: Records, needs: Needs) -> list[str]:
     """What somebody may not expect of the objects, or the classes of images, to learn from."""
+    if "pixels" in needs and records.render_pixels is None:
+        return _absent(records, "learn from") + _absent(measured, "be measured on")
     if not needs & {"boxes", "image_labels"}:
         return []
     notes = []
@@ -167,6 +172,17 @@ def _notes(records: Records, measured: Records, needs: Needs) -> list[str]:
     if len(records.names) == 1:
         notes.append(f"there is but one class, {records.names[0]}: nothing to tell it from")
     return notes
+
+
+def _absent(records: Records, purpose: str) -> list[str]:
+    """A note about classes that no mask of a split has; the first look at its masks' values."""
+    counts = pixel_counts(records, MASKS_READ)
+    absent = [name for label, name in enumerate(records.names) if not counts[label]]
+    if not absent:
+        return []
+    seen = "the" if len(records) <= MASKS_READ else f"{MASKS_READ} of the"
+    masks = f"none of {seen} {len(records):,} masks to {purpose}"
+    return [f"classes in {masks}: {', '.join(absent)}"]
 
 
 def _classes(records: Records) -> set[str]:

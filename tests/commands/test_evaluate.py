@@ -61,7 +61,7 @@ def runs(tmp_path_factory) -> dict[str, Path]:
 
 def settings(**given) -> SimpleNamespace:
     keys = ("checkpoint", "predictions", "cfg", "names", "letterbox", "dataset", "split", "output")
-    values = dict.fromkeys((*keys, "row"))
+    values = dict.fromkeys((*keys, "row", "membrane"), None) | {"membrane_thresh": 0.5}
     values |= {"device": "cpu", "precision": "fp32", "batch_size": 2, "workers": 0, "plugins": []}
     return SimpleNamespace(**{**values, **{k: _plain(v) for k, v in given.items()}})
 

@@ -131,6 +131,6 @@ def test_a_narrow_border_weighs_more():
     ],
 )
 def test_impossible_settings_are_named(model, backbone, words):
+    settings = {"name": backbone, "width": 0.125}
     with pytest.raises(DetkitError, match=words):
-        settings = {"name": backbone, "width": 0.125}
         build({"name": "unet_2015", **model}, settings, Classes.numbered(2))
