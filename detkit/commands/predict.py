@@ -60,7 +60,8 @@ def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
     predictor = _predictor(settings, world)
     if settings.tiles is not None:
         predictor.in_tiles(settings.tiles)
-    source.channels = predictor.channels
+    if predictor.channels not in (1, 3):  # bands
+        source = Source(settings.source, ENDINGS, predictor.channels)
     _extras(predictor, settings)  # no folder for what cannot be
     output = _folder(settings, world, stack)
     if world.main:

@@ -134,19 +134,19 @@ class Block(nn.Module):
     def forward(self, features: Tensor, skip: Tensor | None, size: Sequence[int]) -> Tensor:
         features = self.up(features)
         if self.nearest and tuple(size) == tuple(2 * side for side in features.shape[2:]):
-            return self.convolutions[1:](self.repeated(features, skip))
+            return self.convolutions[1:](self.repeated(features, skip, self.convolutions[0]))
         if features.shape[2:] != tuple(size):  # also where a backbone rounds its sizes another way
-            smooth = {} if self.nearest else {"mode": "bilinear", "align_corners": False}
-            features = F.interpolate(features, size=size, **smooth)
+            how = "nearest" if self.nearest else "bilinear"
+            features = F.interpolate(features, size=size, mode=how)
         return self.convolutions(features if skip is None else torch.cat([skip, features], 1))
 
-    def repeated(self, features: Tensor, skip: Tensor | None) -> Tensor:
-        """The first convolution of each pixel repeated 2×2, and of the skip, without repeating.
+    def repeated(self, features: Tensor, skip: Tensor | None, first: nn.Module) -> Tensor:
+        """The first convolution, of the skip and of each pixel repeated 2×2, without repeating.
 
         A 3×3 window on repeated pixels sees but 2×2 different ones, so that 4 of 9 products are
         left: a transposed convolution with 4×4 weights that are sums of the 3×3 ones.
         """
-        first = self.convolutions[0]
+        assert isinstance(first, nn.Conv2d)
         beside, own = first.weight.split([self.skip, features.shape[1]], 1)
         taps = self.taps.to(own.dtype)
         weight = (taps @ own @ taps.T).transpose(0, 1)

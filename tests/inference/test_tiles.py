@@ -39,10 +39,10 @@ def random_images(height: int, width: int):
 def test_tiles_of_an_unpadded_network_are_the_whole_picture(in_file, monkeypatch):
     monkeypatch.setattr(tiles, "IN_MEMORY", 0 if in_file else 2**28)
     model = prepare(model_of("unet_2015", "unet_encoder_2015"), "cpu", "fp32")
-    images = random_images(480, 512)
-    sizes = torch.tensor([[467, 480]])
-    whole = model(images=images, sizes=sizes)[0].logits[:, :467, :480]
-    (found,) = Tiled(model, 240)(images, sizes)  # half a side: cores of 32 pixels
+    images = random_images(288, 320)
+    sizes = torch.tensor([[275, 320]])
+    whole = model(images=images, sizes=sizes)[0].logits[:, :275, :320]
+    (found,) = Tiled(model, 288)(images, sizes)  # cores of 96 pixels
     assert found.logits.shape == whole.shape
     assert (found.logits - whole).abs().max() <= 1e-5 * whole.abs().max()
 
@@ -50,9 +50,9 @@ def test_tiles_of_an_unpadded_network_are_the_whole_picture(in_file, monkeypatch
 @torch.inference_mode()
 def test_tiles_of_a_padded_network_differ_in_few_pixels():
     model = prepare(model_of("unet", "unet_encoder", decoder_width=8), "cpu", "fp32")
-    images = random_images(512, 512)
-    sizes = torch.tensor([[512, 500]])
-    whole = model(images=images, sizes=sizes)[0].labels[:, :500]
+    images = random_images(320, 320)
+    sizes = torch.tensor([[320, 308]])
+    whole = model(images=images, sizes=sizes)[0].labels[:, :308]
     (found,) = Tiled(model, 256)(images, sizes)
     assert (found.labels != whole).float().mean() <= 0.001
 

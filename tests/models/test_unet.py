@@ -159,7 +159,9 @@ def test_repeated_pixels_have_the_gradients_of_repeating_them():
     skip = torch.randn(2, 3, 12, 14, requires_grad=True)
     goal = torch.randn(2, 4, 12, 14)
     inputs = features, skip, block.convolutions[0].weight
-    short = torch.autograd.grad((block.repeated(features, skip) * goal).sum(), inputs)
+    short = torch.autograd.grad(
+        (block.repeated(features, skip, block.convolutions[0]) * goal).sum(), inputs
+    )
     large = features.repeat_interleave(2, 2).repeat_interleave(2, 3)
     whole = block.convolutions[0](torch.cat([skip, large], 1))
     for a, b in zip(short, torch.autograd.grad((whole * goal).sum(), inputs), strict=True):
