@@ -22,6 +22,7 @@ from detkit.folders import dated, in_home, make_folder
 from detkit.inference.measure import headline, measure, report
 from detkit.inference.run import prepare
 from detkit.inference.tasks import tasks
+from detkit.models.heads.truncated import truncate
 from detkit.ops.precision import describe, resolve
 
 MASKS = frozenset({"boxes", "masks"})
@@ -100,6 +101,7 @@ def _checkpoint(settings: Any, world: World) -> Figures:
     """Runs a model over the data and scores what it finds."""
     beside = restore.Beside(settings.cfg, settings.names, settings.letterbox)
     model, meta = restore.load_model(settings.checkpoint, world.device, beside=beside)
+    truncate(model, settings.truncated_svd or ())
     config = meta["config"]
     file = checkpoint.find(settings.checkpoint)
     if settings.dataset is None and restore.is_foreign(file):
@@ -126,6 +128,7 @@ def _checkpoint(settings: Any, world: World) -> Figures:
         precision=settings.precision,
         batch_size=settings.batch_size,
         workers=settings.workers,
+        agnostic_nms=stored.agnostic_nms(settings.agnostic_nms, meta),
         evaluator=_membranes(settings, records, model.needs),
     )
     return _finish(evaluator, world, output, split)

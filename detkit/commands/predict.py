@@ -109,6 +109,8 @@ def _predictor(settings: Any, world: World) -> Predictor:
             cfg=settings.cfg,
             names=settings.names,
             letterbox=settings.letterbox,
+            truncated_svd=settings.truncated_svd,
+            agnostic_nms=settings.agnostic_nms,
         )
     parts = settings.model, settings.backbone, settings.transforms
     return published(*parts, *how, allow_download=settings.allow_download)

@@ -33,7 +33,7 @@ from detkit.inference.tasks import tasks
 from detkit.models.build import build
 from detkit.models.model import Model, models
 from detkit.ops.precision import layout, resolve
-from detkit.training import recipe, run_folder
+from detkit.training import recipe, run_folder, transfer
 from detkit.training.journal import Journal
 from detkit.training.loop import Plan
 from detkit.training.optimization import build_optimizer, build_schedule
@@ -85,8 +85,10 @@ class Session:
         self.schedule = build_schedule(settings.schedule)
         self.transferred: dict[str, Any] | None = None
         model = self._model(settings, saved)
-        kept = saved.plain.get("ends") if saved else None
-        self.recipe = recipe.intervals(model.stages(), self.plan.steps, self.batch, kept)
+        share, kept = self.options.head_first, saved.plain.get("ends") if saved else None
+        first = transfer.first_of(saved.plain) if saved and share else None
+        stages = transfer.stages_of(model, share, self.transferred, first)
+        self.recipe = recipe.intervals(stages, self.plan.steps, self.batch, kept)
         self._check_complete(saved)
         self.data = self.data.proposed_by(model.proposer)
         self.begin = self._beginning(settings, model)
@@ -256,6 +258,11 @@ class Session:
         stages = recipe.told([interval.stage for interval in self.recipe])
         if stages:
             say(f"stages: {stages}")
+        if self.options.head_first:
+            say(transfer.line(self.state.model, self.recipe))
+        if rates := self.settings.optimizer.get("rates"):
+            said = ", ".join(f"{part} × {factor:g}" for part, factor in rates.items())
+            say(f"learning rates: {said}")
         changes = run_folder.changes(asdict(self.settings), saved.meta["config"]) if saved else []
         for change in changes:
             say(f"changed: {change}")
@@ -366,6 +373,8 @@ class Session:
         if self.world.main:
             plain |= {"journal": self.journal.size, "batch": self.batch}
             plain["ends"] = [interval.end for interval in self.recipe]
+            if self.options.head_first:
+                plain["first"] = list(self.recipe[0].stage.trains)
             shown = state.shown.state_dict()
             checkpoint.save(self.folder / "last", shown, self._meta(state, {}), (packed, plain))
 

@@ -8,7 +8,7 @@ builder that they go to.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
 from annotated_types import Interval
@@ -43,6 +43,7 @@ class TrainingSettings:
     val_losses: bool
     repeat_thresh: float | None
     class_weights: Literal["auto"] | list[Positive] | None
+    head_first: Share | None = None  # which older runs do not say
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,12 @@ class EvaluateSettings:
     membrane: str | None
     membrane_thresh: Share
     output: str | None
+    truncated_svd: list[Count] | None
     device: str
     precision: Precision
     batch_size: Count
     workers: Natural
+    agnostic_nms: bool
     plugins: list[str]
     row: str | None
 
@@ -101,9 +104,11 @@ class PredictSettings:
     names: str | None
     letterbox: bool | None
     output: str | None
+    truncated_svd: list[Count] | None
     device: str
     precision: Precision
     score_thresh: Share
+    agnostic_nms: bool
     tiles: Count | None
     probabilities: bool
     polygons: bool
@@ -225,7 +230,7 @@ def _values(
     found: dict[str, Any] = {}
     for field in fields(cls):
         key, hint = prefix + field.name, hints[field.name]
-        if field.name not in values and not whole:
+        if field.name not in values and (not whole or field.default is not MISSING):
             continue
         if field.name not in values:
             raise absent(key)

@@ -46,6 +46,7 @@ def measure(
     precision: str = "auto",
     batch_size: int = 1,
     workers: int = 0,
+    agnostic_nms: float | None = None,
     evaluator: Evaluator | None = None,
 ) -> Evaluator:
     """The evaluator of the model's task, having seen each image of the records once.
@@ -56,6 +57,7 @@ def measure(
         names: the model's classes, brought to those of the records.
         world: each process takes its share of the images, and all get the whole result.
         batch_size: images at once in this process.
+        agnostic_nms: as for `inference.run.predictions`.
         evaluator: of the records; None: the task's own.
     Raises:
         DetkitError: classes that the other side lacks.
@@ -71,7 +73,8 @@ def measure(
         pin_memory=world.device.type == "cuda",
     )
     evaluator = evaluator or task.evaluator(records)
-    found = predictions(model, batches, device=world.device, precision=precision, names=names)
+    how: dict[str, Any] = {"device": world.device, "precision": precision, "names": names}
+    found = predictions(model, batches, **how, agnostic_nms=agnostic_nms)
     quiet = None if world.main else True
     training = model.training
     model.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch import nn
 
 from detkit import restore, stored
 from detkit.data import images
-from detkit.data.loading import collate, with_channels
+from detkit.data.loading import collate
 from detkit.data.transforms import Loaded, Transform
 from detkit.draw import as_rgb, eight_bit
 from detkit.errors import DetkitError
@@ -23,6 +23,7 @@ from detkit.folders import in_home
 from detkit.inference.run import predictions, prepare
 from detkit.inference.sources import Item, Picture
 from detkit.inference.tiles import Tiled
+from detkit.models.heads.truncated import truncate
 from detkit.models.model import Model
 from detkit.ops.device import pick_device
 from detkit.predictions import Prediction
@@ -49,12 +50,14 @@ class Predictor:
         device: torch.device | str,
         precision: str = "auto",
         score_thresh: float = 0.5,
+        agnostic_nms: bool = False,
     ) -> None:
         self.model, self.meta, self.transform = model, meta, transform
         self.names: tuple[str, ...] = tuple(meta["names"])
         self.category_ids: list[int] = list(meta["category_ids"])
         self.device, self.precision = torch.device(device), precision
         self.score_thresh = number("score_thresh", score_thresh, "pass a score of 0 … 1.")
+        self._agnostic_nms = stored.agnostic_nms(agnostic_nms, meta)
         self._fast: nn.Module = prepare(model, device, precision)
 
     @property
@@ -106,7 +109,12 @@ class Predictor:
                 yield collate(samples, self.transform.multiple)
 
         found = predictions(
-            self._fast, stream(), device=self.device, precision=self.precision, names=self.names
+            self._fast,
+            stream(),
+            device=self.device,
+            precision=self.precision,
+            names=self.names,
+            agnostic_nms=self._agnostic_nms,
         )
         for _, batch in found:
             yield waiting.popleft(), [p.filter(self.score_thresh) for p in batch]
@@ -116,7 +124,7 @@ class Predictor:
         proposals = None
         if self.model.proposer is not None:
             proposals = self.model.proposer(picture.image, image_id=image_id, file=file)
-        image = with_channels(picture.image, self.channels, Path(file))
+        image = images.with_channels(picture.image, self.channels, Path(file))
         sample = self.transform(image, proposals=proposals)
         return sample.loaded(image_id, -1, file, (image.shape[0], image.shape[1]))
 
@@ -174,6 +182,8 @@ def load(
     cfg: str | Path | None = None,
     names: str | Path | None = None,
     letterbox: bool | None = None,
+    truncated_svd: Sequence[int] | None = None,
+    agnostic_nms: bool = False,
 ) -> Predictor:
     """A predictor from a run folder, a checkpoint folder or its `model.safetensors`.
 
@@ -185,6 +195,9 @@ def load(
         score_thresh: detections below it are left out.
         cfg, names: of a Darknet file, where they lie elsewhere.
         letterbox: of a Darknet file, whether pictures keep their aspect ratio.
+        truncated_svd: singular values that are left of each fully connected layer behind the RoIs.
+        agnostic_nms: whether of two objects that overlap by more than the model's `nms_iou` the
+            less sure one goes also where their classes differ.
     Raises:
         DetkitError: no checkpoint there, or one that cannot be read.
     """
@@ -192,6 +205,13 @@ def load(
     cfg, names = (None if file is None else str(file) for file in (cfg, names))
     model, meta = restore.load_model(path, picked, beside=restore.Beside(cfg, names, letterbox))
     transform = stored.transform_of(meta, path)
+    truncate(model, truncated_svd or ())
     return Predictor(
-        model, meta, transform, device=picked, precision=precision, score_thresh=score_thresh
+        model,
+        meta,
+        transform,
+        device=picked,
+        precision=precision,
+        score_thresh=score_thresh,
+        agnostic_nms=agnostic_nms,
     )
