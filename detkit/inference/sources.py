@@ -230,7 +230,7 @@ def _natural(path: str | int) -> list[tuple[int, str]]:
     return [(int(p), "") if i % 2 else (-1, p) for i, p in enumerate(parts)] + [(-1, str(path))]
 
 
-def _named(paths: Sequence[str | int], stacks: bool) -> list[Item]:
+def _named(paths: Sequence[str | int], stacks: bool = True) -> list[Item]:
     """Items with names that stay apart on any file system, as image ids too.
 
     Args:

@@ -52,6 +52,8 @@ def settings(run_folder, tmp_path):
             "device": "cpu",
             "precision": "fp32",
             "score_thresh": 0.0,
+            "truncated_svd": None,
+            "agnostic_nms": False,
             "tiles": None,
             "probabilities": False,
             "polygons": False,
