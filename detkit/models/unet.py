@@ -35,7 +35,7 @@ from detkit.errors import DetkitError, unknown
 from detkit.models.heads.pixel_loss import PixelLoss
 from detkit.models.model import Model, Wants, models, weights_of_classes
 from detkit.predictions import Prediction, Segmentation
-from detkit.ranges import Count, Natural, Positive
+from detkit.ranges import Count, Positive
 from detkit.structures import IGNORE, Classes, Targets, content_mask
 
 LEVELS = ("0", "1", "2", "3", "4", "5")
@@ -72,7 +72,7 @@ class UNet(Model):
         upsample: str = "bilinear",
         loss: str = "cross_entropy",
         class_weights: Sequence[Positive] | None = None,
-        focal_gamma: Natural = 2,
+        focal_gamma: Positive = 2.0,
     ) -> None:
         super().__init__(backbone, classes)
         if upsample not in UPSAMPLING:

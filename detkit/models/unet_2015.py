@@ -35,7 +35,7 @@ from detkit.models.heads.pixel_loss import PixelLoss
 from detkit.models.model import Model, Wants, models, weights_of_classes
 from detkit.models.unet import pixel_map
 from detkit.predictions import Prediction, Segmentation
-from detkit.ranges import Natural, Positive
+from detkit.ranges import Positive
 from detkit.structures import IGNORE, Classes, Targets, full_sizes
 
 LEVELS = ("0", "1", "2", "3", "4")
@@ -71,7 +71,7 @@ class UNet2015(Model):
         *,
         loss: str = "cross_entropy",
         class_weights: Sequence[Positive] | None = None,
-        focal_gamma: Natural = 2,
+        focal_gamma: Positive = 2.0,
         border_weight: float = 10.0,
         border_sigma: Positive = 5.0,
         background: str | None = None,

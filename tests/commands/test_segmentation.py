@@ -15,7 +15,9 @@ from PIL import Image
 
 from detkit import checkpoint
 from detkit.__main__ import main
+from detkit.commands.opening import _absent
 from detkit.config import compose
+from detkit.data import open_dataset
 from detkit.models.build import build
 from detkit.structures import Classes
 
@@ -76,6 +78,14 @@ def test_pixels_leave_what_is_asked_for(run, capsys):
     assert main([*given, "tiles=100", "output=no"]) == 2
     assert "receptive field" in capsys.readouterr().err
     assert not (run / "no").exists()
+
+
+def test_classes_that_no_mask_has_are_told(run):
+    given = {"name": "mask_folder", "root": run / "data", "values": {0: 0, 255: 1}}
+    records = open_dataset(
+        {**given, "classes": ["membrane", "cell", "dirt"]}, "all", needs=frozenset({"pixels"})
+    )
+    assert _absent(records, "learn from") == ["classes in none of the 3 masks to learn from: dirt"]
 
 
 def test_the_commands_of_its_page_compose(run):
