@@ -120,6 +120,13 @@ def eight_bit(image: np.ndarray) -> np.ndarray:
     return image
 
 
+def visible(image: np.ndarray) -> np.ndarray:
+    """A picture of bands that are no colours as three of them, or one; others as they are."""
+    if image.ndim != 3 or image.shape[2] in (1, 3):
+        return image
+    return image[..., :3] if image.shape[2] > 3 else image[..., :1]
+
+
 def draw_boxes(image: Any, objects: Objects, scores: bool = True) -> np.ndarray:
     """A copy of the picture with boxes, class names and scores on it, masks below them.
 

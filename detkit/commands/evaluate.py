@@ -57,6 +57,8 @@ def evaluate(settings: Any) -> Figures:
 
 def _predictions(settings: Any, world: World) -> Figures:
     """Scores a file of predictions; nothing is known of the model."""
+    if settings.membrane is not None:
+        raise _no_membranes(settings.predictions)
     path = in_home(settings.predictions)
     for name in ("agnostic_nms", "topmost"):
         if getattr(settings, name):
@@ -150,12 +152,16 @@ def _membranes(settings: Any, records: Records, needs: Needs) -> Evaluator | Non
     if settings.membrane is None:
         return None
     if "pixels" not in needs:
-        raise DetkitError(
-            "membrane= is for models of pixels.",
-            file=settings.checkpoint,
-            remedy="leave it out, or evaluate a model such as model=unet_2015.",
-        )
+        raise _no_membranes(settings.checkpoint)
     return MembraneEvaluator(records, settings.membrane, settings.membrane_thresh)
+
+
+def _no_membranes(file: str) -> DetkitError:
+    return DetkitError(
+        "membrane= is for models of pixels.",
+        file=file,
+        remedy="leave it out, or evaluate a checkpoint of model=unet_2015 or model=unet.",
+    )
 
 
 def _data(records: Records, split: str) -> str:

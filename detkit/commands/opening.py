@@ -10,6 +10,7 @@ import numpy as np
 
 from detkit.config.settings import TrainSettings
 from detkit.data import contents
+from detkit.data.balance import pixel_counts
 from detkit.data.classes import joined, placed
 from detkit.data.crops import CROWDS
 from detkit.data.formats import LABELS, Needs
@@ -26,6 +27,8 @@ from detkit.models.model import models
 from detkit.restore import classes_of
 from detkit.structures import Classes
 from detkit.training.run_folder import Saved
+
+MASKS_READ = 200  # of each split, before a run begins
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,8 @@ def check_learnable(records: Records, needs: Needs) -> None:
 
 def _notes(records: Records, measured: Records, needs: Needs) -> list[str]:
     """What somebody may not expect of the objects, or the classes of images, to learn from."""
+    if "pixels" in needs and records.render_pixels is None:
+        return _absent(records, "learn from") + _absent(measured, "be measured on")
     if not needs & {"boxes", "image_labels"}:
         return []
     notes = []
@@ -197,6 +202,17 @@ def _notes(records: Records, measured: Records, needs: Needs) -> list[str]:
     return notes
 
 
+def _absent(records: Records, purpose: str) -> list[str]:
+    """A note about classes that no mask of a split has; the first look at its masks' values."""
+    counts = pixel_counts(records, MASKS_READ)
+    absent = [name for label, name in enumerate(records.names) if not counts[label]]
+    if not absent:
+        return []
+    seen = "the" if len(records) <= MASKS_READ else f"{MASKS_READ} of the"
+    masks = f"none of {seen} {len(records):,} masks to {purpose}"
+    return [f"classes in {masks}: {', '.join(absent)}"]
+
+
 def _classes(records: Records) -> set[str]:
     """The names of the classes that occur, of objects and of images."""
     labels = np.concatenate([records.labels, _image_labels(records)])
@@ -209,5 +225,6 @@ def _image_labels(records: Records) -> np.ndarray:
 
 
 def _places(records: Records) -> Iterator[str]:
-    """The file of each image; several images may be parts of one."""
-    return (os.path.join(records.root, file) for file in records.files)  # noqa: PTH118
+    """The file of each image, and its page; several images may be parts of one."""
+    files = (os.path.join(records.root, file) for file in records.files)  # noqa: PTH118
+    return (f"{file}\0{records.page(i)}" for i, file in enumerate(files))

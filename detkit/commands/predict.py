@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from detkit.folders import dated, held, in_home, make_folder
 from detkit.inference.predictor import Predictor, load
 from detkit.inference.published import published
 from detkit.inference.sources import Source
-from detkit.inference.tasks import Task, tasks
+from detkit.inference.tasks import tasks
 from detkit.inference.write import ENDINGS, Writer, check_free, is_ours, merge
 from detkit.inference.write_yolo import WithYoloText, check_labels
 from detkit.ops.precision import describe, resolve
@@ -24,6 +25,7 @@ from detkit.predictions import Detections
 from detkit.training.signals import stop_signals
 
 Output = Writer | WithYoloText
+EXTRAS = ("probabilities", "polygons")  # what a writer leaves only where it is asked for
 SHOWN = 10  # faults that are told in full
 
 
@@ -61,6 +63,11 @@ def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
     predictor = _predictor(settings, world)
     if settings.yolo_text:
         _check_yolo_text(predictor, settings)
+    if settings.tiles is not None:
+        predictor.in_tiles(settings.tiles)
+    if predictor.channels not in (1, 3):  # bands
+        source = Source(settings.source, ENDINGS, predictor.channels)
+    _extras(predictor, settings)  # no folder for what cannot be
     output = _folder(settings, world, stack)
     if world.main:
         print(_first_line(predictor, source, output), flush=True)
@@ -78,14 +85,16 @@ def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
             remedy="look whether another program can play it.",
         )
         raise faults[0] if faults else nothing
-    _join(writer or _writer(predictor, output, settings, world), source, output, world)
+    writer = writer or _writer(predictor, output, settings, world)
+    _join(writer, source, output, world)
     if world.main:
         task = tasks[predictor.model.task]
         if task.noun and pictures and not found:
             least = settings.score_thresh
             print(f"Nothing scored {least:g} or more: try a lower score_thresh.")
         seen = _number(pictures, "frame" if all(i.video for i in source.items) else "picture")
-        _tell(faults, seen, found, task, output, stopped)
+        leaves = ", ".join([writer.leaves, *_extras(predictor, settings)])
+        _tell(faults, seen, found, task.noun, f"{output}: {leaves}", stopped)
     return {
         "pictures": pictures,
         "found": found,
@@ -158,8 +167,26 @@ def _folder(settings: Any, world: World, stack: ExitStack) -> Path:
 def _writer(predictor: Predictor, output: Path, settings: Any, world: World) -> Output:
     kind = tasks[predictor.model.task].writer
     part = _part(world.rank) if world.size > 1 else ""
-    writer = kind(output, predictor.names, predictor.category_ids, part=part, videos=settings.video)
+    how = {"part": part, "videos": settings.video, **_extras(predictor, settings)}
+    writer = kind(output, predictor.names, predictor.category_ids, **how)
     return WithYoloText(writer, output, predictor.names) if settings.yolo_text else writer
+
+
+def _extras(predictor: Predictor, settings: Any) -> dict[str, bool]:
+    """What is asked of the writer beyond the rest.
+
+    Raises:
+        DetkitError: the model gives no such thing.
+    """
+    asked = {key: True for key in EXTRAS if getattr(settings, key)}
+    given = inspect.signature(tasks[predictor.model.task].writer).parameters
+    if lacking := [key for key in asked if key not in given]:
+        raise DetkitError(
+            f"{predictor.meta['config']['model']['name']} gives no {lacking[0]}.",
+            record=lacking[0],
+            remedy=f"leave {lacking[0]}= out; models of pixels (model=unet) have them.",
+        )
+    return asked
 
 
 def _check_yolo_text(predictor: Predictor, settings: Any) -> None:
@@ -203,7 +230,7 @@ def _number(count: int, word: str) -> str:
 
 
 def _tell(
-    faults: Sequence[DetkitError], seen: str, found: int, task: Task, output: Path, stopped: bool
+    faults: Sequence[DetkitError], seen: str, found: int, noun: str, output: str, stopped: bool
 ) -> None:
     """The warnings and the last line."""
     for fault in faults[:SHOWN]:
@@ -211,9 +238,6 @@ def _tell(
     if len(faults) > SHOWN:
         names = ", ".join(str(fault.file) for fault in faults[SHOWN:])
         print(f"warning: and {len(faults) - SHOWN} more: {names}")
-    what = f"{_number(found, task.noun)} in " if task.noun else ""
+    what = f"{_number(found, noun)} in " if noun else ""
     left_out = f", {_number(len(faults), 'fault')} (above)" if faults else ""
-    print(
-        f"{'stopped' if stopped else 'done'}: {what}{seen}{left_out}."
-        f"  See {output}: {task.writer.leaves}"
-    )
+    print(f"{'stopped' if stopped else 'done'}: {what}{seen}{left_out}.  See {output}")

@@ -24,6 +24,8 @@ from detkit import checkpoint
 from detkit.atomic import json_text, write_json
 from detkit.commands.measured import Figure, Row, read, write
 from detkit.errors import DetkitError
+from detkit.evaluation.evaluate import Evaluator
+from detkit.evaluation.membranes import MembraneEvaluator
 from detkit.folders import held, in_home, make_folder
 from detkit.inference.tasks import tasks
 from detkit.ops.device import pick_device
@@ -273,7 +275,8 @@ def _commit(versions: Mapping[str, str]) -> str:
 def _headline(figures: Mapping[str, Any]) -> Figure:
     """The figures that choose checkpoints and their companions; of a benchmark its ratios."""
     found: Figure = {}
-    kinds = [task.evaluator for task in tasks.values()]
+    kinds: list[type[Evaluator]] = [task.evaluator for task in tasks.values()]
+    kinds.append(MembraneEvaluator)
     wanted = {key for kind in kinds for key in (kind.headline, *kind.beside)} | COMPANIONS
     for key, value in figures.items():
         if isinstance(value, Mapping) and "ratio" in value:

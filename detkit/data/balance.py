@@ -46,6 +46,20 @@ def repeat_factors(records: Records, thresh: float) -> np.ndarray:
     return factors
 
 
+def pixel_counts(records: Records, most: int) -> np.ndarray:
+    """(256,) int64: how many pixels each label has in at most so many evenly chosen images.
+
+    Raises:
+        DetkitError: a mask that does not fit, see `Records.pixels`.
+    """
+    counts = np.zeros(IGNORE + 1, np.int64)
+    for i in np.unique(np.linspace(0, len(records) - 1, most).astype(int)):
+        values = records.pixels(i)
+        if values is not None:
+            counts += np.bincount(values.ravel(), minlength=IGNORE + 1)
+    return counts
+
+
 def class_weights(records: Records, needs: Needs = BOXES) -> Tensor:
     """Weights of the classes in a loss, by the inverse root of their share; 1 over all objects.
 
@@ -61,11 +75,7 @@ def class_weights(records: Records, needs: Needs = BOXES) -> Tensor:
             labels = records.image_labels[records.image_labels >= 0]
         counts = np.bincount(labels, minlength=len(records.names))
     else:
-        counts = np.zeros(IGNORE + 1, np.int64)
-        for i in np.unique(np.linspace(0, len(records) - 1, MOST_READ).astype(int)):
-            values = records.pixels(i)
-            if values is not None:
-                counts += np.bincount(values.ravel(), minlength=IGNORE + 1)
+        counts = pixel_counts(records, MOST_READ)
     counts = counts[: len(records.names)].astype(np.float64)
     weights = np.where(counts > 0, np.maximum(counts, 1) ** -0.5, 0)
     if counts.sum():

@@ -127,6 +127,8 @@ def _flat(draft: Draft) -> Records:
         pixel_files=None if draft.pixel_files is None else Strings.of(draft.pixel_files),
         pixel_labels=draft.pixel_labels,
         pixel_colours=draft.pixel_colours,
+        pages=draft.pages,
+        channels=draft.channels,
         image_labels=draft.image_labels,
         notes=draft.notes,
     )
@@ -167,9 +169,8 @@ def _check_images(
         try:
             sizes[i] = _size(records, i, draft)
             if records.pixel_files is not None:
-                records.check_mask(
-                    i, decoder.check(records.mask_path(i), index=True), tuple(sizes[i])
-                )
+                mask = decoder.check(records.mask_path(i), index=True, page=records.page(i))
+                records.check_mask(i, mask, tuple(sizes[i]))
         except DetkitError as error:
             fault = splits.with_twin(error)
             if bad_images == "error":
@@ -195,7 +196,7 @@ def _remarks(records: Records, whole: NDArray[np.bool_]) -> tuple[str, ...]:
     found: dict[str, list[int]] = {}
     for i in chosen.tolist():
         try:
-            if remark := decoder.remark(records.path(i)):
+            if remark := decoder.remark(records.path(i), records.channels, records.page(i)):
                 found.setdefault(remark.partition(" (")[0], []).append(i)
         except DetkitError:  # told where it is read
             continue
@@ -208,7 +209,8 @@ def _remarks(records: Records, whole: NDArray[np.bool_]) -> tuple[str, ...]:
 
 def _size(records: Records, i: int, draft: Draft) -> tuple[int, int]:
     """(height, width) of the picture, which must be what the annotation says, if it says so."""
-    size, stated = decoder.check(records.path(i)), tuple(map(int, records.sizes[i]))
+    size = decoder.check(records.path(i), page=records.page(i))
+    stated = tuple(map(int, records.sizes[i]))
     if not all(stated) or stated == size:
         return size
     upright, remedy = "", "put the picture back that was annotated"

@@ -28,6 +28,7 @@ class Draft:
         sizes: (I, 2) height and width as the annotation states them, 0 where it does not.
         relative: boxes and polygons are fractions of the image's sides (YOLO).
         inclusive: the file's own coordinates are 1-based and inclusive (VOC), for messages.
+        pages, channels: as `Records` have them.
         image_labels: (I,) the class of each whole image.
     """
 
@@ -53,7 +54,9 @@ class Draft:
     instances: Masks | None = None
     pixel_files: Sequence[str] | None = None
     pixel_labels: NDArray[np.int16] | None = None
-    pixel_colours: NDArray[np.uint8] | None = None
+    pixel_colours: NDArray[np.int16] | None = None
+    pages: NDArray[np.int64] | None = None
+    channels: int = 3
     image_labels: NDArray[np.int64] | None = None
     notes: tuple[str, ...] = ()
 
@@ -133,9 +136,9 @@ def pixel_draft(
     names: Sequence[str],
     files: Sequence[str],
     masks: Sequence[str],
-    labels: NDArray[np.int16],
+    labels: NDArray[np.int16] | None,
     notes: tuple[str, ...] = (),
-    colours: NDArray[np.uint8] | None = None,
+    colours: NDArray[np.int16] | None = None,
 ) -> Draft:
     """A draft of index images: no objects, the file's stem as id."""
     return Draft(

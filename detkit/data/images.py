@@ -2,10 +2,10 @@
 
 What comes out is (H, W, 3) uint8, or float32 in 0 … 1 where the file has 16 bits a channel. EXIF
 orientation is applied once, here. Grey becomes three equal channels, a palette its colours, CMYK is
-converted (Adobe's inverted inks too), transparency that the file declares is laid
-over white, of an animation the first
-frame counts. Refused by name: files that are missing, empty, no image, cut off, larger than
-`MAX_PIXELS`, or of other samples than 8 or 16 bits without a sign, since nobody knows their white.
+converted (Adobe's inverted inks too), transparency that the file declares is laid over white, of an
+animation the first frame counts. Refused by name: files that are missing, empty, no image, cut off,
+larger than `MAX_PIXELS`, or of other samples than 8 or 16 bits without a sign, since nobody knows
+their white.
 """
 
 from __future__ import annotations
@@ -36,8 +36,6 @@ DARK = 0.1  # of the range of 16 bits, below which a picture is remarked on
 ASSOCIATED = 1  # TIFF's word for colours that are multiplied by their alpha already
 _EXTRA_SAMPLES = 338  # tag of TIFF
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT, _PHOTOMETRIC = 258, 339, 262  # tags of TIFF
-VOID = (224, 224, 192)  # the colour of VOC's border
-_RGB = np.array([1 << 16, 1 << 8, 1])
 _END = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 
@@ -62,15 +60,38 @@ def lies(path: Path) -> bool:
         return _orientation(image) >= 5 and image.format != "TIFF"
 
 
-def check(path: Path, *, index: bool = False) -> tuple[int, int]:
+def has_colours(path: Path, page: int = 0) -> bool:
+    """Whether a mask's pixels are colours, by its header: no values, nor numbers in a palette.
+
+    Raises:
+        DetkitError: as `size`.
+    """
+    with _opened(path) as file, _open(file, path, page) as image:
+        return len(image.getbands()) >= 3
+
+
+def pages(path: Path) -> int:
+    """How many pictures a TIFF has; 1 of any other file.
+
+    Raises:
+        DetkitError: as `size`.
+    """
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return 1
+    with _opened(path) as file, _open(file, path) as image:
+        return getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+
+
+def check(path: Path, *, index: bool = False, page: int = 0) -> tuple[int, int]:
     """`size`, and the end of the file is there: only a JPEG or PNG without its end is decoded.
 
     Args:
         index: the file is for `read_values`, not for `read`.
+        page: of a TIFF with several.
     Raises:
         DetkitError: as `size`, cut off, or of a kind that would be refused.
     """
-    with _opened(path) as header, _open(header, path) as image:
+    with _opened(path) as header, _open(header, path, page) as image:
         _refuse_index(image, path) if index else _refuse_picture(image, path)
         mark = _END.get(image.format or "")
         if mark:
@@ -81,15 +102,17 @@ def check(path: Path, *, index: bool = False) -> tuple[int, int]:
         return _upright_size(image)
 
 
-def read(path: str | Path) -> NDArray:
+def read(path: str | Path, page: int = 0) -> NDArray:
     """(H, W, 3) uint8 RGB, upright; float32 in 0 … 1 for 16-bit files.
 
+    Args:
+        page: of a TIFF with several.
     Raises:
         DetkitError: the header's faults, a file that is cut off, or one that cannot be decoded.
     """
     path = Path(path)
     data = _bytes(path)
-    with _open(io.BytesIO(data), path) as image:
+    with _open(io.BytesIO(data), path, page) as image:
         _refuse_picture(image, path)
         turn = _orientation(image)
         # Without the end marker OpenCV would return the part that is there, Pillow refuses it.
@@ -97,37 +120,85 @@ def read(path: str | Path) -> NDArray:
         if whole_jpeg and image.mode in ("RGB", "L"):  # OpenCV takes 3/4 of Pillow's time
             pixels = _with_opencv(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, path)
         elif _is_16_bit(image, data):
-            pixels = _sixteen_bit(image, data, path)
+            pixels = _sixteen_bit(image, data, path, page)
         else:
             pixels = _with_pillow(image, path)
             turn = 1 if image.format == "TIFF" else turn  # Pillow turns TIFF by itself
     return np.ascontiguousarray(_turned(pixels, turn))
 
 
-def read_values(path: Path, colours: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+def read_as(path: str | Path, channels: int, page: int = 0) -> NDArray:
+    """`read` for 1 and 3 channels, which are colours or grey, else `read_bands`."""
+    return read(path, page) if channels in (1, 3) else read_bands(path, channels)
+
+
+def read_bands(path: str | Path, bands: int) -> NDArray:
+    """(H, W, bands) as `read`, of a picture whose bands are no colours: all as they are.
+
+    They are the samples of its pixels, up to four, or the pages of a TIFF.
+
+    Raises:
+        DetkitError: as `read`, or another number of bands.
+    """
+    path = Path(path)
+    there = pages(path)
+    if there > 1:
+        if there == bands:
+            return np.concatenate([read(path, page)[..., :1] for page in range(bands)], 2)
+    else:
+        with _open(io.BytesIO(_bytes(path)), path) as image:
+            _refuse_picture(image, path)
+        flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+        values = _with_opencv(_bytes(path), flags, path)
+        values = values[..., None] if values.ndim == 2 else values
+        there = values.shape[2]
+        if there == bands:
+            order = [2, 1, 0, 3][:bands] if bands > 2 else list(range(bands))  # OpenCV: B, G, R
+            values = values[..., order]
+            return values / np.float32(65535) if values.dtype == np.uint16 else values
+    raise DetkitError(
+        f"The picture has {there} bands, not {bands}.",
+        file=path,
+        remedy=f"set dataset.channels={there} (null for colours), or convert the picture; more"
+        " than four bands are the pages of a TIFF.",
+    )
+
+
+def read_colours(path: Path, page: int = 0) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8: the exact colours of a mask, upright.
+
+    Raises:
+        DetkitError: as `read_values`.
+    """
+    with _open(io.BytesIO(_bytes(path)), path, page) as image:
+        _refuse_index(image, path)
+        turn = _orientation(image) if image.format != "TIFF" else 1
+        _load(image, path)
+        return np.ascontiguousarray(_turned(np.asarray(image.convert("RGB")), turn))
+
+
+def read_values(path: Path, page: int = 0) -> NDArray[np.uint8]:
     """(H, W) uint8: the raw values of an index image (palette indices, grey levels), upright.
 
     Args:
-        colours: (K, 3) RGB that stand for the values from 0 on in a colour image (`VOID` for 255).
+        page: of a TIFF with several.
     Raises:
         DetkitError: as `read`, or a colour image or JPEG, whose values name no class.
     """
-    with _open(io.BytesIO(_bytes(path)), path) as image:
+    with _open(io.BytesIO(_bytes(path)), path, page) as image:
         _refuse_index(image, path)
         turn = _orientation(image) if image.format != "TIFF" else 1
         _load(image, path)
         values = np.asarray(image)
-    grey = values.ndim == 3 and (values[..., :1] == values[..., :3]).all()
-    if grey and colours is None:
+    if values.ndim == 3 and (values[..., :1] == values[..., :3]).all():
         values = values[..., 0]
-    if values.ndim == 3 and colours is not None:
-        values = _indices(values, colours, path)
     if values.ndim == 3:
         raise DetkitError(
             "The mask is a colour image; the class of a pixel must be its value.",
             file=path,
-            remedy="save masks as palette or grey PNG with the class index as the value; CVAT's"
-            " colours are read where its labelmap.txt is there.",
+            remedy="name the classes' colours with dataset.colours (dataset=mask_folder), or save"
+            " masks as palette or grey PNG with the class index as the value; CVAT's colours are"
+            " read where its labelmap.txt is there.",
         )
     if values.dtype != np.uint8 and values.size and not 0 <= values.min() <= values.max() <= 255:
         raise DetkitError(
@@ -136,27 +207,6 @@ def read_values(path: Path, colours: NDArray[np.uint8] | None = None) -> NDArray
             remedy="save masks as 8-bit images with the class index as the value.",
         )
     return np.ascontiguousarray(_turned(values.astype(np.uint8), turn))
-
-
-def _indices(
-    pixels: NDArray[np.uint8], colours: NDArray[np.uint8], path: Path
-) -> NDArray[np.uint8]:
-    """The place of each pixel's colour among the colours, which are those of a labelmap.txt."""
-    listed = np.vstack([colours, VOID]).astype(np.int64) @ _RGB
-    numbers = np.append(np.arange(len(colours)), 255).astype(np.uint8)
-    order = np.argsort(listed[: len(listed) - (listed[-1] in listed[:-1])], kind="stable")
-    codes = pixels[..., :3].astype(np.int64) @ _RGB
-    place = order[np.searchsorted(listed[order], codes).clip(0, len(order) - 1)]
-    strange = listed[place] != codes
-    if strange.any():
-        red, green, blue = pixels[strange][0, :3].tolist()
-        raise DetkitError(
-            f"The mask has the colour {red},{green},{blue}, which labelmap.txt does not list.",
-            file=path,
-            remedy="add the colour with its class to labelmap.txt, or save the mask without"
-            " smoothing.",
-        )
-    return numbers[place]
 
 
 def _bytes(path: Path) -> bytes:
@@ -174,10 +224,12 @@ def _opened(path: Path) -> BinaryIO:
         raise _unreadable(path, fault) from fault
 
 
-def _open(source: BinaryIO, path: Path) -> Image.Image:
+def _open(source: BinaryIO, path: Path, page: int = 0) -> Image.Image:
     """Pillow's image with only the header read."""
     try:
         image = Image.open(source, formats=_FORMATS)
+        if page:
+            image.seek(page)
     except Image.DecompressionBombError as fault:
         raise _too_large(path, f"has over {MAX_PIXELS:,} pixels") from fault
     except Exception as fault:  # a decoder on foreign bytes raises anything
@@ -295,13 +347,13 @@ def _is_16_bit(image: Image.Image, data: bytes) -> bool:
     return image.mode == "I"  # PGM
 
 
-def _sixteen_bit(image: Image.Image, data: bytes, path: Path) -> NDArray:
+def _sixteen_bit(image: Image.Image, data: bytes, path: Path, page: int = 0) -> NDArray:
     if image.format == "PPM":  # Pillow scales what ends at another value than 65,535
         _load(image, path)
         values = np.asarray(image, np.float32) / np.float32(65535)
     else:
         flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
-        values = _with_opencv(data, flags, path) / np.float32(65535)
+        values = _with_opencv(data, flags, path, page) / np.float32(65535)
     if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
         values = 1 - values  # 0 is white there, which OpenCV overlooks
     if values.ndim == 2:
@@ -316,22 +368,24 @@ def _sixteen_bit(image: Image.Image, data: bytes, path: Path) -> NDArray:
     return colours.clip(0, 1)
 
 
-def remark(path: Path) -> str | None:
+def remark(path: Path, channels: int = 3, page: int = 0) -> str | None:
     """What somebody may not expect of how a picture is read, in a sentence without its subject.
 
+    Args:
+        channels, page: as of `read_as`.
     Raises:
         DetkitError: as `read`.
     """
     if path.suffix.lower() in (".jpg", ".jpeg"):
         return None
     data = _bytes(path)
-    with _open(io.BytesIO(data), path) as image:
-        if image.format == "TIFF":
+    with _open(io.BytesIO(data), path, page) as image:
+        if image.format == "TIFF" and channels in (1, 3):
             bands = len(image.tag_v2.get(_BITS_PER_SAMPLE, (8,)))  # type: ignore[attr-defined]
             if bands in (2, 4) and image.mode != "CMYK" and not _has_alpha(image):
                 return "have a band more, which is left out: nothing says that it is transparency"
         sixteen = _is_16_bit(image, data)
-    if sixteen and (brightest := float(read(path).max())) < DARK:
+    if sixteen and (brightest := float(read_as(path, channels, page).max())) < DARK:
         return (
             f"have 16 bits and fill under a tenth of their range (up to {brightest:.1%}): nearly"
             " black; stretch their values if that is not meant"
@@ -339,8 +393,13 @@ def remark(path: Path) -> str | None:
     return None
 
 
-def _with_opencv(data: bytes, flags: int, path: Path) -> NDArray:
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+def _with_opencv(data: bytes, flags: int, path: Path, page: int = 0) -> NDArray:
+    buffer = np.frombuffer(data, np.uint8)
+    if page:
+        read, found = cv2.imdecodemulti(buffer, flags, range=(page, page + 1))
+        pixels = found[0] if read and found else None
+    else:
+        pixels = cv2.imdecode(buffer, flags)
     if pixels is None:
         raise _broken(path, "the decoder gave up")
     return pixels

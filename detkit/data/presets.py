@@ -89,8 +89,8 @@ def segmentation(
         quarter_turns: probability of a turn by 90, 180 or 270 degrees.
         elastic: standard deviation, in pixels, of the smooth shifts that bend the image
             (U-Net: 10 pixels).
-        elastic_grid: points a side of a coarse grid which these shifts are drawn at (U-Net: 3),
-            with bicubic interpolation between them; None shifts every 24 pixels another way.
+        elastic_grid: points a side of a coarse grid at which these shifts are drawn (U-Net: 3),
+            with bicubic interpolation between them; None: every 24 pixels.
         short_side, long_side, flip, vertical_flip, scale, crop, colour: as for `detection`.
     """
     check(short_side=short_side, long_side=long_side, crop=crop, scale=scale)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.data import images
+from detkit.data import images, pixel_maps
 from detkit.errors import DetkitError
 
 
@@ -174,7 +174,12 @@ class Records:
         pixel_files: I index images of the class of each pixel, or None.
         pixel_labels: (256,) int16: the label (255: does not count) of each value in those files,
             −1 where the value is not allowed. None: values are labels.
-        pixel_colours: (V, 3) RGB that stand for the values from 0 on in files of colours, or None.
+        pixel_colours: (C, 4) int16, where masks hold colours instead of values: red, green, blue,
+            and the label of each (255: does not count, −1: not allowed). With `pixel_labels` index
+            images are read by their values all the same, without by the colours they show.
+        painted: the class of each pixel is drawn from the instances: label 0 is the background, a
+            smaller object lies over a larger one, a crowd does not count.
+        pages: (I,) int64, which page of its file, and of its mask's, each image is, or None.
         image_labels: (I,) int64, the class of each whole image, −1 where it is unknown, or None.
         crops: (I, 4) int64 xyxy: images are these parts of their files, or None.
         channels: of the images: 3 (RGB, to which grey files are brought), 1, or as many as the
@@ -201,7 +206,9 @@ class Records:
     instances: Masks | None = None
     pixel_files: Strings | None = None
     pixel_labels: NDArray[np.int16] | None = None
-    pixel_colours: NDArray[np.uint8] | None = None
+    pixel_colours: NDArray[np.int16] | None = None
+    painted: bool = False
+    pages: NDArray[np.int64] | None = None
     image_labels: NDArray[np.int64] | None = None
     crops: NDArray[np.int64] | None = None
     channels: int = 3
@@ -237,7 +244,7 @@ class Records:
             return self.render(int(self.image_ids[i]))
         height, width = map(int, self.sizes[i])
         if self.crops is None:
-            image = images.read(self.path(i))
+            image = images.read_as(self.path(i), self.channels, self.page(i))
             was = f"it was {width}x{height} when the data set was opened"
         else:
             x1, y1, x2, y2 = map(int, self.crops[i])
@@ -250,6 +257,9 @@ class Records:
                 remedy="put the annotated image back, then start again.",
             )
         return image
+
+    def page(self, i: int) -> int:
+        return 0 if self.pages is None else int(self.pages[i])
 
     @property
     def has_masks(self) -> bool:
@@ -288,24 +298,9 @@ class Records:
         """
         if self.render_pixels:
             return self.render_pixels(int(self.image_ids[i]))
-        if self.pixel_files is None:
-            return None
-        path = self.mask_path(i)
-        values = images.read_values(path, self.pixel_colours)
-        self.check_mask(i, values.shape, self.sizes[i])
-        if self.pixel_labels is None:
-            return values
-        labels = self.pixel_labels[values]
-        if (labels < 0).any():
-            wrong = np.unique(values[labels < 0])
-            raise DetkitError(
-                f"The mask holds the value {', '.join(map(str, wrong[:5]))}; "
-                f"the {len(self.names)} classes are 0 … {len(self.names) - 1}.",
-                file=path,
-                remedy="name every class in dataset.classes, map values with dataset.values"
-                " (for 0/255 masks {0: 0, 255: 1}), or leave one out with dataset.ignore.",
-            )
-        return labels.astype(np.uint8)
+        if self.painted:
+            return pixel_maps.paint(self, i)
+        return None if self.pixel_files is None else pixel_maps.read(self, i)
 
     def mask_path(self, i: int) -> Path:
         """Where the index image is; only with `pixel_files`."""
@@ -329,7 +324,7 @@ class Records:
             value = getattr(self, item.name)
             if item.name in ("source", "root", "notes") or value is None or callable(value):
                 continue
-            if item.name == "channels" and value == 3:
+            if (item.name, value) in (("channels", 3), ("painted", False)):
                 continue  # as in fingerprints of before there were others
             digest.update(item.name.encode())
             for array in _arrays(value):
@@ -347,6 +342,7 @@ class Records:
             sizes=self.sizes[chosen],
             offsets=offsets,
             pixel_files=None if self.pixel_files is None else self.pixel_files.take(chosen),
+            pages=None if self.pages is None else self.pages[chosen],
             image_labels=None if self.image_labels is None else self.image_labels[chosen],
             crops=None if self.crops is None else self.crops[chosen],
             **self._objects(objects),

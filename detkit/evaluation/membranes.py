@@ -149,8 +149,9 @@ def rand_error(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> float 
     if not len(true):
         return None
     alone = int((found == 0).sum())
-    pairs = np.unique(true[found > 0].astype(np.int64) << 32 | found[found > 0], return_counts=True)
-    both = np.square(pairs[1], dtype=np.float64).sum() + alone
+    pairs = true[found > 0].astype(np.int64) * (int(found.max()) + 1) + found[found > 0]
+    _, counts = np.unique(pairs, return_counts=True)
+    both = np.square(counts, dtype=np.float64).sum() + alone
     of_truth = np.square(np.bincount(true), dtype=np.float64).sum()
     of_found = np.square(np.bincount(found)[1:], dtype=np.float64).sum() + alone
     return float(1 - 2 * both / (of_truth + of_found))
@@ -208,7 +209,7 @@ SIMPLE = _simple_points()
 
 
 @compiled
-def _warp(labels, goal, simple):  # type: ignore[no-untyped-def]
+def _warp(labels: NDArray, goal: NDArray, simple: NDArray) -> None:
     """Flips simple pixels of `labels` (H, W, with a border of zeros) where `goal` differs."""
     height, width = labels.shape
     queue = np.empty(height * width, np.int64)  # a ring: no pixel is in it twice
@@ -226,7 +227,7 @@ def _warp(labels, goal, simple):  # type: ignore[no-untyped-def]
         waiting[y, x] = False
         if labels[y, x] == goal[y, x]:
             continue
-        code = 0
+        code = np.int64(0)
         for i in range(8):
             dy, dx = NEIGHBOURS[i]
             code |= np.int64(labels[y + dy, x + dx]) << i

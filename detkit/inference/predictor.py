@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from torch import nn
 
 from detkit import restore, stored
 from detkit.data import images
@@ -21,6 +22,7 @@ from detkit.errors import DetkitError
 from detkit.folders import in_home
 from detkit.inference.run import predictions, prepare
 from detkit.inference.sources import Item, Picture, Source
+from detkit.inference.tiles import Tiled
 from detkit.models.heads.truncated import truncate
 from detkit.models.model import Model
 from detkit.ops.device import pick_device
@@ -56,7 +58,21 @@ class Predictor:
         self.device, self.precision = torch.device(device), precision
         self.score_thresh = number("score_thresh", score_thresh, "pass a score of 0 … 1.")
         self._agnostic_nms = stored.nms_iou(agnostic_nms, meta)
-        self._fast = prepare(model, device, precision)
+        self._fast: nn.Module = prepare(model, device, precision)
+
+    @property
+    def channels(self) -> int:
+        """Of the pictures that the network takes."""
+        return int(self.model.mean_std.shape[1])
+
+    def in_tiles(self, side: int) -> Predictor:
+        """Itself, from now on seeing pictures in overlapping tiles of so many pixels a side.
+
+        Raises:
+            DetkitError: a model that is not of pixels, or tiles below its receptive field.
+        """
+        self._fast = Tiled(prepare(self.model, self.device, self.precision), side)
+        return self
 
     def __repr__(self) -> str:
         name, few = self.meta["config"]["model"]["name"], ", ".join(self.names[:5])
@@ -124,7 +140,8 @@ class Predictor:
     def _picture(self, picture: Any, place: int) -> Picture:
         if isinstance(picture, (str, Path)):
             path = str(in_home(picture))
-            return Picture(images.read(path), Item(path, Path(path).stem, False))
+            image = images.read_as(path, self.channels)
+            return Picture(image, Item(path, Path(path).stem, False))
         return Picture(as_rgb(picture), Item(f"picture {place}", str(place), False))
 
 

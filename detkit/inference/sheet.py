@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from detkit.data.records import Records
-from detkit.draw import eight_bit, save_image
+from detkit.draw import eight_bit, save_image, visible
 from detkit.errors import DetkitError
 from detkit.inference.contact import contact_sheet
 from detkit.inference.predictor import Predictor
@@ -34,7 +34,7 @@ def _sheet(predictor: Predictor, records: Records) -> np.ndarray:
     chosen = np.unique(np.linspace(0, len(records) - 1, PAIRS).round().astype(int)).tolist()
     pictures, captions = [], []
     for i in chosen:
-        image = eight_bit(records.image(i))
+        image = visible(eight_bit(records.image(i)))
         factor = max(1, round(CELL / max(image.shape[:2])))
         large = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
         found, size = predictor(image), (image.shape[0], image.shape[1])

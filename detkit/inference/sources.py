@@ -32,11 +32,13 @@ class Item:
         path: as the user wrote it, or the camera's number.
         name: its stem, made unique among the items; results are named by it.
         video: a video, a stream or a camera.
+        page: which one of a TIFF with several.
     """
 
     path: str | int
     name: str
     video: bool
+    page: int = 0
 
     @property
     def file(self) -> str:
@@ -82,6 +84,8 @@ class Source:
             existing file of that very name comes first. A folder gives what lies directly in it.
         endings: of the files that will be named by an image and by a video; one whose name is too
             long with it is a fault.
+        channels: of the images: 3 is RGB; a number but 1 and 3 takes their bands as they are, of a
+            TIFF of several pages these, which else are a picture each.
     Attributes:
         items: what was found; its order is the order of the results.
         faults: what could not be read; the rest goes on.
@@ -89,9 +93,12 @@ class Source:
         DetkitError: nothing is there.
     """
 
-    def __init__(self, source: str | Path, endings: tuple[str, str] = ("", "")) -> None:
-        self.items = _named(_paths(str(source)))
+    def __init__(
+        self, source: str | Path, endings: tuple[str, str] = ("", ""), channels: int = 3
+    ) -> None:
+        self.items = _named(_paths(str(source)), stacks=channels in (1, 3))
         self.faults: list[DetkitError] = []
+        self.channels = channels
         self._endings = endings
 
     @property
@@ -113,7 +120,8 @@ class Source:
                 if item.video:
                     yield from self._frames(item)
                 else:
-                    yield Picture(images.read(str(item.path)), item)
+                    path = str(item.path)
+                    yield Picture(images.read_as(path, self.channels, item.page), item)
             except DetkitError as error:
                 self.faults.append(error)
 
@@ -222,23 +230,41 @@ def _natural(path: str | int) -> list[tuple[int, str]]:
     return [(int(p), "") if i % 2 else (-1, p) for i, p in enumerate(parts)] + [(-1, str(path))]
 
 
-def _named(paths: Sequence[str | int]) -> list[Item]:
-    """Items with names that stay apart on any file system, as image ids too."""
+def _named(paths: Sequence[str | int], stacks: bool = True) -> list[Item]:
+    """Items with names that stay apart on any file system, as image ids too.
+
+    Args:
+        stacks: each page of a TIFF with several is an item, NAME_000 …
+    """
 
     def key(name: str) -> str:
         folded = unicodedata.normalize("NFC", name).casefold()
         return folded.lstrip("0") or "0" if folded.isascii() and folded.isdigit() else folded
 
-    stems = [f"camera{p}" if isinstance(p, int) else _stem(p) for p in paths]
+    pages = [(path, page) for path in paths for page in (_pages(path) if stacks else [None])]
+    stems = [f"camera{p}" if isinstance(p, int) else _stem(p) for p, _ in pages]
+    stems = [
+        stem if page is None else f"{stem}_{page:03d}"
+        for stem, (_, page) in zip(stems, pages, strict=True)
+    ]
     originals, taken, items = {key(stem) for stem in stems}, set[str](), []
-    for path, stem in zip(paths, stems, strict=True):
+    for (path, page), stem in zip(pages, stems, strict=True):
         name, number = stem, 2
         while key(name) in taken or (name != stem and key(name) in originals):
             name, number = f"{stem}_{number}", number + 1
         taken.add(key(name))
         video_like = isinstance(path, int) or "://" in path or _is_video(path)
-        items.append(Item(path, name, video_like))
+        items.append(Item(path, name, video_like, page or 0))
     return items
+
+
+def _pages(path: str | int) -> list[int | None]:
+    """The pages of a TIFF with several; of any other file, and of a broken one, nothing to tell."""
+    try:
+        count = 1 if isinstance(path, int) or "://" in path else images.pages(Path(path))
+    except DetkitError:
+        count = 1
+    return [None] if count == 1 else list(range(count))
 
 
 def _is_video(path: str) -> bool:

@@ -21,9 +21,10 @@ from detkit.evaluation.evaluate import (
 )
 from detkit.evaluation.labels import LabelEvaluator
 from detkit.evaluation.localization import LocalizationEvaluator
-from detkit.inference.write import DetectionWriter, InstanceWriter, PixelWriter, Writer
+from detkit.inference.write import DetectionWriter, InstanceWriter, Writer
 from detkit.inference.write_labels import LabelWriter
 from detkit.inference.write_localizations import LocalizationWriter
+from detkit.inference.write_pixels import PixelWriter
 from detkit.localization import Localization
 from detkit.predictions import Classification, Detections, Prediction, Segmentation
 

@@ -20,11 +20,11 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from detkit import foreign, ours
-from detkit.draw import save_image
+from detkit.draw import save_image, visible
 from detkit.errors import DetkitError
 from detkit.inference import video
 from detkit.inference.sources import Item, Picture
-from detkit.predictions import Detections, Prediction, Segmentation
+from detkit.predictions import Detections, Prediction
 
 JSON, CSV = "predictions.json", "predictions.csv"
 ENDINGS = (".jpg", ".partial.mp4")  # of a drawn image; of a video, until it is whole
@@ -95,7 +95,7 @@ class Drawings:
     def add(self, picture: Picture, prediction: Prediction) -> None:
         if picture.clip is not None and not self.videos:
             return
-        drawn = prediction.draw(picture.image)
+        drawn = prediction.draw(visible(picture.image))
         if picture.clip is None:
             save_image(self.output / f"{picture.item.name}.jpg", drawn)
             return
@@ -226,7 +226,7 @@ class InstanceWriter(DetectionWriter):
         videos: bool = True,
     ) -> None:
         self.masks = output / "masks"
-        _check_masks(self.masks)
+        check_masks(self.masks)
         super().__init__(output, names, category_ids, part=part, videos=videos)
         self.masks.mkdir(exist_ok=True)
 
@@ -236,7 +236,7 @@ class InstanceWriter(DetectionWriter):
         for i in reversed(range(len(prediction))):
             rows, columns, mask = prediction.window(i)
             index[rows, columns][mask] = i + 1
-        save_image(_mask_path(self.masks, picture), index)
+        save_image(mask_path(self.masks, picture), index)
 
     def more(self, record: dict[str, Any]) -> list[Any]:
         from pycocotools import mask
@@ -244,54 +244,13 @@ class InstanceWriter(DetectionWriter):
         return [int(mask.area(record["segmentation"]))]
 
 
-class PixelWriter:
-    """Overlays, index masks `masks/NAME.png` and the share of each class in `predictions.csv`.
-
-    A video's masks are `masks/NAME/000012.png`, one a frame.
-    """
-
-    tables: ClassVar[tuple[str, ...]] = (CSV,)
-    leaves: ClassVar[str] = f"drawn copies, masks, {CSV}"
-
-    def __init__(
-        self,
-        output: Path,
-        names: Sequence[str],
-        category_ids: Sequence[int],
-        *,
-        part: str = "",
-        videos: bool = True,
-    ) -> None:
-        self.names, self.masks = names, output / "masks"
-        self.drawings = Drawings(output, videos)
-        check_tables(output, self.tables, part)
-        _check_masks(self.masks)
-        self._csv = csv_lines(part_of(output / CSV, part), [*KEYS, *names])
-        self.found = 0
-        self.masks.mkdir(exist_ok=True)
-
-    def add(self, picture: Picture, prediction: Segmentation) -> None:
-        self.drawings.add(picture, prediction)
-        labels = prediction.labels.cpu().numpy()
-        save_image(_mask_path(self.masks, picture), labels)
-        self.found += 1
-        counts = np.bincount(labels.ravel(), minlength=len(self.names))[: len(self.names)]
-        shares = [round(float(share), 6) for share in counts / labels.size]
-        row = [picture.item.file, picture.frame, rounded(picture.seconds), *shares]
-        self._csv.add(csv_row(row))
-
-    def close(self) -> None:
-        self.drawings.close()
-        self._csv.close()
-
-
-def _mask_path(masks: Path, picture: Picture) -> Path:
+def mask_path(masks: Path, picture: Picture, ending: str = ".png") -> Path:
     """`NAME.png` of an image, `NAME/000012.png` of a video's frame."""
     if picture.frame is None:
-        return masks / f"{picture.item.name}.png"
+        return masks / f"{picture.item.name}{ending}"
     folder = masks / picture.item.name
     folder.mkdir(exist_ok=True)
-    return folder / f"{picture.frame:06d}.png"
+    return folder / f"{picture.frame:06d}{ending}"
 
 
 def is_ours(output: Path) -> bool:
@@ -339,7 +298,7 @@ def check_drawn(picture: Path) -> None:
         raise _taken("The results would replace this file, which is not predict's.", picture)
 
 
-def _check_masks(masks: Path) -> None:
+def check_masks(masks: Path) -> None:
     """Any file there counts: masks that were found do not belong among someone's own."""
     there = (path for path in sorted(masks.rglob("*")) if not path.is_dir())
     for path in there:

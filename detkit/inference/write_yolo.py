@@ -40,6 +40,10 @@ class WithYoloText:
         write_text(output / NAMES, "".join(f"{name}\n" for name in names))
 
     @property
+    def leaves(self) -> str:
+        return f"{self.writer.leaves}, {FOLDER}, {NAMES}"
+
+    @property
     def found(self) -> int:
         return self.writer.found
 

@@ -12,7 +12,8 @@ Differences from the paper:
 - convolutions are padded, so the logits have the image's size and no tile has to be mirrored;
 - any backbone is the encoder (the paper's own is `backbone=unet_encoder`); where it has no map of a
   stride (mostly 1, often 2) the decoder goes on without a skip;
-- upsampling is bilinear unless `upsample: transposed` asks for the paper's up-convolution;
+- upsampling is bilinear unless `upsample: transposed` asks for the paper's up-convolution, or
+  `nearest` for repeated pixels, which costs least;
 - batch norm behind each convolution, no dropout;
 - no weight map for borders between touching cells; `class_weights` balance classes instead. Each
   image's loss is its mean over the pixels that count, and the batch's the mean over its images.
@@ -34,10 +35,13 @@ from detkit.errors import DetkitError, unknown
 from detkit.models.heads.pixel_loss import PixelLoss
 from detkit.models.model import Model, Wants, models, weights_of_classes
 from detkit.predictions import Prediction, Segmentation
-from detkit.ranges import Count, Natural, Positive
+from detkit.ranges import Count, Positive
 from detkit.structures import IGNORE, Classes, Targets, content_mask
 
 LEVELS = ("0", "1", "2", "3", "4", "5")
+UPSAMPLING = ("bilinear", "nearest", "transposed")
+# A 3-tap convolution of repeated pixels as a transposed one of 4 taps: what each tap adds up.
+REPEATED = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 
 
 @models.register("unet")
@@ -47,7 +51,7 @@ class UNet(Model):
     Args:
         decoder_width: channels at full resolution, doubled with each halving of it; the paper's
             network has 64.
-        upsample: `bilinear`, or `transposed` (the paper's 2×2 up-convolution).
+        upsample: `bilinear`, `nearest`, or `transposed` (the paper's 2×2 up-convolution).
         loss: `cross_entropy`, `dice`, `focal`, or a sum such as `cross_entropy+0.5*dice`.
         class_weights: weight of each class in the loss.
         focal_gamma: exponent of the focal loss.
@@ -57,6 +61,7 @@ class UNet(Model):
     """
 
     task, needs = "segment_pixels", frozenset({"pixels"})
+    reach = 96  # three cells of stride 32: beyond them little is seen, though more could be
 
     def __init__(
         self,
@@ -67,11 +72,11 @@ class UNet(Model):
         upsample: str = "bilinear",
         loss: str = "cross_entropy",
         class_weights: Sequence[Positive] | None = None,
-        focal_gamma: Natural = 2,
+        focal_gamma: Positive = 2.0,
     ) -> None:
         super().__init__(backbone, classes)
-        if upsample not in ("bilinear", "transposed"):
-            raise unknown("way of upsampling", upsample, ("bilinear", "transposed"))
+        if upsample not in UPSAMPLING:
+            raise unknown("way of upsampling", upsample, UPSAMPLING)
         self.losses = PixelLoss(loss, weights_of_classes(class_weights, len(classes)), focal_gamma)
 
         # halvings: how often the resolution was halved; a level's name is just that number
@@ -79,7 +84,7 @@ class UNet(Model):
         channels, blocks = backbone.channels[self.coarsest], []
         for halvings in reversed(range(int(self.coarsest))):
             skip, width = backbone.channels.get(str(halvings), 0), decoder_width * 2**halvings
-            blocks.append(Block(channels, skip, width, transposed=upsample == "transposed"))
+            blocks.append(Block(channels, skip, width, upsample))
             channels = width
         self.decoder = nn.ModuleList(blocks)
         self.head = nn.Conv2d(channels, len(classes), 1)
@@ -112,20 +117,41 @@ class Block(nn.Module):
 
     Args:
         channels: of the coarser map. skip: of the encoder's map, 0 for none. width: what comes out.
-        transposed: up-convolution instead of bilinear upsampling.
+        upsample: one of `UPSAMPLING`.
     """
 
-    def __init__(self, channels: int, skip: int, width: int, *, transposed: bool) -> None:
+    taps: Tensor
+
+    def __init__(self, channels: int, skip: int, width: int, upsample: str) -> None:
         super().__init__()
+        transposed, self.nearest = upsample == "transposed", upsample == "nearest"
         self.up = nn.ConvTranspose2d(channels, width, 2, stride=2) if transposed else nn.Identity()
+        self.skip = skip
         taken = (width if transposed else channels) + skip
         self.convolutions = nn.Sequential(*convolution(taken, width), *convolution(width, width))
+        self.register_buffer("taps", torch.tensor(REPEATED), persistent=False)
 
     def forward(self, features: Tensor, skip: Tensor | None, size: Sequence[int]) -> Tensor:
         features = self.up(features)
+        if self.nearest and tuple(size) == tuple(2 * side for side in features.shape[2:]):
+            return self.convolutions[1:](self.repeated(features, skip, self.convolutions[0]))
         if features.shape[2:] != tuple(size):  # also where a backbone rounds its sizes another way
-            features = F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+            how = "nearest" if self.nearest else "bilinear"
+            features = F.interpolate(features, size=size, mode=how)
         return self.convolutions(features if skip is None else torch.cat([skip, features], 1))
+
+    def repeated(self, features: Tensor, skip: Tensor | None, first: nn.Module) -> Tensor:
+        """The first convolution, of the skip and of each pixel repeated 2×2, without repeating.
+
+        A 3×3 window on repeated pixels sees but 2×2 different ones, so that 4 of 9 products are
+        left: a transposed convolution with 4×4 weights that are sums of the 3×3 ones.
+        """
+        assert isinstance(first, nn.Conv2d)
+        beside, own = first.weight.split([self.skip, features.shape[1]], 1)
+        taps = self.taps.to(own.dtype)
+        weight = (taps @ own @ taps.T).transpose(0, 1)
+        found = F.conv_transpose2d(features, weight, first.bias, stride=2, padding=1)
+        return found if skip is None else found + F.conv2d(skip, beside, padding=1)
 
 
 def convolution(taken: int, given: int) -> tuple[nn.Module, ...]:

@@ -35,7 +35,7 @@ from detkit.models.heads.pixel_loss import PixelLoss
 from detkit.models.model import Model, Wants, models, weights_of_classes
 from detkit.models.unet import pixel_map
 from detkit.predictions import Prediction, Segmentation
-from detkit.ranges import Natural, Positive
+from detkit.ranges import Positive
 from detkit.structures import IGNORE, Classes, Targets, full_sizes
 
 LEVELS = ("0", "1", "2", "3", "4")
@@ -71,7 +71,7 @@ class UNet2015(Model):
         *,
         loss: str = "cross_entropy",
         class_weights: Sequence[Positive] | None = None,
-        focal_gamma: Natural = 2,
+        focal_gamma: Positive = 2.0,
         border_weight: float = 10.0,
         border_sigma: Positive = 5.0,
         background: str | None = None,
@@ -79,10 +79,7 @@ class UNet2015(Model):
     ) -> None:
         super().__init__(backbone, classes)
         if tuple(backbone.channels) != LEVELS:
-            raise DetkitError(
-                "unet_2015 stands on its own contracting path alone.",
-                remedy="set backbone=unet_encoder_2015, or choose model=unet.",
-            )
+            raise _other_backbone()
         if border_weight < 0:
             raise DetkitError(
                 f"model.border_weight is {border_weight}.", remedy="choose 0 or more; 0 is none."
@@ -99,6 +96,8 @@ class UNet2015(Model):
 
     @classmethod
     def wants(cls, fpn: bool, settings: Mapping[str, Any]) -> Wants:
+        if fpn:
+            raise _other_backbone()
         return Wants(LEVELS, padded=False)
 
     def forward(
@@ -153,6 +152,13 @@ class Block(nn.Module):
         height, width = features.shape[2:]
         middle = skip[:, :, top : top + height, left : left + width]
         return self.convolutions(torch.cat([middle, features], 1))
+
+
+def _other_backbone() -> DetkitError:
+    return DetkitError(
+        "unet_2015 stands on its own contracting path alone, with all its levels.",
+        remedy="set backbone=unet_encoder_2015 backbone.levels=null, or choose model=unet.",
+    )
 
 
 def side_for(pixels: int, margin: int) -> int:

@@ -24,7 +24,7 @@ LEVELS = {  # what the papers' tables say; the rest has all of 1 … 5
     "lenet5_modern": "1",
     "pixels": "0",
     "squeezenet1_0": "1234",
-    "unet_encoder": "01234",
+    **dict.fromkeys(("unet_encoder", "unet_encoder_2015"), "01234"),
     "darknet_cfg": "345",
     "vgg16_ssd": "01234",
     "yolo_v1": "123456",

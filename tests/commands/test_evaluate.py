@@ -61,8 +61,9 @@ def runs(tmp_path_factory) -> dict[str, Path]:
 
 def settings(**given) -> SimpleNamespace:
     keys = ("checkpoint", "predictions", "cfg", "names", "letterbox", "dataset", "split", "output")
-    values = dict.fromkeys((*keys, "row"))
+    values = dict.fromkeys((*keys, "row", "membrane"), None) | {"membrane_thresh": 0.5}
     values |= {"device": "cpu", "precision": "fp32", "batch_size": 2, "workers": 0, "plugins": []}
+    values |= {"agnostic_nms": False, "truncated_svd": None}
     return SimpleNamespace(**{**values, **{k: _plain(v) for k, v in given.items()}})
 
 

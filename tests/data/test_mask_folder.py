@@ -121,7 +121,9 @@ def test_a_value_beyond_the_classes_is_named_with_its_file(tmp_path):
     write(tmp_path, "images", "masks", value=7)
     (tmp_path / "classes.txt").write_text("road\ncar\n")
     records = mask_folder.read(tmp_path, "all")
-    with pytest.raises(DetkitError, match=r"value 7; the 2 classes are 0 … 1") as caught:
+    with pytest.raises(
+        DetkitError, match=r"value 7 \(48 pixels\); the 2 classes are 0 … 1"
+    ) as caught:
         records.pixels(3)
     assert caught.value.file.name == "p3.png"
     assert "dataset.values" in caught.value.remedy

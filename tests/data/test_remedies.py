@@ -679,6 +679,25 @@ def one_name_in_two_folders(root):
     yield {"root": root / "x"}
 
 
+@obeys("rename the category, or leave it out with dataset.classes")
+def category_of_the_background(root):
+    write_coco(root, three())
+    path = root / "annotations/instances_train.json"
+    path.write_text(path.read_text().replace('"owl"', '"background"'))
+    opening = {"root": root, "needs": PIXELS}
+    yield opening
+    yield {**opening, "classes": ["cat", "dog"], "unknown_classes": "drop"}
+    path.write_text(path.read_text().replace('"background"', '"owl"'))
+    yield opening
+
+
+@obeys("set it to null.")
+def setting_of_a_localizer(root):
+    write_yolo(root, three())
+    for choice in ("drop", None):
+        yield {"root": root, "more_objects": choice}
+
+
 # --- masks
 
 
@@ -842,6 +861,77 @@ def no_class_folders(root):
     yield {"root": root, "name": "image_folder", "split": "all", "needs": LABELS}
 
 
+# --- masks in colour, stacks, bands
+
+ROAD, SKY = [9, 0, 7], [0, 0, 0]
+
+
+def coloured(root: Path) -> Opening:
+    masks(root, (1,))
+    for path in (root / "masks").iterdir():
+        values = np.asarray(Image.open(path))
+        Image.fromarray(np.where(values[..., None], ROAD, SKY).astype(np.uint8)).save(path)
+    return {"root": root, "needs": PIXELS, "split": "all", "name": "mask_folder"}
+
+
+def table_fault(wrong: Any, *right: Any) -> Case:
+    """A case of `dataset.colours`, wrong and then right."""
+
+    def case(root: Path) -> Iterator[Opening]:
+        opening = coloured(root)
+        (root / "mine.txt").write_text("road: 9,0,7\nsky: 0,0,0\n")
+        (root / "wrong.txt").write_text("road: 9,0,7\nsky\n")
+        for table in (wrong, *right):
+            yield {**opening, "colours": table}
+
+    return case
+
+
+TABLE = {"road": ROAD, "sky": SKY}
+obeys("name each class: dataset.colours=")(table_fault({"ignore": ROAD}, TABLE))
+obeys("name one, or give the table")(table_fault("no.txt", "mine.txt", TABLE))
+obeys("give red, green and blue")(table_fault({**TABLE, "sky": [0, 0]}, TABLE))
+obeys("give each class a colour of its own")(table_fault({**TABLE, "sea": SKY}, TABLE))
+obeys("write `road: 128,64,128`")(table_fault("wrong.txt", "mine.txt"))
+obeys("add it to dataset.colours, as `ignore`")(
+    table_fault({"road": ROAD}, TABLE, {"road": ROAD, "ignore": SKY})
+)
+
+
+@obeys("leave one of them out; dataset.colours names the classes")
+def colours_and_values(root):
+    opening = coloured(root)
+    yield {**opening, "colours": TABLE, "ignore": 0}
+    yield {**opening, "colours": TABLE}
+
+
+def stack(path: Path, pages: int) -> None:
+    first, *others = [Image.new("L", (12, 8), page % 2) for page in range(pages)]
+    first.save(path, save_all=True, append_images=others)
+
+
+@obeys("give each page of the pictures one of the masks")
+def other_pages(root):
+    masks(root, (1,))
+    stack(root / "images/s.tif", 5)
+    for pages in (4, 5):
+        stack(root / "masks/s.tif", pages)
+        yield {"root": root, "needs": PIXELS, "split": "all"}
+    stack(root / "masks/s.tif", 1)
+    for n in range(4):
+        stack(root / f"images/{n}.tif", 5)
+        (root / f"images/{n}.jpg").unlink()
+    yield {"root": root, "needs": PIXELS, "split": "all", "channels": 5}
+
+
+@obeys("(null for colours), or convert the picture")
+def other_bands(root):
+    masks(root, (1,))
+    opening = {"root": root, "needs": PIXELS, "split": "all", "name": "mask_folder"}
+    for channels in (4, 3, None):
+        yield {**opening, "channels": channels}
+
+
 @pytest.mark.parametrize("words", CASES)
 def test_who_obeys_goes_on(tmp_path, words):
     case = CASES[words](tmp_path)
@@ -856,7 +946,7 @@ def test_who_obeys_goes_on(tmp_path, words):
 ROOM = Path(detkit.__file__).parent / "data"
 ELSEWHERE = {  # obeyed by tests of their own, or by a setting of another room
     "anchors.py", "balance.py", "classes.py", "contents.py", "loading.py", "order.py",
-    "presets.py", "formats/idx.py", "formats/shapes.py",
+    "presets.py", "single.py", "square_presets.py", "formats/idx.py", "formats/shapes.py",
 }  # fmt: skip
 NOT_HERE = (  # what a test can't make or undo, or what sends to other data altogether
     "allow reading it.",  # whoever may read everything
@@ -873,6 +963,7 @@ NOT_HERE = (  # what a test can't make or undo, or what sends to other data alto
     "set dataset.root to its folder, or dataset.annotations to the file",
     "put the annotated image back",
     "values are 0 … ",
+    "set backbone.in_channels=",  # of the network
 )
 
 

@@ -130,7 +130,7 @@ def test_pixels_of_two_processes_give_what_one_gives(make_records):
     assert result["pixels/accuracy"] == pytest.approx(right)
     table = one.table(result)
     assert "Not in the ground truth, so not in the means: cow." in table
-    assert table.splitlines()[1].split() == ["mean", f"{result['pixels/mIoU']:.3f}"]
+    assert table.splitlines()[1].split()[:2] == ["mean", f"{result['pixels/mIoU']:.3f}"]
 
 
 def test_an_image_in_two_processes_counts_would_count_twice(make_records):

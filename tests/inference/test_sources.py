@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from detkit.errors import DetkitError
 from detkit.inference import sources
@@ -169,3 +170,17 @@ def test_an_absent_camera_is_a_fault_that_names_it():
     source = Source("97")
     assert list(source.pictures()) == []
     assert "Camera 97" in str(source.faults[0])
+
+
+def test_each_page_of_a_stack_is_a_picture(tmp_path):
+    pages = [Image.new("L", (6, 5), 40 * n) for n in range(3)]
+    pages[0].save(tmp_path / "volume.tif", save_all=True, append_images=pages[1:])
+    pages[2].save(tmp_path / "volume_001.tif")
+    source = Source(tmp_path)
+    names = [item.name for item in source.items]
+    assert names == ["volume_000", "volume_001", "volume_002", "volume_001_2"]
+    found = [int(picture.image[0, 0, 0]) for picture in source.pictures()]
+    assert found == [0, 40, 80, 80]
+    bands = Source(tmp_path / "volume.tif", channels=2)
+    assert list(bands.pictures()) == []
+    assert "has 3 bands, not 2" in str(bands.faults[0])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import DetkitError
-from detkit.models.unet import UNet
+from detkit.models.unet import Block, UNet
 from detkit.structures import IGNORE, Classes, Targets
 
 
@@ -50,15 +50,15 @@ def random_batch(count: int = 3, seed: int = 0, side: int = 32):
     return images, [Targets(none.boxes, none.labels, pixels=p) for p in pixels]
 
 
-@pytest.mark.parametrize("upsample", ["bilinear", "transposed"])
+@pytest.mark.parametrize("upsample", ["bilinear", "nearest", "transposed"])
 def test_the_forward_pass_is_figure_1_written_out(upsample):
     model = network(upsample=upsample).eval()
     images, _ = random_batch()
     maps = model.backbone(normalize(images, model.mean_std))
     features = maps["3"]
     for block, level in zip(model.decoder, "210", strict=True):
-        if upsample == "bilinear":
-            features = nn.Upsample(scale_factor=2, mode="bilinear")(features)
+        if upsample != "transposed":
+            features = nn.Upsample(scale_factor=2, mode=upsample)(features)
         else:
             features = nn.functional.conv_transpose2d(
                 features, block.up.weight, block.up.bias, stride=2
@@ -152,6 +152,22 @@ def test_maps_without_padding_fit_padded_images():
     assert torch.equal(model(images, targets, sizes)["pixels"], before)
 
 
+def test_repeated_pixels_have_the_gradients_of_repeating_them():
+    torch.manual_seed(0)
+    block = Block(5, 3, 4, "nearest")
+    features = torch.randn(2, 5, 6, 7, requires_grad=True)
+    skip = torch.randn(2, 3, 12, 14, requires_grad=True)
+    goal = torch.randn(2, 4, 12, 14)
+    inputs = features, skip, block.convolutions[0].weight
+    short = torch.autograd.grad(
+        (block.repeated(features, skip, block.convolutions[0]) * goal).sum(), inputs
+    )
+    large = features.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    whole = block.convolutions[0](torch.cat([skip, large], 1))
+    for a, b in zip(short, torch.autograd.grad((whole * goal).sum(), inputs), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
 def test_targets_without_a_map_are_named():
     images, targets = random_batch()
     targets[1].pixels = None
@@ -159,7 +175,7 @@ def test_targets_without_a_map_are_named():
         network()(images, targets)
 
 
-@pytest.mark.parametrize("upsample", ["bilinear", "transposed"])
+@pytest.mark.parametrize("upsample", ["bilinear", "nearest", "transposed"])
 @pytest.mark.parametrize("side", [32, 33, 45])
 @pytest.mark.parametrize("levels", ["012345", "12345", "2345", "24", "234", "4", "0", "23456"])
 def test_every_encoder_comes_back_to_full_resolution(levels, side, upsample):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,12 @@ from detkit.data.formats.coco_layout import (
     split_word,
     unlisted_pictures,
 )
+from detkit.data.formats.mask_layout import all_pairs
 from detkit.data.records import Masks, Records, Strings, offsets_of
-from detkit.errors import unknown
+from detkit.errors import DetkitError, unknown
 from detkit.ops.run_lengths import packed, sound
 
+BACKGROUND = "background"
 FAR = 1e6  # pixels; the rasteriser takes memory for every one along a polygon
 CROWDS = ("regions", "objects")
 LOOKS_FOR = "a JSON file with images, annotations and categories"
@@ -63,7 +66,8 @@ def read(
         split: the word in the annotation file's name or folder (`instances_val2017.json`,
             `valid/_annotations.coco.json`), or the path of an annotation file. One file without
             such a word beside its pictures is split by hash, without pictures it is taken whole.
-        needs: with `masks` the masks are kept too.
+        needs: with `masks` the masks are kept too; for `pixels` they are drawn into one map, whose
+            class 0, `background`, is what no object covers.
         images: whether the pictures must be there.
         annotations: the annotation file, whatever the split.
         classes: the class list, in this order; by default all categories, by id.
@@ -94,15 +98,41 @@ def read(
     if crowds == "objects":
         draft.crowd = None
     draft = known_only(draft, unlisted, unknown_classes)
-    return checks.finish(draft, images=images, bad_boxes=bad_boxes, bad_images=bad_images)
+    records = checks.finish(draft, images=images, bad_boxes=bad_boxes, bad_images=bad_images)
+    return _painted(records, file) if "pixels" in needs else records
+
+
+def _painted(records: Records, file: Path) -> Records:
+    """With a class for each pixel, and the background before the others."""
+    if BACKGROUND in records.names:
+        raise DetkitError(
+            f"A category is called {BACKGROUND}, which is what no object covers here.",
+            file=file,
+            remedy="rename the category, or leave it out with dataset.classes and"
+            " dataset.unknown_classes=drop.",
+        )
+    ids = records.category_ids
+    free = next(n for n in range(len(ids) + 1) if n not in ids)
+    return replace(
+        records,
+        names=(BACKGROUND, *records.names),
+        category_ids=np.concatenate([[free], ids]),
+        labels=records.labels + 1,
+        painted=True,
+    )
 
 
 def recognises(root: Path, needs: Needs = BOXES) -> str | None:
     """Why this is COCO: its annotation file. None if there is none."""
     files = candidates(root)
-    if not files or "pixels" in needs:
+    if not files or ("pixels" in needs and _has_masks_beside(root)):
         return None
     return f"{files[0].name} holds images, annotations and categories (JSON)"
+
+
+def _has_masks_beside(root: Path) -> bool:
+    """Whether pictures have index masks, which say more than objects do."""
+    return root.is_dir() and any(mask for pairs in all_pairs(root).values() for _, mask in pairs)
 
 
 def existing_splits(root: Path, needs: Needs = BOXES) -> list[str]:
@@ -156,7 +186,7 @@ def _draft(
         areas=areas,
         notes=notes,
     )
-    if "masks" in needs:
+    if needs & {"masks", "pixels"}:
         draft.instances = _masks(things, np.repeat(sizes, draft.counts, 0), file)
     return draft, [name_of[t["category_id"]] for t in things if label_of[t["category_id"]] < 0]
 

@@ -10,6 +10,7 @@ from detkit import foreign
 from detkit.data import images as decoder
 from detkit.data import named, splits
 from detkit.data.formats import PIXELS, Needs
+from detkit.data.splits import ALL
 from detkit.errors import DetkitError
 from detkit.folders import in_home
 
@@ -19,12 +20,59 @@ MASKS = ("masks", "mask", "labels", "label", "annotations", "annot", "gt")
 SUFFIXES = ("", "_mask", "_label", "_gt", "_seg")
 
 Pairs = list[tuple[Path, Path]]
+Pages = list[tuple[Path, Path, int]]  # and which page of both
 Found = Sequence[tuple[Path | None, Path | None]]  # one of the two may be missing
 
 
 def existing_splits(root: Path, needs: Needs = PIXELS) -> list[str]:
     """Splits by list or folder."""
     return sorted({word for word in all_pairs(root) if word} | _name_lists(root).keys())
+
+
+def pages_of(
+    root: Path, split: str, groups: Mapping[str, Found], channels: int | None
+) -> tuple[Pages, str, tuple[str, ...]]:
+    """The pictures and masks of a split, each page of a stack one, how found, and what to tell.
+
+    Stacks of a folder without splits are split by their pages.
+
+    Args:
+        channels: a picture of so many pages is one, and they are its bands.
+    Raises:
+        DetkitError: as `pairs_of`, or a stack of masks with other pages than its pictures.
+    """
+    whole = _unsplit(root, split, groups)
+    pairs, how, notes = pairs_of(root, ALL if whole else split, groups)
+    found = [page for pair in pairs for page in _pages(*pair, channels)]
+    if not whole:
+        return found, how, notes
+    names = [f"{p.stem}_{n:03d}" if len(found) > len(pairs) else p.stem for p, _, n in found]
+    chosen, how = splits.by_hash(names, split, root)
+    return [found[i] for i in chosen], how, notes
+
+
+def _unsplit(root: Path, split: str, groups: Mapping[str, Found]) -> bool:
+    """Whether the split has to be made, not found."""
+    listed = any(splits.is_file(p) for p in (in_home(split), root / split))
+    return not listed and not any(groups) and splits.find(split, existing_splits(root)) is None
+
+
+def _pages(picture: Path, mask: Path, channels: int | None) -> Pages:
+    """The pairs of pages of two files; a missing or broken one is told of where it is read."""
+    try:
+        count, masks = decoder.pages(picture), decoder.pages(mask)
+    except DetkitError:
+        return [(picture, mask, 0)]
+    if masks == 1 and count == channels:
+        return [(picture, mask, 0)]
+    if count != masks:
+        raise DetkitError(
+            f"The stack of masks has {masks} pages, its pictures {picture.name} have {count}.",
+            file=mask,
+            remedy="give each page of the pictures one of the masks; where the pages are bands of"
+            " one picture, set dataset.channels to their number.",
+        )
+    return [(picture, mask, page) for page in range(count)]
 
 
 def pairs_of(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from detkit.data import class_files
 from detkit.data import images as decoder
+from detkit.data.pixel_maps import places
 from detkit.errors import DetkitError
 from detkit.structures import IGNORE
 
@@ -19,6 +20,7 @@ EDGES = 25  # masks whose edges are looked at
 BETWEEN = 0.4  # share of edges with a value between their sides, from which on they are smoothed
 FEW, MANY, MOST = 100, 32, 0.9  # edges that tell; values of which two have most of the pixels
 THRESHOLD = 128
+VOID = (224, 224, 192)  # the colour of VOC's border
 
 
 def labels_of(
@@ -35,7 +37,7 @@ def labels_of(
         masks: all of the data set.
         values: label by value, where they differ.
         ignore: a value that does not count, besides 255.
-        colours: see `detkit.data.images.read_values`.
+        colours: (K, 3) RGB that stand for the values from 0 on in masks of colours.
         names: by value, or with `values` by label; without any the values are looked at.
     Raises:
         DetkitError: values that are no numbers of classes, or settings that no mask can hold.
@@ -84,6 +86,28 @@ def listed_names(root: Path) -> tuple[list[str], NDArray[np.uint8] | None]:
     """Class names, and their colours, from a file that lies with the data, if there is one."""
     found = class_files.find(root)
     return class_files.read(found) if found else [], class_files.colours(found)
+
+
+def by_colour(
+    colours: NDArray[np.uint8] | None, labels: NDArray[np.int16]
+) -> NDArray[np.int16] | None:
+    """`Records.pixel_colours` of colours that stand for the values from 0 on, `VOID` for 255.
+
+    Args:
+        labels: (256,) by value.
+    """
+    if colours is None:
+        return None
+    listed, values = _with_void(colours)
+    return np.column_stack([listed, labels[values]]).astype(np.int16)
+
+
+def _with_void(colours: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """(C, 3) the colours, and `VOID` where it is not among them, and the value of each."""
+    values = np.arange(len(colours))
+    if (colours == VOID).all(1).any():
+        return colours, values
+    return np.vstack([colours, np.array([VOID], np.uint8)]), np.append(values, IGNORE)
 
 
 def _refuse_smoothed(root: Path, masks: Sequence[Path], counts: NDArray[np.int64]) -> None:
@@ -141,6 +165,10 @@ def _counts(masks: Sequence[Path], colours: NDArray[np.uint8] | None) -> NDArray
 def _read(path: Path, colours: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """Its values; none of a bad mask, which is told of where its image is checked."""
     try:
-        return decoder.read_values(path, colours)
+        if colours is None or not decoder.has_colours(path):
+            return decoder.read_values(path)
+        listed, values = _with_void(colours)
+        found = places(decoder.read_colours(path), listed)
+        return values[found[found >= 0]].astype(np.uint8)
     except DetkitError:
         return np.zeros((0, 0), np.uint8)

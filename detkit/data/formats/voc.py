@@ -24,7 +24,7 @@ from detkit.data import checks, splits
 from detkit.data import images as decoder
 from detkit.data.draft import Draft, class_list, known_only, pixel_draft
 from detkit.data.formats import BOXES, Needs, formats
-from detkit.data.formats.mask_values import labels_of, listed_names
+from detkit.data.formats.mask_values import by_colour, labels_of, listed_names
 from detkit.data.formats.voc_layout import Layout, annotation_folders, pixel_homes, unread
 from detkit.data.records import Records
 from detkit.errors import DetkitError
@@ -318,7 +318,8 @@ def _pixels(layout: Layout, split: str, classes: Sequence[str] | None) -> Draft:
     masks = [part.xml[stem] for part, stem in members]
     pictures = [part.pictures.get(stem, f"{part.default}/{stem}.jpg") for part, stem in members]
     source = f"VOC SegmentationClass, {how}"
-    return pixel_draft(layout.root, source, names, pictures, masks, allowed, notes, colours)
+    table = by_colour(colours, allowed)
+    return pixel_draft(layout.root, source, names, pictures, masks, allowed, notes, table)
 
 
 def _is_development_kit(layout: Layout, masks: Sequence[Path]) -> bool:
