@@ -9,13 +9,14 @@ from typing import Any
 
 from detkit import checkpoint, distributed, ours, restore, stored
 from detkit.commands.recording import recorded
-from detkit.data.open import open_dataset, split_name
+from detkit.data.open import is_validation, open_dataset, split_name
 from detkit.data.records import Records
 from detkit.data.splits import ALL
 from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.evaluation import files
 from detkit.evaluation.evaluate import DetectionEvaluator, Evaluator, Figures, InstanceEvaluator
+from detkit.evaluation.operating import Operating, line, thresholds_of
 from detkit.folders import dated, in_home, make_folder
 from detkit.inference.measure import headline, measure, report
 from detkit.inference.run import prepare
@@ -74,11 +75,14 @@ def _predictions(settings: Any, world: World) -> Figures:
             f"note: no score is below {least:.2g}, and AP counts the unsure ones too; detkit's own"
             " come with `predict score_thresh=0.05`",
         )
-    evaluator: Evaluator = DetectionEvaluator(records, results)
+    chosen = thresholds_of(settings.score_thresh, None, records.names)
+    validates = split != ALL and is_validation(settings.dataset, split) and split != "train"
+    operating = Operating(chosen, split if validates else None)
+    evaluator: Evaluator = DetectionEvaluator(records, results, operating)
     if results.masks is not None:
         try:
             masked = open_dataset(settings.dataset, split, needs=MASKS, images=False)
-            evaluator = InstanceEvaluator(masked, files.read(path, masked))
+            evaluator = InstanceEvaluator(masked, files.read(path, masked), operating)
         except DetkitError as fault:
             _say(world, f"note: boxes alone are measured, not the masks. {fault}")
     return _finish(evaluator, world, output, split, foreign=True)
@@ -105,6 +109,9 @@ def _checkpoint(settings: Any, world: World) -> Figures:
     dataset = settings.dataset or stored.part(config, "dataset", file)
     split = settings.split or split_name(dataset, "val", model.needs)
     records = open_dataset(dataset, split, needs=model.needs)
+    point = stored.point_of(meta, file)
+    chosen = thresholds_of(settings.score_thresh, point, meta["names"])
+    validates = is_validation(dataset, split) and records.fingerprint() == meta.get("val_data")
     output = _output(settings, split)
     if world.main:
         _check_free(output, tasks[model.task].evaluator.written)
@@ -124,6 +131,7 @@ def _checkpoint(settings: Any, world: World) -> Figures:
         precision=settings.precision,
         batch_size=settings.batch_size,
         workers=settings.workers,
+        operating=Operating(chosen, split if validates else None),
     )
     return _finish(evaluator, world, output, split)
 
@@ -179,5 +187,5 @@ def _finish(
     if world.main and not foreign:
         evaluator.save(output)
     told, file = headline(evaluator, figures), output / "results.json"
-    _say(world, f"done: {told} on {split}.  See {file}")
+    _say(world, f"done: {told} on {split}{line(figures)}.  See {file}")
     return figures

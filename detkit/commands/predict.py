@@ -21,6 +21,7 @@ from detkit.inference.write import ENDINGS, Writer, check_free, is_ours, merge
 from detkit.ops.precision import describe, resolve
 from detkit.training.signals import stop_signals
 
+OF_CHECKPOINT = ("classes", "nms_iou", "detections", "short_side")  # its own where they are null
 SHOWN = 10  # faults that are told in full
 
 
@@ -77,7 +78,7 @@ def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
     if world.main:
         task = tasks[predictor.model.task]
         if task.noun and pictures and not found:
-            least = settings.score_thresh
+            least = predictor.thresholds.overall
             print(f"Nothing scored {least:g} or more: try a lower score_thresh.")
         seen = _number(pictures, "frame" if all(i.video for i in source.items) else "picture")
         _tell(faults, seen, found, task, output, stopped)
@@ -93,6 +94,7 @@ def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
 def _predictor(settings: Any, world: World) -> Predictor:
     """Of a checkpoint, or of a published file."""
     how = str(world.device), settings.precision, settings.score_thresh
+    of_checkpoint = {key: getattr(settings, key) for key in OF_CHECKPOINT}
     if settings.checkpoint is not None:
         return load(
             settings.checkpoint,
@@ -100,6 +102,12 @@ def _predictor(settings: Any, world: World) -> Predictor:
             cfg=settings.cfg,
             names=settings.names,
             letterbox=settings.letterbox,
+            **of_checkpoint,
+        )
+    if given := [key for key, value in of_checkpoint.items() if value is not None]:
+        raise DetkitError(
+            f"A published network of ImageNet's classes has no {given[0]}.",
+            remedy=f"leave {given[0]} out.",
         )
     parts = settings.model, settings.backbone, settings.transforms
     return published(*parts, *how, allow_download=settings.allow_download)
@@ -169,8 +177,16 @@ def _first_line(predictor: Predictor, source: Source, output: Path) -> str:
     return (
         f"predicting with {config['model']['name']} ({config['backbone']['name']}, "
         f"{_number(len(predictor.names), 'class')}) on {' and '.join(kinds)}, "
-        f"{predictor.device} in {describe(dtype, predictor.device)} → {output}"
+        f"{predictor.device} in {describe(dtype, predictor.device)}{_least(predictor)} → {output}"
     )
+
+
+def _least(predictor: Predictor) -> str:
+    """From which score on, and why."""
+    if not tasks[predictor.model.task].scored:
+        return ""
+    kept = f", of {', '.join(predictor.classes)} alone" if predictor.classes else ""
+    return f"; score from {predictor.thresholds}{kept}"
 
 
 def _number(count: int, word: str) -> str:

@@ -26,6 +26,7 @@ from detkit.data.loading import Batches
 from detkit.data.order import epoch_length, training_batches
 from detkit.distributed import World
 from detkit.errors import DetkitError
+from detkit.evaluation.operating import DEFAULTS, Operating, Thresholds
 from detkit.folders import held
 from detkit.inference.measure import headline, match_classes, measure
 from detkit.inference.run import prepare
@@ -314,7 +315,9 @@ class Session:
         """Measures the shown weights; writes `best/` when they are the best so far."""
         data = self.data
         distributed.align(state.shown, self.world)
-        evaluator = self.measure(prepare(state.shown, self.world.device, self.options.precision))
+        evaluator = self.measure(
+            prepare(state.shown, self.world.device, self.options.precision), DEFAULTS.thresholds
+        )
         figures = distributed.share(evaluator.result() if self.world.main else None, self.world)
         more = {}
         if self.options.val_losses:
@@ -345,19 +348,26 @@ class Session:
         if better:
             state.best = value
             if self.world.main:
-                meta = self._meta(state, numbers)
+                point = figures.get("operating_points", {}).get("best")
+                meta = self._meta(state, numbers) | ({"operating_point": point} if point else {})
                 checkpoint.save(self.folder / "best", state.shown.state_dict(), meta)
 
-    def measure(self, model: Model) -> Any:
+    def measure(self, model: Model, thresholds: Thresholds) -> Any:
+        """
+        Args:
+            thresholds: from which scores on detections count.
+        """
+        data = self.data
         return measure(
             model,
-            self.data.val,
-            self.data.transform,
-            names=self.data.records.names,
+            data.val,
+            data.transform,
+            names=data.records.names,
             world=self.world,
             precision=self.options.precision,
             batch_size=self.options.batch_size,
             workers=self.options.workers,
+            operating=Operating(thresholds, data.val_split if data.chooses else None),
         )
 
     def save(self, state: State) -> None:

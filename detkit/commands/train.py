@@ -12,6 +12,7 @@ from detkit.commands import telling
 from detkit.commands.recording import recorded
 from detkit.commands.session import Session
 from detkit.config.settings import TrainSettings
+from detkit.evaluation import operating
 from detkit.inference.measure import headline, report
 from detkit.inference.predictor import load
 from detkit.inference.run import prepare
@@ -104,7 +105,7 @@ def finish(session: Session) -> dict[str, Any]:
     predictor = load(folder, str(device), precision)
     epoch = f"{round(predictor.meta['epoch'], 2):g}"
     session.journal.say(f"the best checkpoint, of epoch {epoch}, on {data.val_split}:")
-    evaluator = session.measure(prepare(predictor.model, device, precision))
+    evaluator = session.measure(prepare(predictor.model, device, precision), predictor.thresholds)
     figures = report(evaluator, world, folder, data.val_split)
     if world.main:
         sheet = folder / "predictions.jpg"
@@ -112,7 +113,8 @@ def finish(session: Session) -> dict[str, Any]:
         modules = session.settings.plugins
         plugins = f" plugins=[{','.join(modules)}]" if modules else ""
         session.journal.say(
-            f"done: {headline(evaluator, figures)} on {data.val_split}, best "
+            f"done: {headline(evaluator, figures)} on {data.val_split}"
+            f"{operating.line(figures)}, best "
             f"after epoch {epoch}.  See {sheet if drawn else folder};"
             f"  next: {telling.script('predict')} checkpoint={shlex.quote(str(folder))} "
             f"source=my.jpg{plugins}"

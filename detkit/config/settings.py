@@ -22,6 +22,7 @@ from detkit.values import absent, checked
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Seed = Annotated[int, Interval(ge=0, lt=2**32)]  # what NumPy takes
 Group = dict[str, Any]
+ScoreThresh = Share | Literal["per_class"] | dict[str, Share] | None
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class EvaluateSettings:
     letterbox: bool | None
     dataset: Group | None
     split: str | None
+    score_thresh: ScoreThresh
     output: str | None
     device: str
     precision: Precision
@@ -101,7 +103,11 @@ class PredictSettings:
     output: str | None
     device: str
     precision: Precision
-    score_thresh: Share
+    score_thresh: ScoreThresh
+    classes: list[str] | None
+    nms_iou: Share | None
+    detections: Count | None
+    short_side: Count | None
     batch_size: Count
     video: bool
     allow_download: bool

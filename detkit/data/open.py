@@ -102,6 +102,11 @@ def split_name(
     return next((s for w in wanted if (s := splits.find(w, existing))), which)
 
 
+def is_validation(settings: Mapping[str, Any], split: str) -> bool:
+    """Whether a split is there to choose by: it was named so, or is no `test`."""
+    return settings.get("val_split") == split or splits.find("test", [split]) is None
+
+
 def _chosen(settings: Mapping[str, Any], needs: Needs) -> tuple[str, str, dict[str, Any]]:
     """The format, why it was chosen (empty if it was named), and its arguments."""
     left_out = ("name", "train_split", "val_split", "labels_root", *CROPS)

@@ -47,19 +47,31 @@ def pixels(counts: np.ndarray, names: Sequence[str]) -> dict[str, float | None]:
     Args:
         counts: (K, K) int64, true class by predicted class.
     Returns:
-        `pixels/mIoU`, `pixels/accuracy`, and `pixels/IoU/NAME` for each class, as fractions of 1;
-        None for a class without a pixel in the truth, and the mean runs over the others.
+        `pixels/mIoU`, `pixels/accuracy`, and `pixels/IoU/NAME`, `pixels/precision/NAME`,
+        `pixels/recall/NAME` and `pixels/F1/NAME` for each class, as fractions of 1; None for a
+        class without a pixel in the truth, and the mean runs over the others.
     """
     right = np.diagonal(counts)
     truth = counts.sum(1)
-    union = truth + counts.sum(0) - right
+    called = counts.sum(0)
+    union = truth + called - right
     found = truth > 0
+    of_class = {
+        "precision": (right, called),
+        "recall": (right, truth),
+        "F1": (2 * right, truth + called),
+    }
     iou = np.divide(right, union, out=np.zeros(len(right)), where=found)
     return {
         "pixels/mIoU": float(iou[found].mean()) if found.any() else None,
         "pixels/accuracy": float(right.sum() / truth.sum()) if found.any() else None,
         **{
             f"pixels/IoU/{name}": float(iou[k]) if found[k] else None
+            for k, name in enumerate(names)
+        },
+        **{
+            f"pixels/{key}/{name}": float(part[k] / whole[k]) if found[k] and whole[k] else None
+            for key, (part, whole) in of_class.items()
             for k, name in enumerate(names)
         },
     }

@@ -18,6 +18,7 @@ from detkit.data.transforms import Transform
 from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.evaluation.evaluate import Evaluator, Figures
+from detkit.evaluation.operating import DEFAULTS, Operating
 from detkit.inference.run import predictions
 from detkit.inference.tasks import tasks
 from detkit.models.model import Model
@@ -46,6 +47,7 @@ def measure(
     precision: str = "auto",
     batch_size: int = 1,
     workers: int = 0,
+    operating: Operating = DEFAULTS,
 ) -> Evaluator:
     """The evaluator of the model's task, having seen each image of the records once.
 
@@ -55,6 +57,7 @@ def measure(
         names: the model's classes, brought to those of the records.
         world: each process takes its share of the images, and all get the whole result.
         batch_size: images at once in this process.
+        operating: from which scores on detections count, and whether a best one is chosen.
     Raises:
         DetkitError: classes that the other side lacks.
     """
@@ -68,7 +71,7 @@ def measure(
         world=world.size,
         pin_memory=world.device.type == "cuda",
     )
-    evaluator = task.evaluator(records)
+    evaluator = task.measured(records, operating)
     found = predictions(model, batches, device=world.device, precision=precision, names=names)
     quiet = None if world.main else True
     training = model.training

@@ -20,6 +20,7 @@ from detkit.evaluation.evaluate import (
     PixelEvaluator,
 )
 from detkit.evaluation.labels import LabelEvaluator
+from detkit.evaluation.operating import DEFAULTS, Operating
 from detkit.inference.write import DetectionWriter, InstanceWriter, PixelWriter, Writer
 from detkit.inference.write_labels import LabelWriter
 from detkit.predictions import Classification, Detections, Prediction, Segmentation
@@ -37,6 +38,7 @@ class Task:
         writer: leaves it on disk.
         truth: what the data say of an image, as such a prediction in the file's pixels.
         noun: what messages count, in the singular; empty where there is nothing to count.
+        scored: whether predictions count from a score on, which its evaluator takes as `operating`.
     """
 
     prediction: type[Prediction]
@@ -44,6 +46,13 @@ class Task:
     writer: type[Writer]
     truth: Callable[[Records, int], Prediction]
     noun: str = ""
+    scored: bool = False
+
+    def measured(self, records: Records, operating: Operating = DEFAULTS) -> Evaluator:
+        """An evaluator of these records; `operating` where detections count from a score on."""
+        if not self.scored:
+            return self.evaluator(records)
+        return self.evaluator(records, operating=operating)  # type: ignore[call-arg]
 
 
 class Tasks(dict[str, Task]):
@@ -83,8 +92,10 @@ def image_class(records: Records, i: int) -> Classification:
 
 
 tasks = Tasks(
-    detect=Task(Detections, DetectionEvaluator, DetectionWriter, objects, "object"),
-    segment_instances=Task(Detections, InstanceEvaluator, InstanceWriter, instances, "object"),
+    detect=Task(Detections, DetectionEvaluator, DetectionWriter, objects, "object", scored=True),
+    segment_instances=Task(
+        Detections, InstanceEvaluator, InstanceWriter, instances, "object", scored=True
+    ),
     segment_pixels=Task(Segmentation, PixelEvaluator, PixelWriter, pixels),
     classify=Task(Classification, LabelEvaluator, LabelWriter, image_class),
 )
