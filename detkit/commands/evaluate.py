@@ -9,6 +9,7 @@ from typing import Any
 
 from detkit import checkpoint, distributed, ours, restore, stored
 from detkit.commands.recording import recorded
+from detkit.commands.validating import draw_figures
 from detkit.data.open import is_validation, open_dataset, split_name
 from detkit.data.records import Records
 from detkit.data.splits import ALL
@@ -63,7 +64,7 @@ def _predictions(settings: Any, world: World) -> Figures:
     output = None
     if world.main:
         output = in_home(settings.output) if settings.output else dated("evaluation", "output")
-        _check_free(output)
+        _check_free(output, tasks["detect"].plotted)
     output = distributed.share(output, world)
     _say(
         world,
@@ -85,7 +86,7 @@ def _predictions(settings: Any, world: World) -> Figures:
             evaluator = InstanceEvaluator(masked, files.read(path, masked), operating)
         except DetkitError as fault:
             _say(world, f"note: boxes alone are measured, not the masks. {fault}")
-    return _finish(evaluator, world, output, split, foreign=True)
+    return _finish(evaluator, "detect", world, output, split, foreign=True)
 
 
 def _no_ground_truth() -> DetkitError:
@@ -114,7 +115,8 @@ def _checkpoint(settings: Any, world: World) -> Figures:
     validates = is_validation(dataset, split) and records.fingerprint() == meta.get("val_data")
     output = _output(settings, split)
     if world.main:
-        _check_free(output, tasks[model.task].evaluator.written)
+        task = tasks[model.task]
+        _check_free(output, (*task.evaluator.written, *task.plotted))
     dtype = resolve(settings.precision, world.device)
     _say(
         world,
@@ -133,7 +135,7 @@ def _checkpoint(settings: Any, world: World) -> Figures:
         workers=settings.workers,
         operating=Operating(chosen, split if validates else None),
     )
-    return _finish(evaluator, world, output, split)
+    return _finish(evaluator, model.task, world, output, split)
 
 
 def _data(records: Records, split: str) -> str:
@@ -178,7 +180,12 @@ def _say(world: World, text: str) -> None:
 
 
 def _finish(
-    evaluator: Evaluator, world: World, output: Path, split: str, foreign: bool = False
+    evaluator: Evaluator,
+    task: str,
+    world: World,
+    output: Path,
+    split: str,
+    foreign: bool = False,
 ) -> Figures:
     """Writes and tells the result, and the last line; and what was found, unless it was given."""
     for note in evaluator.records.notes:
@@ -186,6 +193,8 @@ def _finish(
     figures = report(evaluator, world, output, split, foreign)
     if world.main and not foreign:
         evaluator.save(output)
+    if world.main and not {*tasks[task].plotted} <= {*evaluator.written}:
+        draw_figures(evaluator, task, output, print)
     told, file = headline(evaluator, figures), output / "results.json"
     _say(world, f"done: {told} on {split}{line(figures)}.  See {file}")
     return figures

@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from detkit import distributed
+from detkit.commands.telling import number
 from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.folders import dated, held, in_home, make_folder
@@ -17,6 +18,7 @@ from detkit.inference.predictor import Predictor, load
 from detkit.inference.published import published
 from detkit.inference.sources import Source
 from detkit.inference.tasks import Task, tasks
+from detkit.inference.video import written_as
 from detkit.inference.write import ENDINGS, Writer, check_free, is_ours, merge
 from detkit.ops.precision import describe, resolve
 from detkit.training.signals import stop_signals
@@ -80,7 +82,9 @@ def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
         if task.noun and pictures and not found:
             least = predictor.thresholds.overall
             print(f"Nothing scored {least:g} or more: try a lower score_thresh.")
-        seen = _number(pictures, "frame" if all(i.video for i in source.items) else "picture")
+        seen = number(pictures, "frame" if all(i.video for i in source.items) else "picture")
+        if settings.video and any(item.video for item in source.items):
+            print(f"videos are {written_as()}")
         _tell(faults, seen, found, task, output, stopped)
     return {
         "pictures": pictures,
@@ -171,12 +175,12 @@ def _join(writer: Writer, source: Source, output: Path, world: World) -> None:
 def _first_line(predictor: Predictor, source: Source, output: Path) -> str:
     config, items = predictor.meta["config"], source.items
     images = sum(not item.video for item in items)
-    kinds = [_number(images, "image")] if images else []
-    kinds += [_number(len(items) - images, "video")] if images < len(items) else []
+    kinds = [number(images, "image")] if images else []
+    kinds += [number(len(items) - images, "video")] if images < len(items) else []
     dtype = resolve(predictor.precision, predictor.device)
     return (
         f"predicting with {config['model']['name']} ({config['backbone']['name']}, "
-        f"{_number(len(predictor.names), 'class')}) on {' and '.join(kinds)}, "
+        f"{number(len(predictor.names), 'class')}) on {' and '.join(kinds)}, "
         f"{predictor.device} in {describe(dtype, predictor.device)}{_least(predictor)} → {output}"
     )
 
@@ -189,10 +193,6 @@ def _least(predictor: Predictor) -> str:
     return f"; score from {predictor.thresholds}{kept}"
 
 
-def _number(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 'es' if word.endswith('s') else 's'}"
-
-
 def _tell(
     faults: Sequence[DetkitError], seen: str, found: int, task: Task, output: Path, stopped: bool
 ) -> None:
@@ -202,8 +202,8 @@ def _tell(
     if len(faults) > SHOWN:
         names = ", ".join(str(fault.file) for fault in faults[SHOWN:])
         print(f"warning: and {len(faults) - SHOWN} more: {names}")
-    what = f"{_number(found, task.noun)} in " if task.noun else ""
-    left_out = f", {_number(len(faults), 'fault')} (above)" if faults else ""
+    what = f"{number(found, task.noun)} in " if task.noun else ""
+    left_out = f", {number(len(faults), 'fault')} (above)" if faults else ""
     print(
         f"{'stopped' if stopped else 'done'}: {what}{seen}{left_out}."
         f"  See {output}: {task.writer.leaves}"

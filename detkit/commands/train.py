@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from detkit import distributed
 from detkit.commands import telling
 from detkit.commands.recording import recorded
 from detkit.commands.session import Session
+from detkit.commands.validating import draw_figures, measured, validate
 from detkit.config.settings import TrainSettings
 from detkit.evaluation import operating
 from detkit.inference.measure import headline, report
@@ -81,7 +83,7 @@ def carry_out(session: Session, interval: Interval) -> None:
         session.batches(interval),
         session.schedule,
         session.plan,
-        Hooks(session.validate, session.save),
+        Hooks(partial(validate, session), session.save, session.options.patience),
         session.journal,
         session.folder,
         session.world,
@@ -93,7 +95,7 @@ def measure_due(session: Session) -> None:
     """Measures what was saved, where that is still to be done."""
     if session.state.due:
         with same_random_states(session.world.device):
-            session.validate(session.state)
+            validate(session, session.state)
         session.state.due = False
 
 
@@ -105,9 +107,11 @@ def finish(session: Session) -> dict[str, Any]:
     predictor = load(folder, str(device), precision)
     epoch = f"{round(predictor.meta['epoch'], 2):g}"
     session.journal.say(f"the best checkpoint, of epoch {epoch}, on {data.val_split}:")
-    evaluator = session.measure(prepare(predictor.model, device, precision), predictor.thresholds)
+    model = prepare(predictor.model, device, precision)
+    evaluator = measured(session, model, predictor.thresholds)
     figures = report(evaluator, world, folder, data.val_split)
     if world.main:
+        draw_figures(evaluator, predictor.model.task, folder, session.journal.say)
         sheet = folder / "predictions.jpg"
         drawn = draw_sheet(predictor, data.val, sheet)
         modules = session.settings.plugins

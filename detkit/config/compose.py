@@ -130,6 +130,11 @@ def _implied(verb: str, given: Mapping[str, str]) -> list[str]:
         experiment = f"shapes_{given.get('model', 'faster_rcnn')}"
         there = not implied and (CONF / "experiment" / f"{experiment}.yaml").exists()
         implied.append(f"experiment={experiment}" if there else "dataset=shapes")
+    chosen = {
+        key.partition(".")[0] for key in (*given, *(one.partition("=")[0] for one in implied))
+    }
+    if not chosen & {*groups.FITTED, "experiment"}:  # a recipe of somebody's stays as it is
+        implied += [f"{group}=auto" for group in groups.FITTED]
     return implied
 
 

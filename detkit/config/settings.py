@@ -39,6 +39,7 @@ class TrainingSettings:
     workers: Natural
     checkpoint_every: Count | None
     evaluate_every: Count
+    patience: Count | None
     log_every: Count
     best_by: str | None
     val_losses: bool

@@ -210,6 +210,11 @@ class PixelEvaluator:
         if len(self._seen) != sum(len(seen) for _, seen in states):
             raise ValueError("two processes evaluated the same image")
 
+    @property
+    def confusion(self) -> np.ndarray:
+        """(K, K) int64: how many pixels of class `row` were called class `column`."""
+        return self._counts
+
     def result(self) -> Figures:
         names = self.records.names
         absent = [name for name, n in zip(names, self._counts.sum(1), strict=True) if n == 0]

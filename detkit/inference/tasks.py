@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,10 +24,14 @@ from detkit.evaluation.labels import LabelEvaluator
 from detkit.evaluation.operating import DEFAULTS, Operating
 from detkit.inference.write import DetectionWriter, InstanceWriter, PixelWriter, Writer
 from detkit.inference.write_labels import LabelWriter
+from detkit.plots.evaluation import OF_DETECTIONS, OF_PIXELS, of_detections, of_labels, of_pixels
 from detkit.predictions import Classification, Detections, Prediction, Segmentation
 
 if TYPE_CHECKING:
     from detkit.data.records import Records
+
+
+Plots = Callable[[Any, Path, Callable[[str], Any]], None]
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Task:
         writer: leaves it on disk.
         truth: what the data say of an image, as such a prediction in the file's pixels.
         noun: what messages count, in the singular; empty where there is nothing to count.
+        plots: draws what an evaluator measured into a folder, in the files that `plotted` names.
         scored: whether predictions count from a score on, which its evaluator takes as `operating`.
     """
 
@@ -47,6 +53,8 @@ class Task:
     truth: Callable[[Records, int], Prediction]
     noun: str = ""
     scored: bool = False
+    plots: Plots | None = None
+    plotted: tuple[str, ...] = ()
 
     def measured(self, records: Records, operating: Operating = DEFAULTS) -> Evaluator:
         """An evaluator of these records; `operating` where detections count from a score on."""
@@ -91,11 +99,26 @@ def image_class(records: Records, i: int) -> Classification:
     return Classification(scores, records.names, annotated=True)
 
 
+OF_OBJECTS: dict[str, Any] = {
+    "scored": True,
+    "plots": of_detections,
+    "plotted": OF_DETECTIONS,
+}
+
 tasks = Tasks(
-    detect=Task(Detections, DetectionEvaluator, DetectionWriter, objects, "object", scored=True),
+    detect=Task(Detections, DetectionEvaluator, DetectionWriter, objects, "object", **OF_OBJECTS),
     segment_instances=Task(
-        Detections, InstanceEvaluator, InstanceWriter, instances, "object", scored=True
+        Detections, InstanceEvaluator, InstanceWriter, instances, "object", **OF_OBJECTS
     ),
-    segment_pixels=Task(Segmentation, PixelEvaluator, PixelWriter, pixels),
-    classify=Task(Classification, LabelEvaluator, LabelWriter, image_class),
+    segment_pixels=Task(
+        Segmentation, PixelEvaluator, PixelWriter, pixels, plots=of_pixels, plotted=OF_PIXELS
+    ),
+    classify=Task(
+        Classification,
+        LabelEvaluator,
+        LabelWriter,
+        image_class,
+        plots=of_labels,
+        plotted=LabelEvaluator.written,
+    ),
 )

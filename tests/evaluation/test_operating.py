@@ -142,7 +142,7 @@ def test_which_scores_are_meant():
     assert value("per_class") == {"cat": 0.7, "dog": 0.6, "cow": 0.6}
     assert "best on val" in str(thresholds_of(None, POINT, NAMES))
     for chosen, point, words in (
-        ({"god": 0.2}, POINT, "No class 'god'. Did you mean dog?"),
+        ({"dogs": 0.2}, POINT, "No class 'dogs'. Did you mean dog?"),
         ("per_class", None, "stores no best score"),
         ("best", POINT, "score_thresh is 'best'"),
         ({"dog": "high"}, POINT, "score_thresh of dog is 'high'"),
