@@ -34,10 +34,14 @@ def draw(metrics: Path, keys: Sequence[str], file: Path) -> None:
         right.set_ylim(0, 1)
         for axes in (left, right):
             axes.set_xlabel("step")
+            axes.set_xlim(
+                0, max([1, *(step for steps, _ in found.values() for step in steps)]) * 1.02
+            )
         if rate := found.get("lr"):
             beside = left.twinx()
             steps, values = _thin(rate)
-            beside.plot(steps, values, color="#bbbbbb", linewidth=1, label="learning rate")
+            few = "." if len(steps) <= 40 else None
+            beside.plot(steps, values, color="#aaaaaa", linewidth=1, marker=few)
             beside.set_ylabel("learning rate", color="#888888")
             beside.set_ylim(0, None)
             beside.grid(visible=False)
@@ -66,6 +70,11 @@ def _thin(points: tuple[list[int], list[float]]) -> tuple[np.ndarray, np.ndarray
     return steps[starts], np.add.reduceat(values, starts) / sizes
 
 
+def plain(value: float, _: Any = None) -> str:
+    """A tick's number: matplotlib's own of a logarithmic axis are formulas."""
+    return f"{value:g}"
+
+
 def _lines(axes: Any, curves: dict[str, Any], logarithmic: bool = False) -> None:
     for place, (name, points) in enumerate(curves.items()):
         steps, values = _thin(points)
@@ -76,11 +85,13 @@ def _lines(axes: Any, curves: dict[str, Any], logarithmic: bool = False) -> None
             color=canvas.paint(place),
             linewidth=2 if place == 0 else 1,
             linestyle="--" if name.startswith("val_") else "-",
-            marker="o" if few and not logarithmic else None,
+            marker="o" if few else None,
             markersize=3,
             label=name,
         )
         if logarithmic and (values > 0).all():
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(plain)
+            axes.yaxis.set_minor_formatter("")
     if curves:
         axes.legend(loc="best")

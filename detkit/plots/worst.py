@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PICTURES = 8
 COLUMNS = 4
+TOLD = 30  # marks of a picture that have a text
 SIDE = 520  # pixels of the longer side that a picture is drawn at
 INK = {  # RGB, to be told apart by eyes that see red and green alike
     RIGHT: (150, 150, 150),
@@ -119,7 +120,7 @@ def _marked(records: Records, found: Mistakes, i: int) -> tuple[np.ndarray, list
         _box(picture, box * factor, INK[MISSED], 2)
         labels.append((names[records.labels[n]], box * factor, MISSED))
         marks.append({"mistake": "missed", "class": names[records.labels[n]], "box": box})
-    for text, box, kind in labels:
+    for text, box, kind in labels[-TOLD:]:  # the surest of what is wrong, and what was missed
         _write(picture, text, box, INK[kind])
     for mark in marks:
         mark["box"] = mark["box"].round(2).tolist()
@@ -135,11 +136,10 @@ def _box(picture: np.ndarray, box: np.ndarray, ink: Sequence[int], line: int) ->
 
 def _write(picture: np.ndarray, text: str, box: np.ndarray, ink: tuple[int, int, int]) -> None:
     """A strip with the text on top of the box, or inside where it would leave the picture."""
-    strip = lettered(text, 12)
-    strip[(strip == 255).all(-1)] = ink
-    dark = sum(ink) < 380
-    if dark:
-        strip = np.where(strip == np.array(ink, np.uint8), strip, 255 - strip).astype(np.uint8)
+    letters = 1 - lettered(text, 12).astype(np.float32) / 255
+    bright = 0.299 * ink[0] + 0.587 * ink[1] + 0.114 * ink[2] > 140
+    colours = np.array(ink), np.array((0, 0, 0) if bright else (255, 255, 255))
+    strip = (colours[0] * (1 - letters) + colours[1] * letters).round().astype(np.uint8)
     strip = strip[: picture.shape[0], : picture.shape[1]]
     height, width = strip.shape[:2]
     left = int(np.clip(box[0], 0, picture.shape[1] - width))
