@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from detkit import distributed
+from detkit import checkpoint, distributed
 from detkit.commands import telling
 from detkit.commands.recording import recorded
 from detkit.commands.session import Session
@@ -123,4 +123,7 @@ def finish(session: Session) -> dict[str, Any]:
             f"  next: {telling.script('predict')} checkpoint={shlex.quote(str(folder))} "
             f"source=my.jpg{plugins}"
         )
+        if not session.options.keep_last:
+            checkpoint.drop(folder / "last")
+            session.journal.say("last/ is removed (training.keep_last): this run does not go on")
     return {**figures, "run_dir": str(folder)}

@@ -39,6 +39,7 @@ class TrainingSettings:
     workers: Natural
     checkpoint_every: Count | None
     evaluate_every: Count
+    keep_last: bool
     patience: Count | None
     log_every: Count
     best_by: str | None
@@ -64,6 +65,7 @@ class TrainSettings:
     resume: str | None
     weights: str | None
     allow_download: bool
+    threads: Count | None
     plugins: list[str]
     row: str | None
 
@@ -85,6 +87,7 @@ class EvaluateSettings:
     precision: Precision
     batch_size: Count
     workers: Natural
+    threads: Count | None
     plugins: list[str]
     row: str | None
 
@@ -112,6 +115,7 @@ class PredictSettings:
     batch_size: Count
     video: bool
     allow_download: bool
+    threads: Count | None
     plugins: list[str]
 
 
@@ -122,6 +126,7 @@ class ExportSettings:
     checkpoint: str
     format: Literal["darknet"]
     output: str | None
+    threads: Count | None
     plugins: list[str]
 
 
@@ -140,6 +145,7 @@ class ProposeSettings:
     format: Literal["npz", "json"]
     output: str | None
     workers: Natural
+    threads: Count | None
     plugins: list[str]
 
 
@@ -154,6 +160,7 @@ class AnchorsSettings:
     long_side: Count | None
     letterbox: bool
     seed: Seed
+    threads: Count | None
     plugins: list[str]
 
 

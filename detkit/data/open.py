@@ -79,6 +79,9 @@ def _left_out(root: Path) -> list[str]:
     return [told.format(splits.below(root, folder)) for folder in drawn]
 
 
+BESIDE_PICTURES = ("Annotations", "SegmentationClass")  # of VOC's JPEGImages
+
+
 def split_name(
     settings: Mapping[str, Any], which: str, needs: Needs = BOXES, unsplit: str | None = None
 ) -> str:
@@ -126,6 +129,8 @@ def _root(arguments: Mapping[str, Any]) -> Path:
     root = in_home(given)
     if not root.exists():
         raise DetkitError("There is no such folder.", file=root, remedy="correct dataset.root.")
+    if root.name == "JPEGImages" and any((root.parent / name).is_dir() for name in BESIDE_PICTURES):
+        root = root.parent
     if root.is_dir() and not any(root.iterdir()):
         raise DetkitError("The folder is empty.", file=root, remedy="correct dataset.root.")
     return root
