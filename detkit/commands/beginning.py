@@ -116,7 +116,7 @@ def objects_of(session: Session) -> plot.Objects:
         noun,
         sizes_of(data.records, data.transform) if sized else None,
         anchor_sizes(model, picture_size(session)) if sized else None,
-        list(model.backbone.strides.values()) if sized else [],
+        list(getattr(model.backbone, "strides", {}).values()) if sized else [],
     )
 
 

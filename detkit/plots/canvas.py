@@ -18,12 +18,13 @@ import cv2
 import numpy as np
 
 from detkit import ours
-from detkit.atomic import write_bytes, write_json
+from detkit.atomic import json_text, write_bytes
 from detkit.draw import colour, save_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # of its font cache, a home without leave
 DOTS = 100  # an inch
 FONT = "DejaVu Sans"  # which matplotlib brings along
 STYLE: dict[str, Any] = {
@@ -61,7 +62,6 @@ def sheet(
         texts: what will be written on it, so that fonts with their letters are chosen.
         layout: for `Figure.subplots`.
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its font cache, a home without leave
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -96,7 +96,9 @@ def save_picture(picture: np.ndarray, file: Path, numbers: Any) -> None:
 
 
 def write_numbers(file: Path, numbers: dict[str, Any]) -> None:
-    write_json(file.with_suffix(".json"), {"picture": file.name, **numbers})
+    text = json_text({"picture": file.name, **numbers})
+    # a file's name of any bytes becomes JSON's own escapes
+    write_bytes(file.with_suffix(".json"), text.encode("utf-8", "backslashreplace"))
 
 
 def paint(label: int) -> tuple[float, float, float]:
