@@ -78,12 +78,14 @@ def carry_out(session: Session, interval: Interval) -> None:
     if state.optimizer is None or state.stage != interval.number:
         measure_due(session)
         session.begin(state, interval, resumed=False)
+        state.since_best = 0
+    last = interval is session.recipe[-1]
     fit(
         state,
         session.batches(interval),
         session.schedule,
         session.plan,
-        Hooks(partial(validate, session), session.save, session.options.patience),
+        Hooks(partial(validate, session), session.save, session.options.patience if last else None),
         session.journal,
         session.folder,
         session.world,

@@ -21,12 +21,13 @@ class Sweep:
     """What the jobs came to, of a launcher that runs them in this process.
 
     Attributes:
-        rows: of each job its folder's name, figures, and settings.
+        rows: of each job its number, its figure and that one's value, and a few more.
+        given: the settings of each.
+        folder: of the sweep.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     given: list[dict[str, str]] = field(default_factory=list)
-    figure: str = ""
     folder: Path = Path()
     _told: bool = False
 
@@ -52,11 +53,12 @@ class Sweep:
             result: what the job returned.
             given: its settings, as `key=value`.
         """
-        shown = {key: result.get(key) for key in (figure, *BESIDE) if key in result}
-        self.rows.append({"job": Path(str(result["run_dir"])).name, **shown})
+        more = {key: result[key] for key in BESIDE if key in result}
+        row = {"job": len(self.rows), "figure": figure, "value": result[figure], **more}
+        self.rows.append(row)
         pairs = (one.partition("=") for one in given)
         self.given.append({key: value for key, _, value in pairs})
-        self.figure, self.folder = figure, folder
+        self.folder = folder
         if len(self.rows) < 2:
             return
         own = self.own()
@@ -80,14 +82,15 @@ class Sweep:
         print("\njob  figure           settings")
         names, values = [], []
         for row, given in zip(self.rows, self.own(), strict=True):
-            value = row[self.figure]
+            value = row["value"]
             shown = "–" if value is None else f"{value:.3f}"
             names.append(" ".join(f"{key}={text}" for key, text in given.items()))
             values.append(value)
-            print(f"{row['job']:>3}  {self.figure:<9} {shown:<6} {names[-1]}")
+            print(f"{row['job']:>3}  {row['figure']:<9} {shown:<6} {names[-1]}")
         from detkit.plots import canvas, sweep
 
         file = self.folder / "sweep.png"
         with canvas.attempted(file, print):
-            sweep.draw(names, values, self.figure, file)
+            figures = dict.fromkeys(row["figure"] for row in self.rows)
+            sweep.draw(names, values, ", ".join(figures), file)
         print(f"See {self.folder / FILE} and {file.name} beside it.")

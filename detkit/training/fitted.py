@@ -31,9 +31,10 @@ def fitted(
         return dict(optimizer), dict(schedule), ""
     short = steps < SHORT
     rate = round(min(HIGHEST, LR * (batch / BATCH) ** 0.5), 6)
-    own = {"name": "adamw", "lr": rate, "weight_decay": 0.0001} if short else {"name": "sgd"}
-    falls = {"name": "multistep"}
+    own: dict[str, Any] = {"name": "sgd"}
+    falls: dict[str, Any] = {"name": "multistep"}
     if short:
+        own = {"name": "adamw", "lr": rate, "weight_decay": 0.0001}
         warmup = max(1, min(MOST, round(steps * WARMUP)))
         falls = {"name": "cosine", "warmup_steps": warmup, "final": 0.02}
     chosen = dict(own if optimizer["name"] == AUTO else optimizer)
