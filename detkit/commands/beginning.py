@@ -9,6 +9,7 @@ import numpy as np
 
 from detkit.commands import telling
 from detkit.data.anchors import sizes_of
+from detkit.inference.tasks import tasks
 from detkit.models.anchors import anchor_sizes
 from detkit.models.model import models
 from detkit.ops.precision import describe
@@ -71,6 +72,11 @@ def record(session: Session, saved: Saved | None) -> None:
     start = not session.transferred and session.state.model.backbone.weights_report is None
     if start and session.state.step == 0 and session.settings.backbone.get("frozen_stages"):
         say("note: backbone.frozen_stages keeps random weights as they are")
+    if tasks[session.state.model.task].scored and not data.chooses:
+        say(
+            f"note: {data.val_split} is no validation split, so no best score is chosen on it; name"
+            " one with dataset.val_split"
+        )
     if not saved:
         _draw(session, objects)
 

@@ -117,7 +117,7 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
         channels=settings.backbone.get("in_channels"),
     )
     transform = build_transform(settings.transforms, train=False)
-    chooses = is_validation(settings.dataset, val) and twice < len(measured)
+    chooses = is_validation(settings.dataset, val) and not twice
     return Data(train, val, records, measured, classes, learnt, transform, fingerprints, chooses)
 
 
