@@ -216,7 +216,7 @@ def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> Non
     flags = [a for a in argv if a not in overrides]
     if not any(a.startswith("-") for a in flags) and not any(map(_is_hydras, overrides)):
         settings = compose(verb, argv)
-        use_threads(settings.threads)
+        use_threads(getattr(settings, "threads", None))
         result = command(settings)
         if isinstance(result, Mapping) and result.get("stopped"):
             raise SystemExit(130)  # what comes after it in a shell should not take it for whole
@@ -243,7 +243,7 @@ def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> Non
             settings = replace(settings, **{FOLDER[verb]: hydras.runtime.output_dir})
         if verb == "train" and several:
             settings = sweep.lean(settings, given)
-        use_threads(settings.threads)
+        use_threads(getattr(settings, "threads", None))
         result = command(settings)
         if verb != "train" or not result:
             return result

@@ -140,7 +140,7 @@ def test_what_nobody_chose_fits_the_run():
     ("flag", "words"),
     [
         (["--epochs", "3"], r"Did you mean training\.epochs\?"),
-        (["--learning-rate=3"], r"Did you mean optimizer\.lr\?"),
+        (["--learning-rate=3"], r"Here it is optimizer\.lr\."),
         (["--seed", "3"], r"No flag --seed\.\n.*seed=VALUE"),
     ],
 )
