@@ -196,5 +196,5 @@ def _finish(
     if world.main and not {*tasks[task].plotted} <= {*evaluator.written}:
         draw_figures(evaluator, task, output, print)
     told, file = headline(evaluator, figures), output / "results.json"
-    _say(world, f"done: {told} on {split}{line(figures)}.  See {file}")
+    _say(world, f"done: {told} on {split}.{line(figures)}  See {file}")
     return figures

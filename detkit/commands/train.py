@@ -119,9 +119,8 @@ def finish(session: Session) -> dict[str, Any]:
         modules = session.settings.plugins
         plugins = f" plugins=[{','.join(modules)}]" if modules else ""
         session.journal.say(
-            f"done: {headline(evaluator, figures)} on {data.val_split}"
-            f"{operating.line(figures)}, best "
-            f"after epoch {epoch}.  See {sheet if drawn else folder};"
+            f"done: {headline(evaluator, figures)} on {data.val_split}, best "
+            f"after epoch {epoch}.{operating.line(figures)}  See {sheet if drawn else folder};"
             f"  next: {telling.script('predict')} checkpoint={shlex.quote(str(folder))} "
             f"source=my.jpg{plugins}"
         )

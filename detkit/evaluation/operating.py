@@ -317,7 +317,7 @@ def table(result: Mapping[str, Any]) -> list[str]:
 
 
 def line(result: Mapping[str, Any]) -> str:
-    """Precision and recall at the score in use, for a last line; empty where there are none."""
+    """Precision and recall at the score in use, a sentence of a last line; empty without them."""
     if result.get("in_use/recall") is None or result.get("in_use/precision") is None:
         return ""
     parts = (f"{key} {result[f'in_use/{key}']:.2f}" for key in ("precision", "recall"))
@@ -325,4 +325,4 @@ def line(result: Mapping[str, Any]) -> str:
         {c["score_thresh"] for c in result["operating_points"]["in_use"]["classes"].values()}
     )
     at = "its class's score" if several > 1 else f"score {result['in_use/score_thresh']:g}"
-    return f"; {', '.join(parts)} at {at}"
+    return f" {', '.join(parts).capitalize()} at {at}."
