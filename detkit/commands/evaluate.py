@@ -77,7 +77,7 @@ def _predictions(settings: Any, world: World) -> Figures:
             " come with `predict score_thresh=0.05`",
         )
     chosen = thresholds_of(settings.score_thresh, None, records.names)
-    validates = split != ALL and is_validation(settings.dataset, split) and split != "train"
+    validates = is_validation(settings.dataset, split)
     operating = Operating(chosen, split if validates else None)
     evaluator: Evaluator = DetectionEvaluator(records, results, operating)
     if results.masks is not None:

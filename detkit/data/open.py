@@ -106,8 +106,8 @@ def split_name(
 
 
 def is_validation(settings: Mapping[str, Any], split: str) -> bool:
-    """Whether a split is there to choose by: it was named so, or is no `test`."""
-    return settings.get("val_split") == split or splits.find("test", [split]) is None
+    """Whether a split is there to choose by: it was named so, or is called so."""
+    return settings.get("val_split") == split or splits.find("val", [split]) is not None
 
 
 def _chosen(settings: Mapping[str, Any], needs: Needs) -> tuple[str, str, dict[str, Any]]:

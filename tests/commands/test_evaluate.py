@@ -61,7 +61,7 @@ def runs(tmp_path_factory) -> dict[str, Path]:
 
 def settings(**given) -> SimpleNamespace:
     keys = ("checkpoint", "predictions", "cfg", "names", "letterbox", "dataset", "split", "output")
-    values = dict.fromkeys((*keys, "row"))
+    values = dict.fromkeys((*keys, "row", "score_thresh"))
     values |= {"device": "cpu", "precision": "fp32", "batch_size": 2, "workers": 0, "plugins": []}
     return SimpleNamespace(**{**values, **{k: _plain(v) for k, v in given.items()}})
 
@@ -109,8 +109,11 @@ def test_ground_truth_named_by_its_file_is_meant_whole_and_predicts_folder_is_ta
     given = {"predictions": tmp_path / "found", "output": tmp_path / "out"}
     whole = evaluate(settings(dataset={"name": "auto", "root": tmp_path / "labels.json"}, **given))
     assert (whole["images"], whole["coco/AP"]) == (10, 1.0)
+    assert (whole["in_use/score_thresh"], whole["in_use/f1"]) == (0.5, 1.0)
+    assert whole["best/score_thresh"] is None  # it is no validation split
     root = {"name": "auto", "root": tmp_path}
-    assert evaluate(settings(dataset=root, **given))["images"] == 2  # the fifth that is val
+    fifth = evaluate(settings(dataset=root, **given))
+    assert (fifth["images"], fifth["best/score_thresh"]) == (2, 0.9)  # the fifth that is val
     both = settings(dataset=root, **given)
     both.split = "train+val"
     assert evaluate(both)["images"] == 10

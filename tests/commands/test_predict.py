@@ -102,7 +102,8 @@ def test_the_best_score_is_used_and_told(settings, run_folder, tmp_path, capsys)
     def said(**changed):
         values = {"checkpoint": str(tmp_path / "scored"), "score_thresh": None, **changed}
         predict(settings(tmp_path / "a.png", **values))
-        return capsys.readouterr().out.splitlines()[0]
+        lines = capsys.readouterr().out.splitlines()
+        return next(line for line in lines if line.startswith("predicting with"))
 
     assert said().count("; score from 0.25 (best on val: precision 0.90, recall 0.80)") == 1
     assert "; score from 0.5 (the default)" in said(checkpoint=str(run_folder))

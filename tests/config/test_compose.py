@@ -91,7 +91,7 @@ def test_every_backbone_is_a_choice_with_and_without_a_neck():
         (
             "train",
             "schedule=null",
-            "Remedy: leave it out, or choose one of: constant",
+            "Remedy: leave it out, or choose one of: auto, constant",
         ),
         ("train", "optimizer=3", "optimizer has no name"),
         ("train", "plugins=[no_such.py]", "not its file: plugins=[no_such]"),
