@@ -1,11 +1,13 @@
 """detkit: object detection and segmentation in PyTorch.
 
-predictor = detkit.load("runs/…")
+figures = detkit.train(dataset="photos", epochs=20)
+predictor = detkit.load(figures["run_dir"])
 detections = predictor("photo.jpg")
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,28 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks t
 from detkit.errors import DetkitError
 
 if TYPE_CHECKING:
+    from detkit.commands.calls import evaluate as evaluate
+    from detkit.commands.calls import open_dataset as open_dataset
+    from detkit.commands.calls import train as train
+    from detkit.inference.predictor import Predictor as Predictor
     from detkit.inference.predictor import load as load
+    from detkit.predictions import Classification as Classification
+    from detkit.predictions import Detections as Detections
+    from detkit.predictions import Segmentation as Segmentation
 
 __version__ = "0.1.0"
-__all__ = ["DetkitError", "__version__", "load"]
+# where what there is lies; it is imported when it is asked for, for torch takes seconds
+_HOMES = {
+    "load": "inference.predictor",
+    "Predictor": "inference.predictor",
+    "train": "commands.calls",
+    "evaluate": "commands.calls",
+    "open_dataset": "commands.calls",
+    "Detections": "predictions",
+    "Segmentation": "predictions",
+    "Classification": "predictions",
+}
+__all__ = ["DetkitError", "__version__", *_HOMES]
 
 
 def _check_cv2() -> None:
@@ -38,11 +58,13 @@ def _check_cv2() -> None:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        from detkit.inference.predictor import load
-
-        return load
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"detkit.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'detkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 _check_cv2()

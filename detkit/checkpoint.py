@@ -8,7 +8,6 @@ place of the old one, so a kill at any moment leaves the old or the new one whol
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -182,7 +181,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 def read_json(file: Path, required: Sequence[str] = ()) -> dict[str, Any]:
     """A JSON object that has at least the required keys."""
     try:
-        value = json.loads(foreign.read_text(file, "utf-8"))
+        value = foreign.read_json(file)
     except (OSError, ValueError, RecursionError) as error:
         raise DetkitError(
             f"Not a readable JSON file ({error}).",
@@ -216,10 +215,20 @@ def read_meta(file: Path) -> dict[str, Any]:
         raise damaged(file, "Its category_ids are not a list of different numbers.")
     if not isinstance(meta["config"], dict):
         raise damaged(file, "Its config holds no settings.")
+    _move(meta["config"])
     if len(names) != len(ids):
         counts = len(meta["names"]), len(meta["category_ids"])
         raise damaged(file, f"{counts[0]} class names, but {counts[1]} category ids.")
     return meta
+
+
+def _move(config: dict[str, Any]) -> None:
+    """Puts settings of older runs where they are now: `head_first` was a classifier's own."""
+    model, training = config.get("model"), config.get("training")
+    if isinstance(model, dict) and "head_first" in model:
+        share = model.pop("head_first") or None
+        if isinstance(training, dict):
+            training.setdefault("head_first", share)
 
 
 def _is_list_of(kind: type, value: Any) -> bool:

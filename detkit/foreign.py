@@ -2,12 +2,15 @@
 
 A pipe, a socket or a device in the place of a file would be waited for, or read, for ever: only
 regular files are opened. YAML is read within bounds, since its aliases let a few lines stand for
-more values than any memory holds. `tests/contracts/test_foreign_files.py` sees to it that nothing
-else in detkit opens a file for reading.
+more values than any memory holds. Text is UTF-8, or says by its first bytes what it is: a guess
+would put broken names into a checkpoint without a word. `tests/contracts/test_foreign_files.py`
+sees to it that nothing else in detkit opens a file for reading.
 """
 
 from __future__ import annotations
 
+import codecs
+import json
 import os
 import stat
 from pathlib import Path
@@ -22,6 +25,13 @@ KINDS = (
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
+)
+MARKS = (  # the longer first, since UTF-16's begins UTF-32's
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 LARGEST_YAML = 1 << 20  # bytes: thirty thousand class names; its parser needs 500 times the memory
 
@@ -68,9 +78,66 @@ def read_bytes(path: str | Path) -> bytes:
         return file.read()
 
 
-def read_text(path: str | Path, encoding: str = "utf-8-sig", errors: str = "strict") -> str:
-    """Its text, each end of a line as it stands there."""
-    return read_bytes(path).decode(encoding, errors)
+def read_text(path: str | Path, errors: str = "strict") -> str:
+    """Its text, each end of a line as it stands there.
+
+    Args:
+        errors: `surrogateescape` for what holds names of files, which may be any bytes.
+    Raises:
+        OSError: as `opened`.
+        DetkitError: it is not UTF-8, nor UTF-16 or UTF-32 with their mark.
+    """
+    return decoded(read_bytes(path), path, errors)
+
+
+def decoded(data: bytes, path: str | Path, errors: str = "strict") -> str:
+    """The text of a file's bytes; raises as `read_text`, with the line."""
+    mark, encoding = _encoding(data)
+    data = data[len(mark) :]
+    try:
+        text = data.decode(encoding, errors)
+        start = text.find("\0")  # of UTF-16 without its mark every second byte
+        if start < 0:
+            return text
+        lines, what = text.count("\n", 0, start), "a zero byte"
+    except UnicodeDecodeError as fault:
+        lines, what = data.count(b"\n", 0, fault.start), f"the byte {data[fault.start]:#04x}"
+    raise DetkitError(
+        f"The text is in another encoding than {encoding.upper()}: it has {what}.",
+        file=path,
+        record=f"line {lines + 1}",
+        remedy="save the file as UTF-8.",
+    )
+
+
+def glance(path: str | Path, most: int = -1) -> str:
+    """What a file that may be anything begins with; what is no text shows as U+FFFD.
+
+    Only for finding out what a file is: nothing of it may be kept.
+
+    Args:
+        most: bytes.
+    Raises:
+        OSError, DetkitError: as `opened`.
+    """
+    with opened(path) as file:
+        data = file.read(most)
+    mark, encoding = _encoding(data)
+    return data[len(mark) :].decode(encoding, "replace")
+
+
+def _encoding(data: bytes) -> tuple[bytes, str]:
+    return next((found for found in MARKS if data.startswith(found[0])), (b"", "utf-8"))
+
+
+def read_json(path: str | Path) -> Any:
+    """Its value.
+
+    Raises:
+        OSError, DetkitError: as `read_text`.
+        ValueError, RecursionError: as `json.loads`.
+    """
+    return json.loads(read_text(path))
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -85,7 +152,7 @@ def read_yaml(path: str | Path) -> Any:
     try:
         if len(data) > LARGEST_YAML:
             raise ValueError(f"it has more than {LARGEST_YAML:,} bytes")
-        return yaml.load(data, _Plain)
+        return yaml.load(decoded(data, path), _Plain)
     except (yaml.YAMLError, ValueError, TypeError, ArithmeticError, RecursionError) as fault:
         mark = getattr(fault, "problem_mark", None)
         raise DetkitError(

@@ -190,7 +190,7 @@ NEW = (".best.new", ".last.new")
 
 def _json(file: Path) -> Any:
     try:
-        return json.loads(foreign.read_bytes(file))
+        return foreign.read_json(file)
     except (OSError, ValueError, RecursionError, DetkitError):
         return None
 

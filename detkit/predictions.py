@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import nms
 
 from detkit.errors import unknown
 from detkit.ops.mask_paste import Window, paste
@@ -63,6 +64,10 @@ class Prediction(Tensors, ABC):
         classes: Sequence[str | int] | None = None,
     ) -> Prediction:
         """Without what is too unsure or of other classes, where that can be left out."""
+        return self
+
+    def separate(self, nms_iou: float) -> Prediction:
+        """Without what a surer object of any class overlaps by more, where it has objects."""
         return self
 
     def enlarged(self, size: tuple[int, int], factor: int) -> Prediction:
@@ -162,6 +167,9 @@ class Detections(Prediction):
     def relabelled(self, label_of: Tensor, names: Sequence[str]) -> Detections:
         labels = label_of[self.labels]
         return replace(self, labels=labels, names=tuple(names))[labels >= 0]
+
+    def separate(self, nms_iou: float) -> Detections:
+        return self[nms(self.boxes, self.scores, nms_iou)]
 
     def enlarged(self, size: tuple[int, int], factor: int) -> Detections:
         large = self.to_image(Frame("", -1, "", (size[0] * factor, size[1] * factor), size))
@@ -265,6 +273,13 @@ class Segmentation(Prediction):
             return self.frame.labels_to_image(self.logits)
         return self.logits.argmax(0).to(torch.uint8)
 
+    def scores(self, label: int | None = None) -> Tensor:
+        """How sure each class is of each pixel, or one class: (K, H, W) or (H, W) float32."""
+        if self.frame is not None:
+            return self.frame.scores_to_image(self.logits, label)
+        every = self.logits.softmax(0)
+        return every if label is None else every[label]
+
     def to_image(self, frame: Frame) -> Segmentation:
         return replace(self, frame=frame)
 
@@ -290,7 +305,7 @@ class Classification(Prediction):
     """The class of one image.
 
     Attributes:
-        scores: (K,) float32, how sure each class is, their sum 1.
+        scores: (K,) float32, 0 … 1, how sure each class is; their sum is 1 but for CapsNet's.
         names: the K class names, or empty inside a model.
         annotated: drawn without scores.
     """
@@ -322,6 +337,10 @@ class Classification(Prediction):
 
     def ground_truth(self) -> Classification:
         return replace(self, annotated=True)
+
+    def inside(self, image: Any) -> np.ndarray | None:
+        """A picture of how the model came to it, beside its input, where the model has one."""
+        return None
 
     def draw(self, image: Any) -> np.ndarray:
         """A copy of a picture with the likeliest classes written on it; see `Prediction`."""

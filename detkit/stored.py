@@ -65,6 +65,26 @@ def point_of(meta: Mapping[str, Any], path: str | Path) -> Point | None:
     return point
 
 
+def agnostic_nms(asked: bool, meta: Mapping[str, Any]) -> float | None:
+    """The overlap from which a second NMS, over all classes, drops boxes: that of the model's own.
+
+    Args:
+        asked: whether there is to be one; None is returned where not.
+    Raises:
+        DetkitError: the model has no NMS.
+    """
+    settings = meta["config"]["model"]
+    if not asked:
+        return None
+    if (iou := models.complete(settings["name"], settings).get("nms_iou")) is None:
+        raise DetkitError(
+            f"{settings['name']} finds no boxes that could overlap.",
+            record="agnostic_nms",
+            remedy="leave it out.",
+        )
+    return float(iou)
+
+
 def _check(config: Mapping[str, Any], name: str, file: Path) -> None:
     values = part(config, name, file)
     try:

@@ -6,7 +6,7 @@ Boxes are `xyxy`, float32, absolute pixels and continuous: a box that covers one
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -164,11 +164,27 @@ class Frame:
     def labels_to_image(self, logits: Tensor) -> Tensor:
         """(K, H, W) maps of the network's image → (height, width) uint8 best class in the file's.
 
-        The maps are resized bilinearly, some rows at a time: all of a large photo's at once would
-        take gigabytes.
-
         Raises:
             DetkitError: a part of the file's image was cut off, so that it has no classes.
+        """
+        strips = self._strips(logits)
+        return torch.cat([strip.argmax(0).to(torch.uint8) for strip in strips])
+
+    def scores_to_image(self, logits: Tensor, label: int | None = None) -> Tensor:
+        """How sure each class is, or one of them: (K, height, width) or (height, width) float32.
+
+        Raises:
+            DetkitError: as `labels_to_image`.
+        """
+        strips = (strip.softmax(0) for strip in self._strips(logits))
+        if label is None:
+            return torch.cat(list(strips), 1)
+        return torch.cat([strip[label] for strip in strips])
+
+    def _strips(self, logits: Tensor) -> Iterator[Tensor]:
+        """The maps of the file's image, some rows after the others.
+
+        They are resized bilinearly; all of a large photo's at once would take gigabytes.
         """
         if min(self.top, self.left) < 0:
             raise DetkitError(
@@ -177,18 +193,16 @@ class Frame:
                 remedy="choose transforms that cut nothing off (transforms=segmentation).",
             )
         (height, width), (h, w) = self.original, self.resized
-        content = logits[:, self.top : self.top + h, self.left : self.left + w].float()
+        content = logits[:, self.top : self.top + h, self.left : self.left + w]
         rows = torch.arange(height, device=logits.device)
         place = ((rows + 0.5) * (h / height) - 0.5).clamp(0, h - 1)
         above = place.long()
         share = (place - above)[None, :, None]
-        strips = []
         for strip in rows.split(ROWS):
             low, part = above[strip], share[:, strip]
-            mixed = content[:, low] * (1 - part) + content[:, (low + 1).clamp(max=h - 1)] * part
-            wide = F.interpolate(mixed[None], size=(len(strip), width), mode="bilinear")[0]
-            strips.append(wide.argmax(0).to(torch.uint8))
-        return torch.cat(strips)
+            high = (low + 1).clamp(max=h - 1)
+            mixed = content[:, low].float() * (1 - part) + content[:, high].float() * part
+            yield F.interpolate(mixed[None], size=(len(strip), width), mode="bilinear")[0]
 
 
 @dataclass

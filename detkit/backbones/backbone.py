@@ -70,12 +70,14 @@ class Backbone(nn.Module):
         strides: pixels of the image per cell of each level, same order.
         normalization: what its weights expect of the images.
         weights_report: what a weights file gave it, None without one.
+        least_side: pixels a side of the smallest images that it takes.
     """
 
     channels: dict[str, int]
     strides: dict[str, int]
     normalization: Normalization
     weights_report: WeightsReport | None
+    least_side: int = 1
 
     def __init__(self) -> None:
         super().__init__()

@@ -17,7 +17,15 @@ from detkit.ranges import Count, Natural
 
 NORMS = ("auto", "frozen", "train")
 NECK = ("fpn_channels",)
-DECIDED = ("name", "tail", "strict", "allow_download", "logits", "own")  # by whoever builds
+DECIDED = (
+    "name",
+    "tail",
+    "strict",
+    "allow_download",
+    "logits",
+    "padded",
+    "own",
+)  # by whoever builds
 BEYOND = 3  # levels that a pyramid may be asked for beyond the network's last one
 COARSEST = "coarsest"  # as a level: the last one that the network has
 PYRAMID = ("2", "3", "4", "5")  # the paper's, where `levels` says nothing
@@ -37,6 +45,7 @@ def build(
     in_channels: Count | None = None,
     fpn_channels: Count = 256,
     logits: int | None = None,
+    padded: bool = True,
     **own: Any,
 ) -> tuple[Backbone, Tail | None]:
     """The backbone of that name, with an FPN on it where the name ends in `_fpn`, and its tail.
@@ -54,6 +63,7 @@ def build(
         width: multiplies every channel count, except `fpn_channels`.
         in_channels: of the images: 3 for RGB, 1 for grey; None: as the data have them.
         fpn_channels: width of the pyramid.
+        padded: without it the convolutions have no padding, in a network that can go without.
         logits: give the tail the network's last layer, for so many classes.
         own: that network's own settings; `settings(name)` lists them.
     Raises:
@@ -68,6 +78,8 @@ def build(
     if width <= 0 or fpn_channels < 1:
         key, value = ("fpn_channels", fpn_channels) if width > 0 else ("width", width)
         raise DetkitError(f"backbone.{key} is above 0, not {value}.", remedy="leave it out.")
+    if not padded:
+        own |= _unpadded(base)
     trunk = backbones[base](width=width, **_channels(base, in_channels), **own)
     if not isinstance(trunk, Trunk):
         raise DetkitError(
@@ -104,6 +116,17 @@ def _channels(base: str, in_channels: int | None) -> dict[str, int]:
     raise DetkitError(
         f"The backbone {base} takes pictures of 3 channels, not of {in_channels}.",
         remedy="set backbone.in_channels=3, or choose another backbone.",
+    )
+
+
+def _unpadded(base: str) -> dict[str, bool]:
+    having = [name for name in backbones.names() if "padded" in backbones.entry(name).fixed]
+    if base in having:
+        return {"padded": False}
+    raise DetkitError(
+        f"The backbone {base} has no form without padding, which this model is made of.",
+        remedy=f"set backbone={' or backbone='.join(having)}, or choose model=unet, which takes any"
+        " backbone.",
     )
 
 

@@ -151,7 +151,7 @@ def cfg_text(path: str | Path) -> str:
         DetkitError: the file cannot be read.
     """
     try:
-        return foreign.read_text(path, errors="replace")
+        return foreign.glance(path)
     except OSError as error:
         raise DetkitError(
             f"It cannot be read ({error.strerror or error}).",

@@ -36,21 +36,33 @@ def of_run(tensors: Mapping[str, Tensor], logits: str) -> dict[str, Tensor]:
     Returns:
         The others, too, with `OTHER` in front.
     """
-    pyramid = any(key.startswith(BODY) for key in tensors)  # then a tail is no network's own
-    trunk = BODY if pyramid else BACKBONE
+    pyramid = any(key.startswith(BODY) for key in tensors)
     named = {}
     for key, value in tensors.items():
-        front, tail, behind = key.rpartition(TAIL)
-        if key.startswith(trunk):
-            name = key.removeprefix(trunk)
-        elif tail and not pyramid and (not front or front.endswith(".")):
-            name = behind
-            if behind.startswith("logits."):
-                name = f"{logits}.{behind.removeprefix('logits.')}"
-        else:
+        name = place(key, pyramid)
+        if name is None:
             name = OTHER + key
-        named[name] = value
+        elif name.startswith(f"{TAIL}logits."):
+            name = f"{logits}.{name.removeprefix(f'{TAIL}logits.')}"
+        named[name.removeprefix(TAIL)] = value
     return named
+
+
+def place(key: str, pyramid: bool) -> str | None:
+    """Where a model's tensor is in its backbone: its name there, with `tail.` in front behind the
+    last level; None for one of another part.
+
+    Args:
+        key: in the model's state dict.
+        pyramid: whether the backbone has an FPN; then a tail is no network's own.
+    """
+    trunk = BODY if pyramid else BACKBONE
+    front, tail, behind = key.rpartition(TAIL)
+    if key.startswith(trunk):
+        return key.removeprefix(trunk)
+    if tail and not pyramid and (not front or front.endswith(".")):
+        return TAIL + behind
+    return None
 
 
 def normalization_of(tensors: Mapping[str, Tensor]) -> Normalization:

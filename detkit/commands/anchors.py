@@ -7,7 +7,7 @@ from typing import Any
 
 from detkit.data.anchors import PAPER, cluster, sizes_of
 from detkit.data.open import open_dataset, split_name
-from detkit.data.presets import square
+from detkit.data.square_presets import square
 from detkit.errors import DetkitError
 
 

@@ -15,7 +15,7 @@ from detkit.models.model import models
 from detkit.ops.precision import describe
 from detkit.plots import canvas
 from detkit.plots import data as plot
-from detkit.training import recipe, run_folder
+from detkit.training import recipe, run_folder, transfer
 from detkit.training.optimization import at_most_a_quarter, optimizers, schedules
 from detkit.training.run_folder import Saved
 from detkit.training.state import same_random_states
@@ -36,12 +36,11 @@ def record(session: Session, saved: Saved | None) -> None:
         {"trunk": session.state.model.backbone.weights_report, "checkpoint": session.transferred},
         versions=session.versions,
         step=session.state.step,
+        resumed=saved is not None,
     )
-    say(
-        telling.first_line(
-            session.state, session.settings, data.records, session.plan, session.world
-        )
-    )
+    stages = recipe.stage_names([interval.stage for interval in session.recipe])
+    size = session.plan, session.world
+    say(telling.first_line(session.state, session.settings, data.records, *size, stages))
     objects = objects_of(session)
     say(recipe_line(session))
     if session.why:
@@ -53,9 +52,11 @@ def record(session: Session, saved: Saved | None) -> None:
     if session.anchors_iou is not None:
         mean = f"mean best IoU with the boxes {session.anchors_iou:.3f}"
         say(f"anchors: {session.settings.model['anchors']}, {mean}")
-    stages = recipe.told([interval.stage for interval in session.recipe])
-    if stages:
-        say(f"stages: {stages}")
+    if session.options.head_first:
+        say(transfer.line(session.state.model, session.recipe))
+    if rates := session.settings.optimizer.get("rates"):
+        said = ", ".join(f"{part} × {factor:g}" for part, factor in rates.items())
+        say(f"learning rates: {said}")
     changes = run_folder.changes(asdict(session.settings), saved.meta["config"]) if saved else []
     for change in changes:
         say(f"changed: {change}")

@@ -29,6 +29,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from detkit.atomic import write_json
 from detkit.commands.benchmark_loader import LOADING
+from detkit.commands.benchmark_masks import paste_steps
 from detkit.commands.recording import recorded
 from detkit.errors import unknown
 from detkit.folders import in_home
@@ -47,7 +48,7 @@ from detkit.structures import Classes, Targets
 
 CLASSES = 20
 OBJECTS = 8  # in each image
-Step = Callable[[], None]
+Step = Callable[[], object]
 
 
 @recorded
@@ -165,6 +166,8 @@ def steps(
 ) -> tuple[Step, Step]:
     """One training step or one inference of ours and of the peer, ready to be timed."""
     torch.manual_seed(0)
+    if row == "paste":
+        return paste_steps(height, width)
     ours, peer = PAIRS[model](height, width)
     ours, peer = ours.to(device), peer.to(device)
     images = torch.randint(0, 256, (batch_size, 3, height, width), dtype=torch.uint8, device=device)
@@ -180,7 +183,7 @@ def steps(
             _training_step(peer.train(), lambda: peer(list(images / 255), theirs), dtype, device),
         )
     if row != "inference":
-        raise unknown("row", row, ["train", "inference", *LOADING])
+        raise unknown("row", row, ["train", "inference", "paste", *LOADING])
     fast = prepare(ours, device, precision)
 
     @torch.inference_mode()

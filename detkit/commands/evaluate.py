@@ -10,6 +10,7 @@ from typing import Any
 from detkit import checkpoint, distributed, ours, restore, stored
 from detkit.commands.recording import recorded
 from detkit.commands.validating import draw_figures
+from detkit.data.formats import Needs
 from detkit.data.open import is_validation, open_dataset, split_name
 from detkit.data.records import Records
 from detkit.data.splits import ALL
@@ -17,11 +18,13 @@ from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.evaluation import files
 from detkit.evaluation.evaluate import DetectionEvaluator, Evaluator, Figures, InstanceEvaluator
+from detkit.evaluation.membranes import MembraneEvaluator
 from detkit.evaluation.operating import Operating, line, thresholds_of
 from detkit.folders import dated, in_home, make_folder
 from detkit.inference.measure import headline, measure, report
 from detkit.inference.run import prepare
 from detkit.inference.tasks import tasks
+from detkit.models.heads.truncated import truncate
 from detkit.ops.precision import describe, resolve
 
 MASKS = frozenset({"boxes", "masks"})
@@ -103,6 +106,7 @@ def _checkpoint(settings: Any, world: World) -> Figures:
     """Runs a model over the data and scores what it finds."""
     beside = restore.Beside(settings.cfg, settings.names, settings.letterbox)
     model, meta = restore.load_model(settings.checkpoint, world.device, beside=beside)
+    truncate(model, settings.truncated_svd or ())
     config = meta["config"]
     file = checkpoint.find(settings.checkpoint)
     if settings.dataset is None and restore.is_foreign(file):
@@ -134,8 +138,23 @@ def _checkpoint(settings: Any, world: World) -> Figures:
         batch_size=settings.batch_size,
         workers=settings.workers,
         operating=Operating(chosen, split if validates else None),
+        agnostic_nms=stored.agnostic_nms(settings.agnostic_nms, meta),
+        evaluator=_membranes(settings, records, model.needs),
     )
     return _finish(evaluator, model.task, world, output, split)
+
+
+def _membranes(settings: Any, records: Records, needs: Needs) -> Evaluator | None:
+    """The measure of cells between membranes, where it is asked for."""
+    if settings.membrane is None:
+        return None
+    if "pixels" not in needs:
+        raise DetkitError(
+            "membrane= is for models of pixels.",
+            file=settings.checkpoint,
+            remedy="leave it out, or evaluate a model such as model=unet_2015.",
+        )
+    return MembraneEvaluator(records, settings.membrane, settings.membrane_thresh)
 
 
 def _data(records: Records, split: str) -> str:

@@ -106,6 +106,8 @@ def _predictor(settings: Any, world: World) -> Predictor:
             cfg=settings.cfg,
             names=settings.names,
             letterbox=settings.letterbox,
+            truncated_svd=settings.truncated_svd,
+            agnostic_nms=settings.agnostic_nms,
             **of_checkpoint,
         )
     if given := [key for key, value in of_checkpoint.items() if value is not None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +140,6 @@ def _check_free(output: Path, written: Path) -> None:
 
 def _is_ours(results: Path) -> bool:
     try:
-        return {"split", "data", "proposer"} <= json.loads(foreign.read_bytes(results)).keys()
-    except (OSError, ValueError, AttributeError, RecursionError):
+        return {"split", "data", "proposer"} <= foreign.read_json(results).keys()
+    except (OSError, ValueError, AttributeError, RecursionError, DetkitError):
         return False

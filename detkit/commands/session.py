@@ -30,7 +30,7 @@ from detkit.folders import held
 from detkit.models.build import build
 from detkit.models.model import Model, models
 from detkit.ops.precision import layout, resolve
-from detkit.training import recipe, run_folder
+from detkit.training import recipe, run_folder, transfer
 from detkit.training.fitted import fitted
 from detkit.training.journal import Journal
 from detkit.training.loop import Plan
@@ -87,8 +87,10 @@ class Session:
         self.schedule = build_schedule(settings.schedule)
         self.transferred: dict[str, Any] | None = None
         model = self._model(settings, saved)
-        kept = saved.plain.get("ends") if saved else None
-        self.recipe = recipe.intervals(model.stages(), self.plan.steps, self.batch, kept)
+        share, kept = self.options.head_first, saved.plain.get("ends") if saved else None
+        first = transfer.first_of(saved.plain) if saved and share else None
+        stages = transfer.stages_of(model, share, self.transferred, first)
+        self.recipe = recipe.intervals(stages, self.plan.steps, self.batch, kept)
         self._check_complete(saved)
         self._check_patience()
         self.data = self.data.proposed_by(model.proposer)
@@ -290,6 +292,8 @@ class Session:
         if self.world.main:
             plain |= {"journal": self.journal.size, "batch": self.batch}
             plain["ends"] = [interval.end for interval in self.recipe]
+            if self.options.head_first:
+                plain["first"] = list(self.recipe[0].stage.trains)
             shown = state.shown.state_dict()
             checkpoint.save(self.folder / "last", shown, self.meta(state, {}), (packed, plain))
 

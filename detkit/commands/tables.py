@@ -1,7 +1,8 @@
-"""The tables of measured figures in a text, written from their rows.
+"""The tables of measured figures in the texts, written from their rows.
 
 Between `<!-- measured: docs/measured/*.json -->` and `<!-- measured: end -->` stands a table of the
-files that the pattern names, a row each, in the order of their names.
+files that the pattern names, a row each, in the order of their names; with `measured, short:` it
+leaves out the commands and what has to be known beside a figure.
 """
 
 from __future__ import annotations
@@ -16,65 +17,76 @@ from detkit.atomic import write_text
 from detkit.commands.measured import Row, read
 from detkit.errors import DetkitError
 
-_BLOCK = re.compile(r"(<!-- measured: (\S+\.json) -->\n)(.*?)(<!-- measured: end -->)", re.DOTALL)
+_BLOCK = re.compile(
+    r"(<!-- measured(, short)?: (\S+\.json) -->\n)(.*?)(<!-- measured: end -->)", re.DOTALL
+)
+TEXTS = ("README.md", "docs/measured.md")
 HEAD = ("what", "figure", "time", "how to get it again")
 
 
-def tables(file: Path, check: bool = False) -> None:
-    """Writes the tables of a text.
+def tables(root: Path, check: bool = False) -> None:
+    """Writes the tables of the texts.
 
     Args:
-        file: the text; patterns are relative to its folder.
-        check: write nothing, but raise where the text would change.
+        root: the folder of the texts; patterns are relative to it.
+        check: write nothing, but raise where a text would change.
     Raises:
-        DetkitError: no table in the text, a file that is no row, a row of `docs/measured` that is
-            in no table or in two; with `check` a table that disagrees with its rows.
+        DetkitError: no table in the texts, a file that is no row, a row of `docs/measured` that is
+            in no table or in two (short ones don't count); with `check` a table that disagrees with
+            its rows.
     """
-    text = foreign.read_text(file)
-    blocks = {match[2]: match[3] for match in _BLOCK.finditer(text)}
-    rows = {pattern: sorted(file.parent.glob(pattern)) for pattern in blocks}
-    shown = [path for paths in rows.values() for path in paths]
-    for path in sorted((file.parent / "docs" / "measured").rglob("*.json")):
+    texts = {file: foreign.read_text(file) for name in TEXTS if (file := root / name).is_file()}
+    whole = [match[3] for text in texts.values() for match in _BLOCK.finditer(text) if not match[2]]
+    if not whole:
+        raise DetkitError("There is no table of rows.", file=root, remedy="add its two marks.")
+    shown = [path for pattern in whole for path in root.glob(pattern)]
+    for path in sorted((root / "docs" / "measured").rglob("*.json")):
         if shown.count(path) != 1:
             raise DetkitError(
                 f"This row is in {shown.count(path)} tables.",
                 file=path,
-                remedy=f"{file.name} names rows by <!-- measured: PATTERN.json -->: correct these.",
+                remedy=f"{' or '.join(TEXTS)} names rows by <!-- measured: PATTERN.json -->:"
+                " correct these.",
             )
-    if not shown:
-        raise DetkitError("There is no table of rows.", file=file, remedy="add its two marks.")
-    new = {pattern: table([read(path) for path in paths]) for pattern, paths in rows.items()}
-    for pattern, block in blocks.items():
-        if check and block != new[pattern]:
+
+    def written(match: re.Match[str]) -> str:
+        rows = [read(path) for path in sorted(root.glob(match[3]))]
+        return match[1] + table(rows, short=bool(match[2])) + match[5]
+
+    for file, text in texts.items():
+        new = _BLOCK.sub(written, text)
+        if check and new != text:
             raise DetkitError(
-                f"The table disagrees with its rows: {_difference(block, new[pattern])}",
+                f"A table disagrees with its rows: {_difference(text, new)}",
                 file=file,
-                record=pattern,
                 remedy="run python scripts/tables.py, which writes the tables from the rows.",
             )
-    if not check:
-        write_text(file, _BLOCK.sub(lambda match: match[1] + new[match[2]] + match[4], text))
+        if not check and new != text:
+            write_text(file, new)
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Row], short: bool = False) -> str:
     """The rows as Markdown, and below the table the machines that its letters stand for."""
     machines = list(dict.fromkeys(row.cpu for row in rows if row.cpu))
     letters = {cpu: chr(ord("A") + number) for number, cpu in enumerate(machines)}
     lines = [HEAD, ("---",) * len(HEAD)]
     for row in rows:
         time = " on ".join(filter(None, (duration(row), letters.get(row.cpu or ""))))
-        lines.append((row.what, figure(row), time, f"`{row.command}`"))
+        lines.append((row.what, figure(row, short), time, f"`{row.command}`"))
+    lines = [line[: 3 if short else None] for line in lines]
     text = "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
     return text + "".join(f"\n{letters[cpu]}: {cpu}.\n" for cpu in machines)
 
 
-def figure(row: Row) -> str:
+def figure(row: Row, short: bool = False) -> str:
     """Mean and each seed's value, then what has to be known beside it."""
     if isinstance(row.figure, str):
         parts = [row.figure]
     else:
         values = [f"{key} {_value(value)}" for key, value in row.figure.items()]
         parts = [", ".join(values) + _seeds(row.seeds)]
+    if short:
+        return parts[0]
     parts += [f"paper: {row.paper}"] if row.paper else []
     return "; ".join([*parts, *filter(None, (row.note, row.cause))])
 

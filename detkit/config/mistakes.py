@@ -123,7 +123,7 @@ def _headless(experiment: str, hydras: Sequence[Override]) -> Path | None:
     """The user's file of that name, if Hydra would take it for settings below `experiment`."""
     for folder in _folders(hydras):
         file = folder / "experiment" / f"{experiment}.yaml"
-        if file.is_file() and PACKAGE not in foreign.read_text(file, errors="replace"):
+        if file.is_file() and PACKAGE not in foreign.glance(file):
             return file
     return None
 

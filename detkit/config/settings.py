@@ -8,7 +8,7 @@ builder that they go to.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
 from annotated_types import Interval
@@ -46,6 +46,7 @@ class TrainingSettings:
     val_losses: bool
     repeat_thresh: float | None
     class_weights: Literal["auto"] | list[Positive] | None
+    head_first: Share | None = None  # which older runs do not say
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,15 @@ class EvaluateSettings:
     dataset: Group | None
     split: str | None
     score_thresh: ScoreThresh
+    membrane: str | None
+    membrane_thresh: Share
     output: str | None
+    truncated_svd: list[Count] | None
     device: str
     precision: Precision
     batch_size: Count
     workers: Natural
+    agnostic_nms: bool
     threads: Count | None
     plugins: list[str]
     row: str | None
@@ -105,13 +110,18 @@ class PredictSettings:
     names: str | None
     letterbox: bool | None
     output: str | None
+    truncated_svd: list[Count] | None
     device: str
     precision: Precision
     score_thresh: ScoreThresh
     classes: list[str] | None
     nms_iou: Share | None
+    agnostic_nms: bool
     detections: Count | None
     short_side: Count | None
+    tiles: Count | None
+    probabilities: bool
+    polygons: bool
     batch_size: Count
     video: bool
     allow_download: bool
@@ -234,7 +244,7 @@ def _values(
     found: dict[str, Any] = {}
     for field in fields(cls):
         key, hint = prefix + field.name, hints[field.name]
-        if field.name not in values and not whole:
+        if field.name not in values and (not whole or field.default is not MISSING):
             continue
         if field.name not in values:
             raise absent(key)

@@ -64,7 +64,7 @@ WORDS: dict[str, str | tuple[str, str | None]] = {
     **dict.fromkeys(("arch", "architecture", "net", "network"), ("model and backbone", None)),
     **dict.fromkeys(("save_txt", "save_json", "save"), TABLES),
     **dict.fromkeys(("img", "image", "images", "input", "path"), (ROOT, "source")),
-    "agnostic": ("model.nms_iou", "nms_iou"),
+    **dict.fromkeys(("agnostic", "class_agnostic"), ("model.nms_iou", "agnostic_nms")),
 }
 DETECTRON = {
     "MODEL.WEIGHTS": WORDS["weights"],

@@ -292,3 +292,22 @@ def _turned(pixels: NDArray, orientation: int) -> NDArray:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return pixels
+
+
+def with_channels(image: np.ndarray, channels: int, file: Path) -> np.ndarray:
+    """The (H, W, C) picture with as many channels as a network takes: grey ↔ RGB.
+
+    Raises:
+        DetkitError: it has others.
+    """
+    if image.shape[2] == channels:
+        return image
+    if image.shape[2] == 1:
+        return np.repeat(image, channels, 2)
+    if image.shape[2] == 3 and channels == 1:
+        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+    raise DetkitError(
+        f"The picture has {image.shape[2]} channels, the network takes {channels}.",
+        file=file,
+        remedy=f"set backbone.in_channels={image.shape[2]} when training, or convert the picture.",
+    )

@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import cv2
@@ -18,6 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from detkit.data.formats import BOXES, Needs
+from detkit.data.images import with_channels
+from detkit.data.mosaic import Picture, companions, mosaic
 from detkit.data.records import Records
 from detkit.data.transforms import STRIDE, Loaded, Transform
 from detkit.errors import DetkitError
@@ -99,25 +100,36 @@ class Dataset:
             ) from error
 
     def _load(self, key: Key, index: int) -> Loaded:
+        records, seed = self.records, (self.seed, *key.seed)
+        transform = self.transform.variants[key.side] if key.side else self.transform
+        picture = self._picture(index)
+        height, width = picture.image.shape[:2]
+        if transform.mosaic:
+            labels = records.image_labels
+            others = companions(transform.mosaic, seed, index, labels, len(records))
+            if others:
+                four = [picture, *map(self._picture, others)]
+                picture = mosaic(four, transform.canvas(height, width), seed)
+                height, width = picture.image.shape[:2]
+        sample = transform(*picture, seed=seed)
+        file = str(records.path(index))
+        return sample.loaded(records.image_id(index), index, file, (height, width))
+
+    def _picture(self, index: int) -> Picture:
+        """One of the files, with what the model learns from."""
         records = self.records
-        channels = self.channels or records.channels
-        path = records.path(index)
-        image_id, file = records.image_id(index), str(path)
-        original = records.image(index)
+        path, original = records.path(index), records.image(index)
         proposals = None
         if self.proposer is not None:
-            proposals = self.proposer(original, image_id=image_id, file=file)
-        image = with_channels(original, channels, path)
-        transform = self.transform.variants[key.side] if key.side else self.transform
-        sample = transform(
-            image,
+            image_id = records.image_id(index)
+            proposals = self.proposer(original, image_id=image_id, file=str(path))
+        return Picture(
+            with_channels(original, self.channels or records.channels, path),
             records.annotation(index),
             self._needed("masks", index),
             self._needed("pixels", index),
             proposals,
-            seed=(self.seed, *key.seed),
         )
-        return sample.loaded(image_id, index, file, (image.shape[0], image.shape[1]))
 
     def _needed(self, kind: str, index: int) -> np.ndarray | None:
         if kind not in self.needs:
@@ -130,25 +142,6 @@ class Dataset:
                 remedy="choose data with masks, or a model that detects boxes.",
             )
         return found
-
-
-def with_channels(image: np.ndarray, channels: int, file: Path) -> np.ndarray:
-    """The (H, W, C) picture with as many channels as a network takes: grey ↔ RGB.
-
-    Raises:
-        DetkitError: it has others.
-    """
-    if image.shape[2] == channels:
-        return image
-    if image.shape[2] == 1:
-        return np.repeat(image, channels, 2)
-    if image.shape[2] == 3 and channels == 1:
-        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
-    raise DetkitError(
-        f"The picture has {image.shape[2]} channels, the network takes {channels}.",
-        file=file,
-        remedy=f"set backbone.in_channels={image.shape[2]} when training, or convert the picture.",
-    )
 
 
 def collate(samples: Sequence[Loaded], multiple: int = STRIDE) -> Batch:

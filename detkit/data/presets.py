@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 
+from detkit.data.elastic import grid_deformation
 from detkit.data.transforms import (
-    STRIDE,
     Transform,
-    contained_size,
     fitted_size,
     stretched_size,
     transforms,
 )
-from detkit.data.windows import ssd_window
 from detkit.errors import DetkitError
 from detkit.ranges import Count
 
 SMOOTH = 24  # pixels over which the shifts of elastic bending are alike
-OVERLAPS = (0.1, 0.3, 0.5, 0.7, 0.9)  # SSD, section 2.2
 
 
 @transforms.register("detection")
@@ -37,6 +34,7 @@ def detection(
     crop: int | None = None,
     colour: float = 0.0,
     min_visibility: float = 0.25,
+    mosaic: float = 0.0,
 ) -> Transform:
     """Keeps the aspect ratio (Faster R-CNN, section 3.3: short side 600, long side at most 1000).
 
@@ -48,21 +46,26 @@ def detection(
         scale: range of a random factor on the size.
         crop: train on random squares of this many pixels a side, after scaling.
         colour: strength of random brightness, contrast, saturation (± 0.4) and hue (± 0.1).
+        mosaic: how often four pictures become one (YOLOv4, section 3.3).
         min_visibility: part of a box that has to be left by a crop. In training objects less than a
             pixel wide or high are left out.
     """
-    _check(short_side=short_side, long_side=long_side, crop=crop, scale=scale)
-    _check_shares(
-        flip=flip, vertical_flip=vertical_flip, colour=colour, min_visibility=min_visibility
+    check(short_side=short_side, long_side=long_side, crop=crop, scale=scale)
+    check_shares(
+        mosaic=mosaic,
+        flip=flip,
+        vertical_flip=vertical_flip,
+        colour=colour,
+        min_visibility=min_visibility,
     )
 
     def steps(A: Any, fill: tuple[float, ...]) -> list:
-        return [*_crops(A, crop, fill), *_flips(A, flip, vertical_flip), *_colours(A, colour)]
+        return [*crops(A, crop, fill), *flips(A, flip, vertical_flip), *colours(A, colour)]
 
     sizes = functools.partial(fitted_size, short_side, long_side, False)
     if not train:
         return Transform(sizes)
-    return Transform(sizes, scale=scale, steps=steps, min_visibility=min_visibility)
+    return Transform(sizes, scale=scale, steps=steps, min_visibility=min_visibility, mosaic=mosaic)
 
 
 @transforms.register("segmentation")
@@ -75,6 +78,7 @@ def segmentation(
     vertical_flip: float = 0.0,
     quarter_turns: float = 0.0,
     elastic: float = 0.0,
+    elastic_grid: Count | None = None,
     scale: Sequence[float] = (1.0, 1.0),
     crop: int | None = None,
     colour: float = 0.0,
@@ -85,203 +89,30 @@ def segmentation(
         quarter_turns: probability of a turn by 90, 180 or 270 degrees.
         elastic: standard deviation, in pixels, of the smooth shifts that bend the image
             (U-Net: 10 pixels).
+        elastic_grid: points a side of a coarse grid which these shifts are drawn at (U-Net: 3),
+            with bicubic interpolation between them; None shifts every 24 pixels another way.
         short_side, long_side, flip, vertical_flip, scale, crop, colour: as for `detection`.
     """
-    _check(short_side=short_side, long_side=long_side, crop=crop, scale=scale)
+    check(short_side=short_side, long_side=long_side, crop=crop, scale=scale)
     if not 0 <= elastic <= 100:
         raise DetkitError(f"transforms.elastic is {elastic}.", remedy="choose 0 … 100 pixels.")
-    _check_shares(
-        flip=flip, vertical_flip=vertical_flip, colour=colour, quarter_turns=quarter_turns
-    )
+    check_shares(flip=flip, vertical_flip=vertical_flip, colour=colour, quarter_turns=quarter_turns)
 
     def steps(A: Any, fill: tuple[float, ...]) -> list:
         # uniform noise from −1 … 1 smoothed by sigma has a deviation of 1 / (sigma sqrt(12 pi))
         alpha = elastic * SMOOTH * math.sqrt(12 * math.pi)
-        bend = (
-            [A.ElasticTransform(alpha, SMOOTH, fill=fill, noise_distribution="uniform", p=1)]
-            if elastic
-            else []
-        )
+        bend = []
+        if elastic and elastic_grid:
+            bend = [grid_deformation(A, elastic_grid, elastic)]
+        elif elastic:
+            smooth = {"fill": fill, "noise_distribution": "uniform"}
+            bend = [A.ElasticTransform(alpha, SMOOTH, **smooth, p=1)]
         turn = [A.RandomRotate90(p=quarter_turns)] if quarter_turns else []
-        flips = _flips(A, flip, vertical_flip)
-        return [*bend, *_crops(A, crop, fill), *turn, *flips, *_colours(A, colour)]
+        mirrored = flips(A, flip, vertical_flip)
+        return [*bend, *crops(A, crop, fill), *turn, *mirrored, *colours(A, colour)]
 
     sizes = functools.partial(fitted_size, short_side, long_side, False)
     return Transform(sizes, scale=scale, steps=steps) if train else Transform(sizes)
-
-
-@transforms.register("stretched", defaults={"long_side": 448, "letterbox": False})
-@transforms.register("square")
-def square(
-    train: bool,
-    *,
-    short_side: int | None = None,
-    long_side: int | None = 416,
-    letterbox: bool = True,
-    flip: float = 0.5,
-    vertical_flip: float = 0.0,
-    jitter: float = 0.2,
-    colour: float = 0.5,
-    min_visibility: float = 0.25,
-    sides: Sequence[Count] | None = None,
-) -> Transform:
-    """One size for all images (YOLO, Redmon 2016, section 2.2: scaling and shifts up to 20 %).
-
-    Args:
-        short_side: what the image's shorter side is resized to, unless the longer one would
-            exceed the square; None lets the longer side fill it.
-        long_side: pixels a side of the square; None makes it as large as each image's longer side.
-        letterbox: keep the aspect ratio and fill the rest, else stretch to the square.
-        jitter: each side is scaled by 1 ± this, and the image shifted by ± this part of a side.
-        flip, vertical_flip, colour, min_visibility: as for `detection`.
-        sides: of the square in training, one of which every ten steps have (YOLOv2, section 2:
-            320, 352 … 608); None: always `long_side`.
-    """
-    _check(short_side=short_side, long_side=long_side)
-    for side in sides or ():
-        _check(sides=side)
-    _check_shares(
-        flip=flip,
-        vertical_flip=vertical_flip,
-        colour=colour,
-        jitter=jitter,
-        min_visibility=min_visibility,
-    )
-
-    def steps(A: Any, fill: tuple[float, ...]) -> list:
-        moves = _moves(A, jitter, fill)
-        return [*moves, *_flips(A, flip, vertical_flip), *_colours(A, colour)]
-
-    if not letterbox and short_side is not None:
-        raise DetkitError(
-            f"transforms.short_side ({short_side}) has no meaning where sides are stretched.",
-            remedy="set transforms.short_side=null or transforms.letterbox=true.",
-        )
-
-    def of(side: int | None, variants: Mapping[int, Transform] | None = None) -> Transform:
-        sizes = functools.partial(stretched_size, side)
-        if letterbox:
-            sizes = functools.partial(fitted_size, short_side, side, short_side is None)
-        multiple = 1 if side else STRIDE  # images of one size need no padding
-        if not train:
-            return Transform(sizes, square=side or 0, multiple=multiple)
-        return Transform(
-            sizes,
-            square=side or 0,
-            steps=steps,
-            min_visibility=min_visibility,
-            multiple=multiple,
-            variants=variants,
-        )
-
-    return of(long_side, {side: of(side) for side in sides or ()})
-
-
-@transforms.register("ssd512", defaults={"long_side": 512})
-@transforms.register("ssd")
-def ssd(
-    train: bool,
-    *,
-    short_side: int | None = None,
-    long_side: int | None = 300,
-    flip: float = 0.5,
-    vertical_flip: float = 0.0,
-    zoom_out: float = 0.5,
-    canvas: float = 4.0,
-    crop: float = 1.0,
-    overlaps: Sequence[float] = OVERLAPS,
-    colour: float = 1.0,
-) -> Transform:
-    """SSD's (Liu et al. 2016, sections 2.2 and 3.6): stretched to a square, parts of any size.
-
-    Args:
-        short_side: keeps the aspect ratio: pixels of the shorter side, unless the longer one would
-            exceed `long_side`; null stretches.
-        long_side: pixels a side of the square; null makes it as large as each image's longer side.
-        zoom_out: how often the picture is put on a larger canvas of the mean colour.
-        canvas: side of the canvas at most, of the picture's.
-        crop: how often a patch is cut: all, any patch, or one that overlaps an object by one of
-            `overlaps`. Objects whose centre is in it are kept.
-        overlaps: least IoU of a patch with an object.
-        colour: 0 … 1: strength of random brightness, contrast, saturation and hue, each for half of
-            the images.
-        flip, vertical_flip: as for `detection`.
-    """
-    _check(short_side=short_side, long_side=long_side)
-    _check_shares(
-        flip=flip, vertical_flip=vertical_flip, colour=colour, zoom_out=zoom_out, crop=crop
-    )
-    for overlap in overlaps:
-        _check_shares(overlaps=overlap)
-    if not 1 <= canvas <= 16:
-        raise DetkitError(f"transforms.canvas is {canvas}.", remedy="choose 1 … 16.")
-
-    def steps(A: Any, fill: tuple[float, ...]) -> list:
-        flips = _flips(A, flip, vertical_flip)
-        if not colour:
-            return flips
-        even, half, hue = (1, 1), (1 - 0.5 * colour, 1 + 0.5 * colour), 0.05 * colour
-        bright = (1 - 0.125 * colour, 1 + 0.125 * colour)
-        return [
-            *flips,
-            A.ColorJitter(bright, even, even, (0, 0), p=0.5),
-            A.ColorJitter(even, half, even, (0, 0), p=0.5),
-            A.ColorJitter(even, even, half, (0, 0), p=0.5),
-            A.ColorJitter(even, even, even, (-hue, hue), p=0.5),
-        ]
-
-    if short_side is None:
-        sizes, multiple = functools.partial(stretched_size, long_side), 1 if long_side else STRIDE
-    else:
-        sizes, multiple = functools.partial(fitted_size, short_side, long_side, False), STRIDE
-    if not train:
-        return Transform(sizes, multiple=multiple)
-    window = functools.partial(ssd_window, zoom_out, crop, canvas, tuple(overlaps))
-    return Transform(sizes, window=window, steps=steps, multiple=multiple)
-
-
-@transforms.register("darknet")
-def darknet(
-    train: bool,
-    *,
-    width: Count = 416,
-    height: Count = 416,
-    letterbox: bool = True,
-    flip: float = 0.5,
-    vertical_flip: float = 0.0,
-    jitter: float = 0.2,
-    colour: float = 0.5,
-    min_visibility: float = 0.25,
-) -> Transform:
-    """Pictures as Darknet's networks and OpenCV's reader of them get them: bilinear, one size.
-
-    Args:
-        width, height: of the network's image, those of a .cfg's [net]; best multiples of 32.
-        letterbox: keep the aspect ratio and fill the rest, as Darknet once did, else stretch.
-        jitter: as for `square`.
-        flip, vertical_flip, colour, min_visibility: as for `detection`.
-    """
-    _check(width=width, height=height)
-    _check_shares(
-        flip=flip,
-        vertical_flip=vertical_flip,
-        colour=colour,
-        jitter=jitter,
-        min_visibility=min_visibility,
-    )
-
-    def steps(A: Any, fill: tuple[float, ...]) -> list:
-        moves = _moves(A, jitter, fill)
-        return [*moves, *_flips(A, flip, vertical_flip), *_colours(A, colour)]
-
-    canvas = (height, width)
-
-    def sizes(tall: int, wide: int) -> tuple[int, int]:
-        return contained_size(canvas, tall, wide) if letterbox else canvas
-
-    if not train:
-        return Transform(sizes, square=canvas, area=False)
-    return Transform(sizes, square=canvas, area=False, steps=steps, min_visibility=min_visibility)
 
 
 @transforms.register("classification")
@@ -308,8 +139,8 @@ def classification(
         jitter: the picture is shifted by ± this part of its sides and turned by ± this angle, in
             radians; 0.1 suits digits.
     """
-    _check(side=side, resize=resize, scale=scale)
-    _check_shares(flip=flip, vertical_flip=vertical_flip, colour=colour, jitter=jitter)
+    check(side=side, resize=resize, scale=scale)
+    check_shares(flip=flip, vertical_flip=vertical_flip, colour=colour, jitter=jitter)
     if scale[1] > 1:
         raise DetkitError(
             f"transforms.scale is {list(scale)}: shares of the picture's area.",
@@ -336,8 +167,8 @@ def classification(
             border_mode=cv2.BORDER_REPLICATE,
             p=1,
         )
-        flips = _flips(A, flip, vertical_flip) if flip or vertical_flip else []
-        return [*part, *([move] if jitter else []), *flips, *_colours(A, colour)]
+        mirrored = flips(A, flip, vertical_flip) if flip or vertical_flip else []
+        return [*part, *([move] if jitter else []), *mirrored, *colours(A, colour)]
 
     if train and resize is not None:
         whole = functools.partial(fitted_size, None, None, False)
@@ -349,34 +180,25 @@ def classification(
     return Transform(sizes, square=side, steps=changes, multiple=1)
 
 
-def _crops(A: Any, crop: int | None, fill: tuple[float, ...]) -> list:
+def crops(A: Any, crop: int | None, fill: tuple[float, ...]) -> list:
     """Random squares; what is too small is padded at the right and bottom, as in a batch."""
     if crop is None:
         return []
     return [A.RandomCrop(crop, crop, True, pad_position="top_left", fill=fill, p=1)]
 
 
-def _moves(A: Any, jitter: float, fill: tuple[float, ...]) -> list:
-    """Other sides, and another place."""
-    if not jitter:
-        return []
-    zoom, shift = (1 - jitter, 1 + jitter), (-jitter, jitter)
-    axes = {"scale": {"x": zoom, "y": zoom}, "translate_percent": {"x": shift, "y": shift}}
-    return [A.Affine(**axes, balanced_scale=False, fill=fill, p=1)]
-
-
-def _flips(A: Any, flip: float, vertical_flip: float) -> list:
+def flips(A: Any, flip: float, vertical_flip: float) -> list:
     return [A.HorizontalFlip(p=flip), A.VerticalFlip(p=vertical_flip)]
 
 
-def _colours(A: Any, strength: float) -> list:
+def colours(A: Any, strength: float) -> list:
     if not strength:
         return []
     reach = (1 - 0.4 * strength, 1 + 0.4 * strength)
     return [A.ColorJitter(reach, reach, reach, (-0.1 * strength, 0.1 * strength), p=1)]
 
 
-def _check(scale: Sequence[float] = (1.0, 1.0), **pixels: int | None) -> None:
+def check(scale: Sequence[float] = (1.0, 1.0), **pixels: int | None) -> None:
     for name, value in pixels.items():
         if value is not None and not 1 <= value <= 16384:
             raise DetkitError(f"transforms.{name} is {value}.", remedy="choose 1 … 16384 pixels.")
@@ -387,7 +209,7 @@ def _check(scale: Sequence[float] = (1.0, 1.0), **pixels: int | None) -> None:
         )
 
 
-def _check_shares(**shares: float) -> None:
+def check_shares(**shares: float) -> None:
     for name, value in shares.items():
         if not 0 <= value <= 1:
             raise DetkitError(f"transforms.{name} is {value}.", remedy="choose 0 … 1.")

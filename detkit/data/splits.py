@@ -225,7 +225,7 @@ def read_list(path: Path) -> list[str]:
     """
     try:
         lines = [line.strip() for line in foreign.read_text(path).splitlines()]
-    except (OSError, UnicodeDecodeError) as fault:
+    except OSError as fault:
         raise DetkitError(
             f"The list cannot be read ({fault}).", file=path, remedy="write one image name a line."
         ) from fault
@@ -250,7 +250,7 @@ def class_names(path: Path) -> list[str]:
             a name that occurs twice.
     """
     try:
-        text = foreign.read_text(path, errors="replace")
+        text = foreign.read_text(path)
     except OSError as fault:
         raise unreadable(path, fault) from fault
     names = [line.strip() for line in text.rstrip().splitlines()]

@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 
 from detkit.data.records import Annotation
+from detkit.data.resizing import nearest, resized
 from detkit.data.windows import Window, seen_in
 from detkit.registry import Registry
 from detkit.structures import IGNORE, Frame, Targets
@@ -105,6 +105,7 @@ class Transform:
         multiple: the sides of a batch are padded to a multiple of so many pixels.
         variants: the same transform for other sides of the square; in training each step takes one
             of them (YOLOv2, section 2: multi-scale training).
+        mosaic: how often four pictures become one before all this (`data.mosaic`).
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class Transform:
         min_visibility: float = 0.0,
         multiple: int = STRIDE,
         variants: Mapping[int, Transform] | None = None,
+        mosaic: float = 0.0,
     ) -> None:
         self.sizes = sizes
         self.scale = scale
@@ -129,10 +131,17 @@ class Transform:
         self.min_visibility = min_visibility
         self.multiple = multiple
         self.variants = dict(variants or {})
+        self.mosaic = mosaic
         self._composed: dict[tuple[Any, int, float], Any] = {}
         if steps is not None:  # now, and not once more in each loading process
             for dtype, least in itertools.product(KINDS, {min_visibility, 0.0}):
                 self._compose(np.empty((1, 1, 3), dtype), least)
+
+    def canvas(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) that four pictures become one on: the square's, else the first's."""
+        if isinstance(self.square, tuple):
+            return self.square
+        return (self.square, self.square) if self.square else (height, width)
 
     def __call__(
         self,
@@ -188,12 +197,12 @@ class Transform:
             boxes = boxes.clip(0, np.tile([w + min(beside, 0), h + min(below, 0)], 2))
             seen = (boxes[:, 2:] > boxes[:, :2]).all(1)
             boxes, kept = boxes[seen], kept[seen]
-        image = _bordered(_resize(image, h, w, self.area)[rows, columns], border)
+        image = _bordered(resized(image, h, w, self.area)[rows, columns], border)
         objects = len(annotation.boxes)  # whatever comes behind them is a proposal
         if masks is not None:
             masks = _resized_masks(masks, kept[kept < objects], (h, w), (rows, columns), border)
         if pixels is not None:
-            pixels = _nearest(pixels, h, w)[rows, columns]
+            pixels = nearest(pixels, h, w)[rows, columns]
             pixels = np.pad(pixels, border, constant_values=IGNORE)
         if self.steps:
             crowd = np.append(annotation.crowd.astype(bool), np.zeros(count, bool))[kept]
@@ -327,16 +336,6 @@ def _fill(image: np.ndarray) -> tuple[float, ...]:
     return colour if image.dtype == np.uint8 else tuple(value / 255 for value in colour)
 
 
-def _resize(image: np.ndarray, height: int, width: int, area: bool) -> np.ndarray:
-    """Bilinear; with `area` by areas where it shrinks."""
-    if image.shape[:2] == (height, width):
-        return image
-    shrinks = height * width < image.shape[0] * image.shape[1]
-    how = cv2.INTER_AREA if shrinks and area else cv2.INTER_LINEAR
-    resized = cv2.resize(image, (width, height), interpolation=how)
-    return resized if resized.ndim == 3 else resized[..., None]  # OpenCV drops a single channel
-
-
 def _bordered(image: np.ndarray, border: tuple[tuple[int, int], tuple[int, int]]) -> np.ndarray:
     """With so many pixels of the fill colour above and below, at the left and right."""
     (above, below), (left, right) = border
@@ -365,15 +364,8 @@ def _resized_masks(
     height, width = (len(range(*p.indices(s))) for p, s in zip(part, size, strict=True))
     canvas = np.zeros((len(chosen), above + height + below, left + width + right), bool)
     for place, n in zip(canvas, chosen.tolist(), strict=True):
-        place[above : above + height, left : left + width] = _nearest(masks[n], *size)[part]
+        place[above : above + height, left : left + width] = nearest(masks[n], *size)[part]
     return canvas
-
-
-def _nearest(labels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(…, H, W) → (…, height, width), the value at the centre of each new pixel."""
-    rows = ((np.arange(height) + 0.5) * labels.shape[-2] / height).astype(np.int64)
-    columns = ((np.arange(width) + 0.5) * labels.shape[-1] / width).astype(np.int64)
-    return labels[..., rows[:, None], columns]
 
 
 def build(settings: Mapping[str, Any], train: bool) -> Transform:

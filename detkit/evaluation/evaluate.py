@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
+from detkit.evaluation.boundaries import count_boundaries
 from detkit.evaluation.coco import coco
 from detkit.evaluation.diagnosis import LITTLE, diagnose
 from detkit.evaluation.files import write_coco
 from detkit.evaluation.operating import DEFAULTS, Operating
-from detkit.evaluation.pixels import count, pixels
+from detkit.evaluation.pixels import boundaries, count, pixels
 from detkit.evaluation.results import Results
 from detkit.evaluation.tables import (
     Figures,
@@ -175,14 +176,15 @@ class InstanceEvaluator(DetectionEvaluator):
 
 PIXEL_COLUMNS = {
     "IoU": "pixels/IoU",
+    "Dice": "pixels/Dice",
+    "boundary IoU": "pixels/boundary_IoU",
     "precision": "pixels/precision",
     "recall": "pixels/recall",
-    "F1": "pixels/F1",
 }
 
 
 class PixelEvaluator:
-    """Mean intersection over union and accuracy of pixels."""
+    """Mean intersection over union, Dice, accuracy of pixels, and the same near outlines."""
 
     headline: ClassVar[str] = "pixels/mIoU"
     beside: ClassVar[tuple[str, ...]] = ()
@@ -191,21 +193,30 @@ class PixelEvaluator:
     def __init__(self, records: Records) -> None:
         self.records = records
         self._counts = np.zeros((len(records.names),) * 2, np.int64)
+        self._near = np.zeros((2, len(records.names)), np.int64)
         self._seen: set[int] = set()
 
     def add(self, frames: Sequence[Frame], predictions: Sequence[Segmentation]) -> None:
         for frame, found in zip(frames, predictions, strict=True):
             truth = self.records.pixels(frame.index)
             if truth is not None and frame.index not in self._seen:
-                self._counts += count(truth, found.labels.cpu().numpy(), len(self._counts))
+                self.count(truth, found)
                 self._seen.add(frame.index)
 
+    def count(self, truth: np.ndarray, found: Segmentation) -> None:
+        """Adds one image; `truth` is (H, W) uint8."""
+        labels = found.labels.cpu().numpy()
+        self._counts += count(truth, labels, len(self._counts))
+        self._near += count_boundaries(truth, labels, len(self._counts))
+
     def state(self) -> Any:
-        return self._counts, self._seen
+        return (self._counts, self._near), self._seen
 
     def merge(self, states: Sequence[Any]) -> None:
         # counts cannot tell images apart, so that the processes have to share them out (they do)
-        self._counts = np.sum([counts for counts, _ in states], axis=0)
+        self._counts, self._near = (
+            np.sum(part, axis=0) for part in zip(*(counts for counts, _ in states), strict=True)
+        )
         self._seen = set().union(*(seen for _, seen in states))
         if len(self._seen) != sum(len(seen) for _, seen in states):
             raise ValueError("two processes evaluated the same image")
@@ -216,17 +227,19 @@ class PixelEvaluator:
         return self._counts
 
     def result(self) -> Figures:
-        names = self.records.names
-        absent = [name for name, n in zip(names, self._counts.sum(1), strict=True) if n == 0]
+        names, there = self.records.names, self._counts.sum(1) > 0
+        absent = [name for name, found in zip(names, there, strict=True) if not found]
         return {
             **pixels(self._counts, names),
+            **boundaries(self._near, there, names),
             "images": len(self._seen),
             "classes_without_objects": absent,
         }
 
     def table(self, result: Figures) -> str:
         rows, left_out = condensed(class_rows(self.records.names, result, PIXEL_COLUMNS))
-        mean = ["mean", figure(result["pixels/mIoU"]), *[""] * (len(PIXEL_COLUMNS) - 1)]
+        means = ("pixels/mIoU", "pixels/mDice", "pixels/boundary_mIoU")
+        mean = ["mean", *(figure(result[key]) for key in means), "", ""]
         accuracy = figure(result["pixels/accuracy"])
         lines = [
             *aligned([["class", *PIXEL_COLUMNS], mean, *rows]),
@@ -234,7 +247,8 @@ class PixelEvaluator:
             "",
             f"{result['images']:,} images. Pixel accuracy {accuracy}.",
             "IoU: right pixels of a class / pixels that are or were called it, over the whole set; "
-            "pixels that are marked as void count nowhere.",
+            "pixels that are marked as void count nowhere. Dice (F1): twice the right ones / the"
+            " sum of both. Boundary IoU: of pixels within 2 % of the diagonal from the outline.",
             "Precision: right pixels / those called it; recall: right ones / those of the class;"
             " each pixel has its best class, so that there is no score to choose.",
             *absent_classes(result),

@@ -7,7 +7,6 @@ inclusive pixels that count from 1: −1, −1, 0, 0 makes them continuous, as f
 
 from __future__ import annotations
 
-import codecs
 import itertools
 import json
 import math
@@ -55,7 +54,7 @@ def read(path: str | Path, records: Records) -> Results:
 
 def _read_coco(path: Path, records: Records) -> Results:
     try:
-        rows = json.loads(foreign.read_bytes(path).removeprefix(codecs.BOM_UTF8))
+        rows = foreign.read_json(path)
     except (ValueError, OSError, RecursionError) as error:
         raise DetkitError(
             f"This is not JSON that can be read ({error}).",

@@ -47,31 +47,51 @@ def pixels(counts: np.ndarray, names: Sequence[str]) -> dict[str, float | None]:
     Args:
         counts: (K, K) int64, true class by predicted class.
     Returns:
-        `pixels/mIoU`, `pixels/accuracy`, and `pixels/IoU/NAME`, `pixels/precision/NAME`,
-        `pixels/recall/NAME` and `pixels/F1/NAME` for each class, as fractions of 1; None for a
-        class without a pixel in the truth, and the mean runs over the others.
+        `pixels/mIoU`, `pixels/mDice`, `pixels/accuracy`, and `pixels/IoU/NAME`,
+        `pixels/Dice/NAME` (F1), `pixels/precision/NAME` and `pixels/recall/NAME` for each class, as
+        fractions of 1; None for a class without a pixel in the truth (of precision: that no pixel
+        is called), and the mean runs over the others.
     """
     right = np.diagonal(counts)
-    truth = counts.sum(1)
-    called = counts.sum(0)
-    union = truth + called - right
+    truth, called = counts.sum(1), counts.sum(0)
+    both = truth + called
     found = truth > 0
-    of_class = {
-        "precision": (right, called),
-        "recall": (right, truth),
-        "F1": (2 * right, truth + called),
-    }
-    iou = np.divide(right, union, out=np.zeros(len(right)), where=found)
+    iou = np.divide(right, both - right, out=np.zeros(len(right)), where=found)
+    dice = np.divide(2 * right, both, out=np.zeros(len(right)), where=found)
+    precision = np.divide(right, called, out=np.zeros(len(right)), where=called > 0)
+    recall = np.divide(right, truth, out=np.zeros(len(right)), where=found)
     return {
-        "pixels/mIoU": float(iou[found].mean()) if found.any() else None,
+        "pixels/mIoU": _mean(iou, found),
+        "pixels/mDice": _mean(dice, found),
         "pixels/accuracy": float(right.sum() / truth.sum()) if found.any() else None,
-        **{
-            f"pixels/IoU/{name}": float(iou[k]) if found[k] else None
-            for k, name in enumerate(names)
-        },
-        **{
-            f"pixels/{key}/{name}": float(part[k] / whole[k]) if found[k] and whole[k] else None
-            for key, (part, whole) in of_class.items()
-            for k, name in enumerate(names)
-        },
+        **_of_classes("pixels/IoU", iou, found, names),
+        **_of_classes("pixels/Dice", dice, found, names),
+        **_of_classes("pixels/precision", precision, called > 0, names),
+        **_of_classes("pixels/recall", recall, found, names),
     }
+
+
+def boundaries(
+    counts: np.ndarray, found: np.ndarray, names: Sequence[str]
+) -> dict[str, float | None]:
+    """`pixels/boundary_mIoU` and `pixels/boundary_IoU/NAME` of summed counts.
+
+    Args:
+        counts: (2, K) int64, as `evaluation.boundaries.count_boundaries` gives them.
+        found: (K,) bool, the classes in the truth.
+    """
+    iou = np.divide(counts[0], counts[1], out=np.zeros(len(found)), where=counts[1] > 0)
+    return {
+        "pixels/boundary_mIoU": _mean(iou, found),
+        **_of_classes("pixels/boundary_IoU", iou, found, names),
+    }
+
+
+def _mean(values: np.ndarray, found: np.ndarray) -> float | None:
+    return float(values[found].mean()) if found.any() else None
+
+
+def _of_classes(
+    key: str, values: np.ndarray, found: np.ndarray, names: Sequence[str]
+) -> dict[str, float | None]:
+    return {f"{key}/{n}": float(values[k]) if found[k] else None for k, n in enumerate(names)}

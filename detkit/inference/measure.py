@@ -48,6 +48,8 @@ def measure(
     batch_size: int = 1,
     workers: int = 0,
     operating: Operating = DEFAULTS,
+    agnostic_nms: float | None = None,
+    evaluator: Evaluator | None = None,
 ) -> Evaluator:
     """The evaluator of the model's task, having seen each image of the records once.
 
@@ -58,6 +60,8 @@ def measure(
         world: each process takes its share of the images, and all get the whole result.
         batch_size: images at once in this process.
         operating: from which scores on detections count, and whether a best one is chosen.
+        agnostic_nms: as for `inference.run.predictions`.
+        evaluator: of the records; None: the task's own.
     Raises:
         DetkitError: classes that the other side lacks.
     """
@@ -71,8 +75,9 @@ def measure(
         world=world.size,
         pin_memory=world.device.type == "cuda",
     )
-    evaluator = task.measured(records, operating)
-    found = predictions(model, batches, device=world.device, precision=precision, names=names)
+    evaluator = evaluator or task.measured(records, operating)
+    how: dict[str, Any] = {"device": world.device, "precision": precision, "names": names}
+    found = predictions(model, batches, **how, agnostic_nms=agnostic_nms)
     quiet = None if world.main else True
     training = model.training
     model.eval()

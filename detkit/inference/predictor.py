@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from detkit import restore, stored
 from detkit.data import images
-from detkit.data.loading import collate, with_channels
+from detkit.data.loading import collate
 from detkit.data.transforms import Loaded, Transform
 from detkit.draw import as_rgb, eight_bit
 from detkit.errors import DetkitError, unknown
@@ -24,6 +24,7 @@ from detkit.inference.run import predictions, prepare
 from detkit.inference.selecting import reselect, resized
 from detkit.inference.sources import Item, Picture
 from detkit.inference.tasks import tasks
+from detkit.models.heads.truncated import truncate
 from detkit.models.model import Model
 from detkit.ops.device import pick_device
 from detkit.predictions import Prediction
@@ -56,6 +57,7 @@ class Predictor:
         precision: str = "auto",
         score_thresh: Chosen = None,
         classes: Sequence[str] | None = None,
+        agnostic_nms: bool = False,
     ) -> None:
         self.model, self.meta, self.transform = model, meta, transform
         self.names: tuple[str, ...] = tuple(meta["names"])
@@ -64,6 +66,7 @@ class Predictor:
         self.thresholds = thresholds_of(score_thresh, meta.get("operating_point"), self.names)
         self.score_thresh = self.thresholds.value(self.names)
         self.classes = None if classes is None else self._known(classes)
+        self._agnostic_nms = stored.agnostic_nms(agnostic_nms, meta)
         self._fast = prepare(model, device, precision)
 
     def __repr__(self) -> str:
@@ -103,7 +106,12 @@ class Predictor:
                 yield collate(samples, self.transform.multiple)
 
         found = predictions(
-            self._fast, stream(), device=self.device, precision=self.precision, names=self.names
+            self._fast,
+            stream(),
+            device=self.device,
+            precision=self.precision,
+            names=self.names,
+            agnostic_nms=self._agnostic_nms,
         )
         for _, batch in found:
             yield waiting.popleft(), [p.filter(self.score_thresh, self.classes) for p in batch]
@@ -125,7 +133,7 @@ class Predictor:
         proposals = None
         if self.model.proposer is not None:
             proposals = self.model.proposer(picture.image, image_id=image_id, file=file)
-        image = with_channels(picture.image, self.model.mean_std.shape[1], Path(file))
+        image = images.with_channels(picture.image, self.model.mean_std.shape[1], Path(file))
         sample = self.transform(image, proposals=proposals)
         return sample.loaded(image_id, -1, file, (image.shape[0], image.shape[1]))
 
@@ -186,6 +194,8 @@ def load(
     cfg: str | Path | None = None,
     names: str | Path | None = None,
     letterbox: bool | None = None,
+    truncated_svd: Sequence[int] | None = None,
+    agnostic_nms: bool = False,
 ) -> Predictor:
     """A predictor from a run folder, a checkpoint folder or its `model.safetensors`.
 
@@ -203,6 +213,9 @@ def load(
         short_side: pixels that a picture's shorter side is brought to; None: as trained.
         cfg, names: of a Darknet file, where they lie elsewhere.
         letterbox: of a Darknet file, whether pictures keep their aspect ratio.
+        truncated_svd: singular values that are left of each fully connected layer behind the RoIs.
+        agnostic_nms: whether of two objects that overlap by more than the model's `nms_iou` the
+            less sure one goes also where their classes differ.
     Raises:
         DetkitError: no checkpoint there, one that cannot be read, a class that it does not know, or
             a setting that its model lacks.
@@ -214,6 +227,7 @@ def load(
     reselect(model, nms_iou, detections)
     meta = resized(meta, short_side)
     transform = stored.transform_of(meta, path)
+    truncate(model, truncated_svd or ())
     return Predictor(
         model,
         meta,
@@ -222,4 +236,5 @@ def load(
         precision=precision,
         score_thresh=score_thresh,
         classes=classes,
+        agnostic_nms=agnostic_nms,
     )

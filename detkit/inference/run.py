@@ -26,6 +26,7 @@ def predictions(
     device: torch.device | str,
     precision: str,
     names: Sequence[str],
+    agnostic_nms: float | None = None,
 ) -> Iterator[tuple[list[Frame], list[Prediction]]]:
     """What the model finds in each image.
 
@@ -33,12 +34,16 @@ def predictions(
         model: on `device`, as it is or from `prepare` with the same precision.
         batches: their uint8 images cross to the device as they are.
         names: the class names that the predictions carry.
+        agnostic_nms: of two objects of any classes that overlap by more the less sure one goes;
+            None: the model's own NMS is all.
     Yields:
         The frames of a batch, and its predictions in the file's image pixels, on the CPU.
     """
     device, dtype = torch.device(device), resolve(precision, device)
     for batch in batches:
         found = _predict(model, batch, device, dtype)
+        if agnostic_nms is not None:
+            found = [prediction.separate(agnostic_nms) for prediction in found]
         for prediction in found:
             prediction.names = tuple(names)
         mapped = [p.to_image(f) for p, f in zip(found, batch.frames, strict=True)]
@@ -91,7 +96,8 @@ def _folded(model: Model) -> Model:
         fold_norms(part, inside=nn.Sequential)
     with torch.inference_mode():
         channels = plain.mean_std.shape[1]
-        probe = torch.rand(1, channels, 128, 128, generator=torch.Generator().manual_seed(0))
+        side = max(128, model.backbone.least_side)
+        probe = torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(0))
         probe = probe.to(next(plain.parameters()))
         ours, theirs = folded.backbone(probe), plain.backbone(probe)
     # a wrong order is wrong by far; a GPU's convolutions (TF32) alone differ by about a thousandth

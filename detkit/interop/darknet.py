@@ -155,10 +155,9 @@ def _lines(path: str | Path) -> list[str]:
     """The lines of a text file without the empty ones at its end."""
     try:
         text = foreign.read_text(path)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+    except OSError as error:
         raise DetkitError(
-            f"It cannot be read ({reason}).", file=path, remedy="name a text file in UTF-8."
+            f"It cannot be read ({error.strerror}).", file=path, remedy="name a text file."
         ) from error
     lines = [line.strip() for line in text.rstrip().splitlines()]
     for number, line in enumerate(lines):

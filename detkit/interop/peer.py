@@ -1,4 +1,4 @@
-"""torchvision's Faster R-CNN as a model of ours, to train and measure both by the same command.
+"""torchvision's Faster and Mask R-CNN as models of ours: one command trains and measures both.
 
     python scripts/train.py plugins=[detkit.interop.peer] model=torchvision_faster_rcnn …
 
@@ -10,17 +10,21 @@ The README's row of both on blood cells: the model, then for either
     optimizer.weight_decay=0.0001 schedule=cosine schedule.warmup_steps=20 training.max_steps=140
     training.evaluate_every=2 training.clip_norm=10 training.workers=0 seed=0
 
+Of both Mask R-CNNs on nuclei: `experiment=nuclei_mask_rcnn`, with `model=torchvision_mask_rcnn` and
+the settings that it has for the other.
+
 Data, loop and evaluation are the same; network, targets, losses and post-processing are
-torchvision's.
+torchvision's, but for the pasting of masks, which is ours for either (`ops/mask_paste.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN as Peer
+from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
@@ -49,6 +53,7 @@ class TorchvisionFasterRCNN(Model):
     """
 
     task, needs = "detect", frozenset({"boxes"})
+    network: type[FasterRCNN] = FasterRCNN
 
     def __init__(
         self,
@@ -68,7 +73,7 @@ class TorchvisionFasterRCNN(Model):
             )
         super().__init__(backbone, classes)
         sizes = sizes_per_level(anchor_sizes, list(backbone.strides.values()))
-        self.peer = Peer(
+        self.peer = self.network(
             their_backbone(backbone),
             num_classes=len(classes) + 1,
             rpn_anchor_generator=AnchorGenerator(
@@ -97,16 +102,43 @@ class TorchvisionFasterRCNN(Model):
         if targets is not None:
             kept = [t if t.crowd is None else t.select(~t.crowd) for t in targets]
             self.peer.train()  # torchvision's output depends on the mode; its norms are frozen
-            return self.peer(pictures, [{"boxes": t.boxes, "labels": t.labels + 1} for t in kept])
+            return self.peer(pictures, [self.known(t) for t in kept])
         self.peer.eval()
-        return [Detections(d["boxes"], d["scores"], d["labels"] - 1) for d in self.peer(pictures)]
+        return [self.found(answer) for answer in self.peer(pictures)]
+
+    def known(self, targets: Targets) -> dict[str, Tensor]:
+        """What torchvision learns from."""
+        return {"boxes": targets.boxes, "labels": targets.labels + 1}
+
+    def found(self, answer: dict[str, Tensor]) -> Detections:
+        """What torchvision answers."""
+        return Detections(answer["boxes"], answer["scores"], answer["labels"] - 1)
+
+
+@models.register("torchvision_mask_rcnn")
+class TorchvisionMaskRCNN(TorchvisionFasterRCNN):
+    """As `torchvision_faster_rcnn`, with torchvision's mask head of four convolutions."""
+
+    task, needs = "segment_instances", frozenset({"boxes", "masks"})
+    network = MaskRCNN
+
+    def known(self, targets: Targets) -> dict[str, Tensor]:
+        assert targets.masks is not None
+        return super().known(targets) | {"masks": targets.masks}
+
+    def found(self, answer: dict[str, Tensor]) -> Detections:
+        masks = answer["masks"][:, 0]
+        return replace(super().found(answer), masks=masks, mask_boxes=answer["boxes"])
 
 
 class AsItIs(GeneralizedRCNNTransform):
-    """Normalises and pads alone: our transforms have resized already."""
+    """Normalises and pads alone: our transforms have resized already, and our masks are pasted."""
 
     def resize(self, image, target=None):
         return image, target
+
+    def postprocess(self, result, image_shapes, original_image_sizes):
+        return result
 
 
 def their_backbone(ours: FPN) -> BackboneWithFPN:

@@ -39,6 +39,7 @@ def build(
         strict=backbone.get("levels") is not None,
         allow_download=allow_download,
         logits=len(classes) if wants.logits else None,
+        padded=wants.padded,
         **settings,
     )
     return models.build(name, model, body, classes, **({"tail": tail} if wants.tail else {}))

@@ -28,7 +28,6 @@ from detkit.backbones.backbone import Backbone, MeanTail, Tail, normalize
 from detkit.backbones.build import COARSEST
 from detkit.errors import DetkitError
 from detkit.models.model import Model, Wants, models, weights_of_classes
-from detkit.models.stages import Stage
 from detkit.predictions import Classification, Prediction
 from detkit.ranges import Positive, Share
 from detkit.structures import Classes, Targets
@@ -42,8 +41,6 @@ class Classifier(Model):
         label_smoothing: part of the target that is shared out over all classes (Szegedy et al.
             2015, arXiv:1512.00567, section 7).
         class_weights: weight of each class in the cross-entropy.
-        head_first: part of the run in which the last layer learns alone, so that its first large
-            gradients spoil no pretrained weights.
 
     Raises:
         DetkitError: class weights that are not K.
@@ -60,10 +57,8 @@ class Classifier(Model):
         tail: Tail | None = None,
         label_smoothing: Share = 0.0,
         class_weights: Sequence[Positive] | None = None,
-        head_first: Share = 0.0,
     ) -> None:
         super().__init__(backbone, classes)
-        self.head_first = head_first
         self.label_smoothing = label_smoothing
         weights = weights_of_classes(class_weights, len(classes))
         self.register_buffer("class_weights", weights, persistent=False)
@@ -76,12 +71,6 @@ class Classifier(Model):
     @classmethod
     def wants(cls, fpn: bool, settings: Mapping[str, Any]) -> Wants:
         return Wants((COARSEST,), tail=not fpn, logits=not fpn)
-
-    def stages(self) -> Sequence[Stage]:
-        if not self.head_first:
-            return super().stages()
-        head = Stage("head", share=self.head_first, trains=("tail.logits",))
-        return (head, Stage("train", share=1 - self.head_first)) if self.head_first < 1 else (head,)
 
     def forward(
         self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None

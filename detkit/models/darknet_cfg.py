@@ -11,7 +11,7 @@ Shapes: B images, A anchors of an output, (H, W) cells, K classes.
 Differences from Darknet:
 - an object goes to the best anchor that an output has, and to the first output that has it; in
   Darknet an anchor in no mask learns nothing, one in two masks twice;
-- boxes learn as in `models.yolo_v3`, whatever iou_loss says, and one ignore_thresh, the first
+- boxes learn as `box_loss` says, whatever iou_loss does, and one ignore_thresh, the first
   output's, holds for all; truth_thresh, iou_thresh, bias_match and the options of augmentation are
   passed over;
 - [region]: softmax=0 gives YOLOv3's rules, rescore is always 1, and no anchors are learnt first;
@@ -31,7 +31,7 @@ from detkit.backbones.darknet_cfg import DarknetCfg
 from detkit.backbones.darknet_outputs import Output, check_plain
 from detkit.errors import DetkitError
 from detkit.models.heads.box_head import Selection
-from detkit.models.heads.grid_head import GridHead, LossWeights
+from detkit.models.heads.grid_head import BoxLoss, GridHead, LossWeights
 from detkit.models.heads.grid_layers import start_predictors
 from detkit.models.heads.region_head import RegionHead
 from detkit.models.model import Model, Wants, models
@@ -56,6 +56,7 @@ class DarknetNetwork(Model):
         ignore_iou: a predictor that no object chose is no mistake above this IoU with any object;
             null is the description's.
         class_weights: weight of each class in the class loss.
+        box_loss: of their four numbers (offsets), or of the boxes (ciou: Zheng et al. 2020).
         score_thresh, nms_iou, detections: what is kept of the predictions; NMS is per class.
 
     Raises:
@@ -72,6 +73,7 @@ class DarknetNetwork(Model):
         *,
         ignore_iou: Share | None = None,
         class_weights: Sequence[Positive] | None = None,
+        box_loss: BoxLoss = "offsets",
         score_thresh: Share = 0.01,
         nms_iou: Share = 0.45,
         detections: Count = 100,
@@ -97,6 +99,7 @@ class DarknetNetwork(Model):
             selection=Selection(score_thresh, nms_iou, detections),
             weights=loss_weights(first),
             scales=[output.scale_x_y for output in self.outputs],
+            box_loss=box_loss,
         )
         start(backbone)
 

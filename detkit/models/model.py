@@ -29,11 +29,13 @@ class Wants:
             None all of them.
         tail: whether the stages behind the last of them come along, as the argument `tail`.
         logits: whether that tail has the network's last layer, for the K classes.
+        padded: whether its convolutions are padded.
     """
 
     levels: tuple[str, ...] | None
     tail: bool = False
     logits: bool = False
+    padded: bool = True
 
 
 class Model(nn.Module):
@@ -47,6 +49,8 @@ class Model(nn.Module):
             `proposals` it also takes those, as an argument, in training and at inference.
         also: what it learns from as well where the data have it: images with a class alone.
         proposer: where its proposals come from, if it needs any.
+        reach: pixels around its own that matter to an output, so that a picture can be taken in
+            overlapping tiles (`inference/tiles.py`); None where it cannot.
         renamed: beginnings of keys in checkpoints of format 1, and what they are now.
         class_list: K classes, without the background.
         num_classes: K.
@@ -58,6 +62,7 @@ class Model(nn.Module):
     needs: ClassVar[frozenset[str]]
     also: ClassVar[frozenset[str]] = frozenset()
     proposer: Any = None
+    reach: int | None = None
     renamed: ClassVar[Mapping[str, str]] = {}
     mean_std: Tensor
 

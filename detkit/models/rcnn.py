@@ -23,8 +23,8 @@ Differences from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,13 +32,11 @@ from torch import Tensor
 from detkit.backbones.backbone import Backbone, Tail
 from detkit.backbones.build import COARSEST
 from detkit.errors import DetkitError
-from detkit.models.heads.box_head import RoIRules, Selection
-from detkit.models.heads.svm_head import SVMRules
+from detkit.models.heads.box_head import image_numbers
 from detkit.models.model import Wants, models
-from detkit.models.region_svm import RegionSVM, image_numbers
+from detkit.models.region_svm import RegionSVM
 from detkit.ops.warp import warp as warped
-from detkit.proposals.proposer import proposer_of
-from detkit.ranges import Count, Natural, Positive, Share
+from detkit.ranges import Count, Natural
 from detkit.structures import Classes
 
 CHUNK = 4_000_000  # pixels of warped regions that go through the network at once
@@ -50,23 +48,8 @@ class RCNN(RegionSVM):
 
     Args:
         tail: what the classifier has behind its last level: fc6 and fc7, or a mean.
-        proposer: where the proposals come from: selective_search, or file.
-        proposals_file: of the proposer file, a .json, .npz or .mat with those of all splits.
-        proposal_mode: of selective search: single, fast or quality.
-        proposal_width: of selective search: to which images are resized for it; null keeps theirs.
-        proposal_min_side: of selective search: pixels of a box's sides in the resized image.
-        proposals: at most so many an image, the best; null is all.
         warp: pixels of the square that each region is warped to.
         context: of them so many at each edge show what is around the region.
-        roi_samples, roi_positive_fraction: proposals fine-tuned a batch; of them objects.
-        roi_pos_iou: a proposal is an object from this overlap on in fine-tuning, else background.
-        class_weights: weight of each class in fine-tuning; the background's is 1.
-        svm_penalty: C of the SVMs; svm_positive_weight times so much for objects.
-        svm_neg_iou: a proposal that overlaps no object of a class by so much is its background.
-        box_iou: proposals that overlap an object by more learn its box.
-        box_penalty: the ridge regressions' λ.
-        score_thresh, nms_iou, detections: which boxes are detections, and how many at most; a score
-            of 0.5 is an SVM's boundary, 0.27 its margin; SVMs of few objects stay below 0.5.
     """
 
     def __init__(
@@ -75,26 +58,9 @@ class RCNN(RegionSVM):
         classes: Classes,
         *,
         tail: Tail,
-        proposer: str = "selective_search",
-        proposals_file: str | None = None,
-        proposal_mode: Literal["single", "fast", "quality"] = "fast",
-        proposal_width: Count | None = 500,
-        proposal_min_side: Natural = 20,
-        proposals: Count | None = 2000,
         warp: Count = 227,
         context: Natural = 16,
-        roi_samples: Count = 128,
-        roi_positive_fraction: Share = 0.25,
-        roi_pos_iou: Share = 0.5,
-        class_weights: Sequence[Positive] | None = None,
-        svm_penalty: Positive = 0.001,
-        svm_positive_weight: Positive = 2.0,
-        svm_neg_iou: Share = 0.3,
-        box_iou: Share = 0.6,
-        box_penalty: Positive = 1000.0,
-        score_thresh: Share = 0.05,
-        nms_iou: Share = 0.3,
-        detections: Count = 100,
+        **settings: Any,
     ) -> None:
         if 2 * context >= warp:
             raise DetkitError(
@@ -102,26 +68,8 @@ class RCNN(RegionSVM):
                 record="model.context",
                 remedy="set model.context lower, or model.warp higher.",
             )
+        super().__init__(backbone, classes, tail=tail, **settings)
         self.side, self.context = warp, context
-        super().__init__(
-            backbone,
-            classes,
-            tail=tail,
-            proposer=proposer_of(
-                proposer,
-                proposals_file,
-                mode=proposal_mode,
-                width=proposal_width,
-                min_side=proposal_min_side,
-                at_most=proposals,
-            ),
-            rules=RoIRules(roi_pos_iou, roi_samples, roi_positive_fraction),
-            svms=SVMRules(
-                svm_penalty, svm_positive_weight, svm_neg_iou, None, box_iou, box_penalty
-            ),
-            selection=Selection(score_thresh, nms_iou, detections),
-            class_weights=class_weights,
-        )
 
     @classmethod
     def wants(cls, fpn: bool, settings: Mapping[str, Any]) -> Wants:

@@ -7,7 +7,7 @@ Shapes: B images, P proposals an image, S RoIs trained, R RoIs of the batch, C f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ from detkit.models.heads.svm_head import SVMHead, SVMRules
 from detkit.models.model import Model
 from detkit.models.stages import Stage
 from detkit.predictions import Prediction
+from detkit.proposals.proposer import proposer_of
+from detkit.ranges import Count, Natural, Positive, Share
 from detkit.structures import Classes, Targets, full_sizes
 
 
@@ -29,11 +31,23 @@ class RegionSVM(Model):
 
     Args:
         tail: what makes the vector of each proposal in the end.
-        proposer: where the proposals come from.
-        rules: which of them are fine-tuned, `number` of them a batch.
-        svms: how the SVMs and the regressions are solved for.
-        selection: which scored boxes are detections.
+        proposer: where the proposals come from: selective_search, or file.
+        proposals_file: of the proposer file, a .json, .npz or .mat with those of all splits.
+        proposal_mode: of selective search: single, fast or quality.
+        proposal_width: of selective search: to which images are resized for it; null keeps theirs.
+        proposal_min_side: of selective search: pixels of a box's sides in the resized image.
+        proposals: at most so many an image, the best; null is all.
+        roi_samples, roi_positive_fraction: proposals fine-tuned a batch; of them objects.
+        roi_pos_iou, roi_least_iou: a proposal is an object from this overlap on in fine-tuning;
+            below it background, and left out below the second.
         class_weights: weight of each class in fine-tuning; the background's is 1.
+        svm_penalty: C of the SVMs; svm_positive_weight times so much for objects.
+        svm_neg_iou: a proposal that overlaps no object of a class by so much is its background.
+        svm_distinct_iou: of two such that overlap by more one is left out; null keeps all.
+        box_iou: proposals that overlap an object by more learn its box.
+        box_penalty: the ridge regressions' λ.
+        score_thresh, nms_iou, detections: which boxes are detections, and how many at most; a score
+            of 0.5 is an SVM's boundary, 0.27 its margin; SVMs of few objects stay below 0.5.
     """
 
     task, needs = "detect", frozenset({"boxes", "proposals"})
@@ -45,16 +59,47 @@ class RegionSVM(Model):
         classes: Classes,
         *,
         tail: Tail,
-        proposer: Any,
-        rules: RoIRules,
-        svms: SVMRules,
-        selection: Selection,
-        class_weights: Sequence[float] | None,
+        proposer: str = "selective_search",
+        proposals_file: str | None = None,
+        proposal_mode: Literal["single", "fast", "quality"] = "fast",
+        proposal_width: Count | None = 500,
+        proposal_min_side: Natural = 20,
+        proposals: Count | None = 2000,
+        roi_samples: Count = 128,
+        roi_positive_fraction: Share = 0.25,
+        roi_pos_iou: Share = 0.5,
+        roi_least_iou: Share = 0.0,
+        class_weights: Sequence[Positive] | None = None,
+        svm_penalty: Positive = 0.001,
+        svm_positive_weight: Positive = 2.0,
+        svm_neg_iou: Share = 0.3,
+        svm_distinct_iou: Share | None = None,
+        box_iou: Share = 0.6,
+        box_penalty: Positive = 1000.0,
+        score_thresh: Share = 0.05,
+        nms_iou: Share = 0.3,
+        detections: Count = 100,
     ) -> None:
         super().__init__(backbone, classes)
-        self.tail, self.proposer = tail, proposer
-        self.rules, self.selection = rules, selection
+        self.tail = tail
+        self.proposer = proposer_of(
+            proposer,
+            proposals_file,
+            mode=proposal_mode,
+            width=proposal_width,
+            min_side=proposal_min_side,
+            at_most=proposals,
+        )
+        self.rules = RoIRules(roi_pos_iou, roi_samples, roi_positive_fraction, roi_least_iou)
+        self.selection = Selection(score_thresh, nms_iou, detections)
+        svms = SVMRules(
+            svm_penalty, svm_positive_weight, svm_neg_iou, svm_distinct_iou, box_iou, box_penalty
+        )
         self.head = SVMHead(tail.channels, len(classes), svms, class_weights)
+
+    @property
+    def svms(self) -> SVMHead:
+        return self.head
 
     def stages(self) -> Sequence[Stage]:
         return (
@@ -71,6 +116,10 @@ class RegionSVM(Model):
             rois: (P, 4) float32 of each image, xyxy, pixels of `images`; P may be 0.
         """
         raise NotImplementedError
+
+    def learnt_features(self, images: Tensor, rois: list[Tensor]) -> Tensor:
+        """`features` of training images, which come again in each epoch and stage."""
+        return self.features(images, rois)
 
     def forward(
         self,
@@ -96,7 +145,8 @@ class RegionSVM(Model):
         images = normalize(images, self.mean_std, sizes)
         if targets is not None:
             rois, wanted, valid = self.choose(proposals, targets)
-            return {"region_class": self.head.loss(self.features(images, rois), wanted, valid)}
+            features = self.learnt_features(images, rois)
+            return {"region_class": self.head.loss(features, wanted, valid)}
         scores, deltas = self.head(self.features(images, proposals))
         coder = self.head.box_coder
         return [*boxes_of(scores, deltas, proposals, sizes, coder, self.selection)]
@@ -121,8 +171,3 @@ class RegionSVM(Model):
         wanted = torch.where(is_object, labels.flatten()[index], self.num_classes)
         counts = (index // padded.shape[1]).bincount(minlength=len(padded)).tolist()
         return [*padded.flatten(0, 1)[index].split(counts)], wanted, valid
-
-
-def image_numbers(rois: list[Tensor]) -> Tensor:
-    """(R,) int64, which image each RoI of `torch.cat(rois)` is of."""
-    return torch.cat([boxes.new_full((len(boxes),), i).long() for i, boxes in enumerate(rois)])

@@ -12,29 +12,30 @@ trained (`backbone.weights`).
 Shapes: B images, R RoIs of the batch, C channels of the map, K classes.
 
 Differences from the paper:
-- one scale, that of the transforms (688 pixels is the paper's best single one), not the best of
-  five for each window.
+- scales are factors on the transforms' picture, and one by default (the paper's five: short_side
+  1200 and scales of 0.4, 0.48, 0.5733, 0.72 and 1; its best single one: short_side 688).
 - fc6 and fc7 begin at random, for no published file has layers of 50 bins.
 - the regressions see fc7 instead of the pyramid; and what `rcnn` says of SVMs, boxes and scores.
-- the frozen convolutions' maps are made anew in each epoch: images are flipped, and need no disk.
+- the frozen convolutions' maps are kept in memory instead of on disk, as many as there is room for
+  (`kept_maps`); a flipped image has maps of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from detkit.backbones.backbone import Backbone, Tail
 from detkit.errors import DetkitError
-from detkit.models.heads.box_head import RoIRules, Selection
-from detkit.models.heads.svm_head import SVMRules
+from detkit.models.heads.box_head import image_numbers
+from detkit.models.heads.kept_maps import KeptMaps
+from detkit.models.heads.scales import at_fitting_scale, checked
 from detkit.models.model import Wants, models
-from detkit.models.region_svm import RegionSVM, image_numbers
+from detkit.models.region_svm import RegionSVM
 from detkit.ops.spatial_pyramid import BINS, spatial_pyramid, windows
-from detkit.proposals.proposer import proposer_of
 from detkit.ranges import Count, Natural, Positive, Share
 from detkit.structures import Classes
 
@@ -62,31 +63,18 @@ class PyramidLayers(Tail):
         return self.layers(rois)
 
 
-@models.register("sppnet")
+@models.register("sppnet", defaults={"roi_least_iou": 0.1, "svm_distinct_iou": 0.7})
 class SPPnet(RegionSVM):
     """See the figure above.
 
     Args:
-        proposer: where the proposals come from: selective_search, or file.
-        proposals_file: of the proposer file, a .json, .npz or .mat with those of all splits.
-        proposal_mode: of selective search: single, fast or quality.
-        proposal_width: of selective search: to which images are resized for it; null keeps theirs.
-        proposal_min_side: of selective search: pixels of a box's sides in the resized image.
-        proposals: at most so many an image, the best; null is all.
+        scales: factors on the picture; a window is taken at that at which it is closest to
+            224 × 224 pixels.
         head_channels: width of fc6 and fc7.
         dropout: behind fc6 and fc7, in fine-tuning.
         train_backbone: fine-tune the convolutions too (the paper: false).
-        roi_samples, roi_positive_fraction: proposals fine-tuned a batch; of them objects.
-        roi_pos_iou, roi_least_iou: a proposal is an object from this overlap on in fine-tuning;
-            below it background, and left out below the second.
-        class_weights: weight of each class in fine-tuning; the background's is 1.
-        svm_penalty: C of the SVMs; svm_positive_weight times so much for objects.
-        svm_neg_iou: a proposal that overlaps no object of a class by so much is its background.
-        svm_distinct_iou: of two such that overlap by more one is left out.
-        box_iou: proposals that overlap an object by more learn its box.
-        box_penalty: the ridge regressions' λ.
-        score_thresh, nms_iou, detections: which boxes are detections, and how many at most; a score
-            of 0.5 is an SVM's boundary, 0.27 its margin; SVMs of few objects stay below 0.5.
+        kept_maps: MiB of memory for the maps of training images that frozen convolutions made; 0
+            makes them anew in each epoch and stage.
     """
 
     def __init__(
@@ -94,63 +82,41 @@ class SPPnet(RegionSVM):
         backbone: Backbone,
         classes: Classes,
         *,
-        proposer: str = "selective_search",
-        proposals_file: str | None = None,
-        proposal_mode: Literal["single", "fast", "quality"] = "fast",
-        proposal_width: Count | None = 500,
-        proposal_min_side: Natural = 20,
-        proposals: Count | None = 2000,
+        scales: Sequence[Positive] = (1.0,),
         head_channels: Count = 4096,
         dropout: Share = 0.5,
         train_backbone: bool = False,
-        roi_samples: Count = 128,
-        roi_positive_fraction: Share = 0.25,
-        roi_pos_iou: Share = 0.5,
-        roi_least_iou: Share = 0.1,
-        class_weights: Sequence[Positive] | None = None,
-        svm_penalty: Positive = 0.001,
-        svm_positive_weight: Positive = 2.0,
-        svm_neg_iou: Share = 0.3,
-        svm_distinct_iou: Share = 0.7,
-        box_iou: Share = 0.6,
-        box_penalty: Positive = 1000.0,
-        score_thresh: Share = 0.05,
-        nms_iou: Share = 0.3,
-        detections: Count = 100,
+        kept_maps: Natural = 1024,
+        **settings: Any,
     ) -> None:
         self.fine_tuned = ("",) if train_backbone else ("tail.", "head.")
         (channels,) = _the_one_level(backbone)
-        super().__init__(
-            backbone,
-            classes,
-            tail=PyramidLayers(channels, head_channels, dropout),
-            proposer=proposer_of(
-                proposer,
-                proposals_file,
-                mode=proposal_mode,
-                width=proposal_width,
-                min_side=proposal_min_side,
-                at_most=proposals,
-            ),
-            rules=RoIRules(roi_pos_iou, roi_samples, roi_positive_fraction, roi_least_iou),
-            svms=SVMRules(
-                svm_penalty,
-                svm_positive_weight,
-                svm_neg_iou,
-                svm_distinct_iou,
-                box_iou,
-                box_penalty,
-            ),
-            selection=Selection(score_thresh, nms_iou, detections),
-            class_weights=class_weights,
-        )
+        tail = PyramidLayers(channels, head_channels, dropout)
+        super().__init__(backbone, classes, tail=tail, **settings)
+        self.scales = checked(scales)
+        self.kept = KeptMaps(0 if train_backbone else kept_maps * 2**20)
 
     @classmethod
     def wants(cls, fpn: bool, settings: Mapping[str, Any]) -> Wants:
         return Wants(("4",))
 
     def features(self, images: Tensor, rois: list[Tensor]) -> Tensor:
+        return at_fitting_scale(self.scales, images, rois, self._pooled)
+
+    def learnt_features(self, images: Tensor, rois: list[Tensor]) -> Tensor:
+        learns = any(p.requires_grad for p in self.backbone.parameters())
+        if not self.kept.limit or (learns and torch.is_grad_enabled()):
+            return self.features(images, rois)
+        return at_fitting_scale(self.scales, images, rois, self._pooled_from_kept)
+
+    def _pooled(self, images: Tensor, rois: list[Tensor]) -> Tensor:
         (features,) = self.backbone(images).values()
+        return self._from_windows(features, rois)
+
+    def _pooled_from_kept(self, images: Tensor, rois: list[Tensor]) -> Tensor:
+        return self._from_windows(self.kept(self.backbone, images), rois)
+
+    def _from_windows(self, features: Tensor, rois: list[Tensor]) -> Tensor:
         (stride,) = self.backbone.strides.values()
         cells = windows(torch.cat(rois), stride, *features.shape[2:])
         found = [

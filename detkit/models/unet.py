@@ -16,6 +16,8 @@ Differences from the paper:
 - batch norm behind each convolution, no dropout;
 - no weight map for borders between touching cells; `class_weights` balance classes instead. Each
   image's loss is its mean over the pixels that count, and the batch's the mean over its images.
+
+`models/unet_2015.py` is the paper's.
 """
 
 from __future__ import annotations
@@ -29,9 +31,10 @@ from torch.nn import functional as F
 
 from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import DetkitError, unknown
+from detkit.models.heads.pixel_loss import PixelLoss
 from detkit.models.model import Model, Wants, models, weights_of_classes
 from detkit.predictions import Prediction, Segmentation
-from detkit.ranges import Count, Positive
+from detkit.ranges import Count, Natural, Positive
 from detkit.structures import IGNORE, Classes, Targets, content_mask
 
 LEVELS = ("0", "1", "2", "3", "4", "5")
@@ -45,14 +48,15 @@ class UNet(Model):
         decoder_width: channels at full resolution, doubled with each halving of it; the paper's
             network has 64.
         upsample: `bilinear`, or `transposed` (the paper's 2×2 up-convolution).
-        class_weights: weight of each class in the cross-entropy.
+        loss: `cross_entropy`, `dice`, `focal`, or a sum such as `cross_entropy+0.5*dice`.
+        class_weights: weight of each class in the loss.
+        focal_gamma: exponent of the focal loss.
 
     Raises:
-        DetkitError: an unknown way of upsampling, or class weights that are not K.
+        DetkitError: an unknown way of upsampling or loss, or class weights that are not K.
     """
 
     task, needs = "segment_pixels", frozenset({"pixels"})
-    class_weights: Tensor
 
     def __init__(
         self,
@@ -61,14 +65,14 @@ class UNet(Model):
         *,
         decoder_width: Count = 16,
         upsample: str = "bilinear",
+        loss: str = "cross_entropy",
         class_weights: Sequence[Positive] | None = None,
+        focal_gamma: Natural = 2,
     ) -> None:
         super().__init__(backbone, classes)
         if upsample not in ("bilinear", "transposed"):
             raise unknown("way of upsampling", upsample, ("bilinear", "transposed"))
-        self.register_buffer(
-            "class_weights", weights_of_classes(class_weights, len(classes)), persistent=False
-        )
+        self.losses = PixelLoss(loss, weights_of_classes(class_weights, len(classes)), focal_gamma)
 
         # halvings: how often the resolution was halved; a level's name is just that number
         self.coarsest = max(level for level in backbone.channels if level in LEVELS)
@@ -91,7 +95,7 @@ class UNet(Model):
         logits = self.head(self.decode(maps, images.shape[2:])).float()
         if targets is None:
             return [Segmentation(image) for image in logits]
-        return {"pixels": self.loss(logits, pixel_map(targets, images, sizes))}
+        return self.losses(logits, pixel_map(targets, images, sizes))
 
     def decode(self, maps: dict[str, Tensor], full: Sequence[int]) -> Tensor:
         """The encoder's maps → (B, decoder_width, H, W)."""
@@ -101,19 +105,6 @@ class UNet(Model):
             size = [-(-side // 2**halvings) for side in full] if skip is None else skip.shape[2:]
             features = block(features, skip, size)
         return features
-
-    def loss(self, logits: Tensor, pixels: Tensor) -> Tensor:
-        """Cross-entropy, averaged over the pixels of each image that count, then over the images.
-
-        Args:
-            logits: (B, K, H, W) float32. pixels: (B, H, W) int64, `IGNORE` where nothing counts.
-        """
-        each = F.cross_entropy(
-            logits, pixels, self.class_weights, ignore_index=IGNORE, reduction="none"
-        )
-        counts = pixels != IGNORE
-        weight = self.class_weights[pixels.where(counts, 0)] * counts
-        return (each.sum((1, 2)) / weight.sum((1, 2)).clamp(min=1e-6)).mean()
 
 
 class Block(nn.Module):

@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detkit.backbones.backbone import Backbone
-from detkit.models.heads.grid_head import Anchors
+from detkit.models.heads.grid_head import Anchors, BoxLoss
 from detkit.models.heads.tree_head import TreeHead
 from detkit.models.model import Wants, models
 from detkit.models.yolo_v2 import LEVELS, YOLOv2
@@ -67,6 +67,7 @@ class YOLO9000(YOLOv2):
         anchor_images: Natural = 12800,
         loss_weights: Sequence[Positive] = (1.0, 1.0, 5.0, 1.0),
         class_weights: Sequence[Positive] | None = None,
+        box_loss: BoxLoss = "offsets",
         score_thresh: Share = 0.01,
         nms_iou: Share = 0.45,
         detections: Count = 100,
@@ -81,6 +82,7 @@ class YOLO9000(YOLOv2):
             anchor_images=anchor_images,
             loss_weights=loss_weights,
             class_weights=class_weights,
+            box_loss=box_loss,
             score_thresh=score_thresh,
             nms_iou=nms_iou,
             detections=detections,
@@ -95,6 +97,7 @@ class YOLO9000(YOLOv2):
             class_weights=class_weights,
             selection=flat.selection,
             weights=flat.weights,
+            box_loss=box_loss,
         )
 
     @classmethod

@@ -39,7 +39,7 @@ from torch.nn import functional as F
 from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import DetkitError
 from detkit.models.heads.box_head import Selection
-from detkit.models.heads.grid_head import Anchors, LossWeights, anchors_of_levels
+from detkit.models.heads.grid_head import Anchors, BoxLoss, LossWeights, anchors_of_levels
 from detkit.models.heads.grid_layers import convolution, predictors
 from detkit.models.heads.region_head import RegionHead
 from detkit.models.model import Model, Wants, models
@@ -76,6 +76,7 @@ class YOLOv2(Model):
         anchor_images: so many first images also teach every predictor its anchor; 0: none.
         loss_weights: of boxes, of predictors without an object, of those with one, of classes.
         class_weights: weight of each class in the class loss.
+        box_loss: of their four numbers (offsets), or of the boxes (ciou: Zheng et al. 2020).
         score_thresh, nms_iou, detections: what is kept of the predictions; NMS is per class.
 
     Raises:
@@ -97,6 +98,7 @@ class YOLOv2(Model):
         anchor_images: Natural = 12800,
         loss_weights: Sequence[Positive] = (1.0, 1.0, 5.0, 1.0),
         class_weights: Sequence[Positive] | None = None,
+        box_loss: BoxLoss = "offsets",
         score_thresh: Share = 0.01,
         nms_iou: Share = 0.45,
         detections: Count = 100,
@@ -114,6 +116,7 @@ class YOLOv2(Model):
             class_weights=class_weights,
             selection=Selection(score_thresh, nms_iou, detections),
             weights=weights_of_losses(loss_weights),
+            box_loss=box_loss,
         )
         channels = [backbone.channels[level] for level in self.levels]
         self.neck: nn.Module | None = Neck(channels, neck_width) if passthrough else None

@@ -37,7 +37,7 @@ from torch.nn import functional as F
 from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import unknown
 from detkit.models.heads.box_head import Selection
-from detkit.models.heads.grid_head import Anchors, GridHead, anchors_of_levels
+from detkit.models.heads.grid_head import Anchors, BoxLoss, GridHead, anchors_of_levels
 from detkit.models.heads.grid_layers import convolution, predictors
 from detkit.models.model import Model, Wants, models
 from detkit.predictions import Prediction
@@ -70,6 +70,7 @@ class YOLOv3(Model):
         neck_width: multiplies the neck's 512, 256 and 128 channels.
         ignore_iou: a predictor that no object chose is no mistake above this IoU with any object.
         class_weights: weight of each class in the class loss.
+        box_loss: of their four numbers (offsets), or of the boxes (ciou: Zheng et al. 2020).
         score_thresh, nms_iou, detections: what is kept of the predictions; NMS is per class.
 
     Raises:
@@ -90,6 +91,7 @@ class YOLOv3(Model):
         neck_width: Positive = 1.0,
         ignore_iou: Share = 0.5,
         class_weights: Sequence[Positive] | None = None,
+        box_loss: BoxLoss = "offsets",
         score_thresh: Share = 0.01,
         nms_iou: Share = 0.45,
         detections: Count = 100,
@@ -105,6 +107,7 @@ class YOLOv3(Model):
             ignore_iou=ignore_iou,
             class_weights=class_weights,
             selection=Selection(score_thresh, nms_iou, detections),
+            box_loss=box_loss,
         )
         self.neck = Neck([backbone.channels[level] for level in self.levels], neck_width, neck)
         outputs = shared.shape[1] * (5 + len(classes))

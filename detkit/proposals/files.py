@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import codecs
 import functools
 import json
 import zipfile
@@ -158,7 +157,7 @@ def _checked(boxes: NDArray[np.float64], key: str, path: Path) -> NDArray[np.flo
 
 def _read_json(path: Path) -> Arrays:
     try:
-        rows = json.loads(foreign.read_bytes(path).removeprefix(codecs.BOM_UTF8))
+        rows = foreign.read_json(path)
     except (ValueError, OSError, RecursionError) as error:
         raise _unreadable(path, error) from error
     if not isinstance(rows, list):

@@ -7,6 +7,7 @@ the optimiser's learning rate is multiplied by at that step of so many.
 from __future__ import annotations
 
 import copy
+import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
 from detkit.errors import DetkitError
+from detkit.ranges import Positive
 from detkit.registry import Registry
 
 Schedule = Callable[[int, int], float]
@@ -38,19 +40,30 @@ def within(setting: str, value: float | None, least: float, below: float = math.
 
 
 def parameter_groups(
-    model: nn.Module, weight_decay: float, norm_decay: float, bias_decay: float | None
+    model: nn.Module,
+    lr: float,
+    weight_decay: float,
+    norm_decay: float,
+    bias_decay: float | None,
+    rates: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """The trained parameters, grouped by how strongly they are pulled to zero.
+    """The trained parameters, grouped by their decay towards zero and by their rate.
 
     Args:
         norm_decay: of the normalisation layers' scales and shifts.
         bias_decay: of the other biases; None is `weight_decay`.
+        rates: factors on `lr` by the names of the model's parts; a part inside another one has its
+            own.
+    Raises:
+        DetkitError: nothing to train, or a part that the model does not have.
     """
+    rates = rates or {}
+    _check_parts(model, rates)
     within("optimizer.weight_decay", weight_decay, 0)
     within("optimizer.norm_decay", norm_decay, 0)
     within("optimizer.bias_decay", bias_decay, 0)
-    groups: dict[float, list[nn.Parameter]] = {}
-    for module in model.modules():
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for place, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
@@ -59,13 +72,47 @@ def parameter_groups(
                 decay = norm_decay
             elif name.endswith("bias") and bias_decay is not None:
                 decay = bias_decay
-            groups.setdefault(decay, []).append(parameter)
+            factor = factor_of(f"{place}.{name}".lstrip("."), rates)
+            groups.setdefault((decay, factor), []).append(parameter)
     if not groups:
         raise DetkitError(
             "The model has no parameter to train: all of them are frozen.",
             remedy="lower backbone.frozen_stages.",
         )
-    return [{"params": list(dict.fromkeys(p)), "weight_decay": d} for d, p in groups.items()]
+    return [
+        {"params": list(dict.fromkeys(parameters)), "weight_decay": decay, "lr": lr * factor}
+        for (decay, factor), parameters in groups.items()
+    ]
+
+
+def factor_of(name: str, rates: Mapping[str, float]) -> float:
+    """The factor on a parameter's learning rate: that of the innermost part that it is in, else 1.
+
+    Args:
+        name: such as "backbone.body.conv1.weight".
+        rates: by names of parts, such as "backbone".
+    """
+    around = [part for part in rates if f"{name}.".startswith(f"{part}.")]
+    return rates[max(around, key=len)] if around else 1.0
+
+
+def _check_parts(model: nn.Module, rates: Mapping[str, float]) -> None:
+    parts = [name for name, _ in [*model.named_modules(), *model.named_parameters()] if name]
+    for part in rates:
+        if part not in parts:
+            top = ", ".join(name for name, child in model.named_children() if any_of(child))
+            near = difflib.get_close_matches(part, parts, n=3, cutoff=0.5)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise DetkitError(
+                f"The model has no part {part!r}.{hint}",
+                record="optimizer.rates",
+                remedy=f"name one of {top}, or a part inside of one with a dot between.",
+            )
+
+
+def any_of(module: nn.Module) -> bool:
+    """Whether there is a parameter in it."""
+    return next(module.parameters(), None) is not None
 
 
 @optimizers.register("sgd")
@@ -78,15 +125,20 @@ def sgd(
     nesterov: bool = False,
     norm_decay: float = 0.0,
     bias_decay: float | None = None,
+    rates: dict[str, Positive] | None = None,
 ) -> Optimizer:
-    """Stochastic gradient descent with momentum."""
+    """Stochastic gradient descent with momentum.
+
+    Args:
+        rates: see `parameter_groups`.
+    """
     within("optimizer.lr", lr, 0)
     within("optimizer.momentum", momentum, 0, 1)
     if nesterov and not momentum:
         raise DetkitError(
             "optimizer.nesterov needs a momentum.", remedy="set optimizer.momentum=0.9."
         )
-    groups = parameter_groups(model, weight_decay, norm_decay, bias_decay)
+    groups = parameter_groups(model, lr, weight_decay, norm_decay, bias_decay, rates)
     optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
     if momentum:  # torch leaves them uninitialised if fp16 overflows at the very first step
         for parameter in (p for group in groups for p in group["params"]):
@@ -104,8 +156,13 @@ def adamw(
     weight_decay: float = 0.05,
     norm_decay: float = 0.0,
     bias_decay: float | None = None,
+    rates: dict[str, Positive] | None = None,
 ) -> Optimizer:
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101).
+
+    Args:
+        rates: see `parameter_groups`.
+    """
     within("optimizer.lr", lr, 0)
     within("optimizer.eps", eps, 0)
     if len(betas) != 2:
@@ -114,7 +171,7 @@ def adamw(
         )
     for beta in betas:
         within("optimizer.betas", beta, 0, 1)
-    groups = parameter_groups(model, weight_decay, norm_decay, bias_decay)
+    groups = parameter_groups(model, lr, weight_decay, norm_decay, bias_decay, rates)
     first, second = betas
     return torch.optim.AdamW(groups, lr=lr, betas=(first, second), eps=eps, fused=True)
 
@@ -216,11 +273,11 @@ def build_schedule(settings: Mapping[str, Any]) -> Schedule:
 
 
 def set_rate(optimizer: Optimizer, factor: float) -> float:
-    """Sets the rate to `factor` times the one it was built with; returns the first group's."""
+    """Sets the rates to `factor` times those it was built with; returns that of no factor."""
     for group in optimizer.param_groups:
         group.setdefault("full_lr", group["lr"])
         group["lr"] = group["full_lr"] * factor
-    return optimizer.param_groups[0]["lr"]
+    return optimizer.defaults["lr"] * factor
 
 
 class EMA:

@@ -1,6 +1,7 @@
-"""Makes `folders`, the writers of small data sets, importable."""
+"""Makes `calls` and `folders`, the writers of small data sets, importable."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "data")]

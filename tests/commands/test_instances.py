@@ -1,13 +1,12 @@
-"""Masks from the command line, in processes of their own: train, evaluate, predict."""
+"""Masks of instances, from the command line: learnt, measured from either file, written."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import cv2
 import pytest
+from calls import detkit
 
 from detkit.data.formats.shapes import read
 from detkit.draw import save_image
@@ -29,13 +28,6 @@ SMALL = [
         "training.precision=fp32",
     ),
 ]
-
-
-def detkit(*arguments: str) -> str:
-    command = [sys.executable, "-m", "detkit", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")

@@ -182,7 +182,7 @@ def text(tmp_path) -> Path:
     file = tmp_path / "README.md"
     marks = "<!-- measured: docs/measured/*.json -->\n<!-- measured: end -->"
     file.write_text(f"before\n\n{marks}\n\nafter\n")
-    tables(file)
+    tables(tmp_path)
     return file
 
 
@@ -191,28 +191,40 @@ def test_tables_are_written_once_and_for_all(text):
     assert first.startswith("before\n\n<!-- ")
     assert first.endswith(" -->\n\nafter\n")
     assert first.count("0.800") == 2
-    tables(text, check=True)
-    tables(text)
+    tables(text.parent, check=True)
+    tables(text.parent)
     assert text.read_text() == first
+
+
+def test_a_short_table_leaves_out_the_commands_and_shows_no_row_twice(text):
+    page = text.parent / "docs" / "measured.md"
+    page.write_text(text.read_text())
+    with pytest.raises(DetkitError, match="in 2 tables"):
+        tables(text.parent)
+    text.write_text("<!-- measured, short: docs/measured/a.json -->\n<!-- measured: end -->\n")
+    tables(text.parent)
+    assert "voc/mAP 0.800 (0.900, 0.700)" in text.read_text()
+    assert "scripts/train.py" not in text.read_text()
+    assert "scripts/train.py" in page.read_text()
 
 
 def test_the_check_notices_a_changed_figure_on_either_side(text):
     first = text.read_text()
     text.write_text(first.replace("0.800", "0.801", 1))
     with pytest.raises(DetkitError, match="disagrees with its rows"):
-        tables(text, check=True)
+        tables(text.parent, check=True)
     text.write_text(first)
     row = text.parent / "docs" / "measured" / "a.json"
     row.write_text(row.read_text().replace("0.7", "0.8"))
     with pytest.raises(DetkitError, match=r"0\.850"):
-        tables(text, check=True)
+        tables(text.parent, check=True)
     assert text.read_text() == first
 
 
 def test_a_row_that_no_table_shows_is_told(text):
     write(text.parent / "docs" / "measured" / "apart" / "c.json", ROW)
     with pytest.raises(DetkitError, match="in 0 tables"):
-        tables(text)
+        tables(text.parent)
 
 
 @pytest.mark.parametrize("file", ROWS, ids=lambda file: file.stem)

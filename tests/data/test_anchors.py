@@ -10,7 +10,7 @@ import pytest
 from detkit.__main__ import main
 from detkit.data.anchors import cluster, mean_iou, sizes_of
 from detkit.data.open import open_dataset
-from detkit.data.presets import square
+from detkit.data.square_presets import square
 from detkit.errors import DetkitError
 
 SHAPES = {"name": "shapes", "train_images": 60, "size": 64}

@@ -235,12 +235,12 @@ def test_data_yaml_may_lie_apart_from_the_data(tmp_path):
     assert len(yolo_text.read(tmp_path / "conf", "val").boxes) == 3
 
 
-def test_a_list_of_pictures_that_are_elsewhere_is_told(tmp_path):
+def test_a_list_of_pictures_that_are_nowhere_is_told(tmp_path):
     root = write_yolo(tmp_path, three())
-    (root / "train.txt").write_text("/content/images/train/a.jpg\n/content/images/train/b.jpg\n")
+    (root / "train.txt").write_text("/content/images/train/x.jpg\n/content/images/train/y.jpg\n")
     with pytest.raises(DetkitError, match="picture is missing") as caught:
         yolo_text.read(root, "train.txt")
-    assert str(caught.value.file) == "/content/images/train/a.jpg"
+    assert str(caught.value.file) == "/content/images/train/x.jpg"
     assert "correct the paths" in caught.value.remedy
 
 

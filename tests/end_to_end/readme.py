@@ -1,4 +1,4 @@
-"""The commands of README.md, as they stand, and a way to run many without importing torch for each.
+"""The commands of README.md and its pages, and a way to run many without importing torch for each.
 
 `python readme.py < COMMANDS` runs scripts one after the other in this one process: COMMANDS is a
 JSON list of [folder, [script, argument, …]]; what each printed and its exit status come out as one
@@ -22,6 +22,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("data", "training", "evaluation", "prediction")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("troubleshooting", "coming_from")),
+]
 
 
 class Done(NamedTuple):
@@ -32,9 +37,9 @@ class Done(NamedTuple):
 
 
 def commands(kind: str = "bash|sh") -> list[tuple[str, str]]:
-    """(section, command) of the README's code blocks, comments and `…` taken off."""
+    """(section, command) of the pages' code blocks, comments and `…` taken off."""
     found, section, block = [], "", None
-    for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines():
+    for line in "\n".join(page.read_text(encoding="utf-8") for page in PAGES).splitlines():
         if fence := re.match(r"```(\w*)", line):
             block = fence[1] if block is None else None
         elif block is None and (heading := re.match(r"#+ (.*)", line)):

@@ -1,4 +1,4 @@
-"""Every command of the README runs as it stands, in a folder where its placeholders are real.
+"""Every command of README.md and its pages runs as it stands where its placeholders are real.
 
 What is added are sizes. Commands that install are those of CI; those that download, or need what is
 not here, compose.
@@ -22,14 +22,15 @@ import torchvision
 from detkit.config import compose, groups
 from detkit.config.help import page
 
-ALL = readme.commands()
-INSTALL = [command for _, command in ALL if "pip install" in command]
+ALL = list(dict.fromkeys(command for _, command in readme.commands()))
+TEXT = "\n".join(page.read_text() for page in readme.PAGES)
+INSTALL = [command for command in ALL if "pip install" in command]
 LONG = ("allow_download=true", "experiment=", "benchmark.py")  # or need what is not here
 FIRST = readme.of_section("Your own data", "dataset.root=PATH")  # the run that others go on with
-COMPOSED = [c for _, c in ALL if c != FIRST and any(mark in c for mark in LONG)]
+COMPOSED = [c for c in ALL if c != FIRST and any(mark in c for mark in LONG)]
 RUN = [
     command.rpartition("&& ")[2]
-    for _, command in ALL
+    for command in ALL
     if command not in COMPOSED and not command.endswith("pytest")
 ]
 ADDED = {
@@ -136,8 +137,7 @@ def test_what_installs_is_what_ci_does():
 
 
 def test_every_extra_that_is_named_exists():
-    text = (readme.ROOT / "README.md").read_text()
-    named = {extra for said in re.findall(r"\.\[([\w,]+)\]'", text) for extra in said.split(",")}
+    named = {extra for said in re.findall(r"\.\[([\w,]+)\]'", TEXT) for extra in said.split(",")}
     project = tomllib.loads((readme.ROOT / "pyproject.toml").read_text())["project"]
     assert {"test"} < named <= set(project["optional-dependencies"])
 
@@ -167,7 +167,7 @@ def test_the_command_in_an_experiments_header_chooses_it(file):
 
 def inline_settings() -> list[str]:
     """`key=value` and `key=` of the running text."""
-    text = re.sub(r"```.*?```", "", (readme.ROOT / "README.md").read_text(), flags=re.S)
+    text = re.sub(r"```.*?```", "", TEXT, flags=re.S)
     words = [word for said in re.findall(r"`([^`]+)`", text) for word in said.split(" ")]
     return [word for word in words if re.match(r"[a-z_.]+=", word) and word != "key=value"]
 

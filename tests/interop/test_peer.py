@@ -22,7 +22,8 @@ def peer():
     stored = ConfigStore.instance().repo
     had_models = "model" in stored
     yield {"name": "torchvision_faster_rcnn", "score_thresh": 0.0}
-    models._entries.pop("torchvision_faster_rcnn", None)
+    for name in ("torchvision_faster_rcnn", "torchvision_mask_rcnn"):
+        models._entries.pop(name, None)
     if not had_models:
         stored.pop("model", None)
     import sys
@@ -59,11 +60,12 @@ def test_the_peer_trains_on_a_crowd_and_on_nothing(peer):
     assert losses["loss_box_reg"] == 0
 
 
-def test_the_peer_trains_and_is_measured_by_our_command(peer, tmp_path):
+@pytest.mark.parametrize("name", ["torchvision_faster_rcnn", "torchvision_mask_rcnn"])
+def test_the_peer_trains_and_is_measured_by_our_command(peer, name, tmp_path):
     settings = compose(
         "train",
         [
-            *("plugins=[detkit.interop.peer]", "model=torchvision_faster_rcnn"),
+            *("plugins=[detkit.interop.peer]", f"model={name}"),
             *("backbone=resnet18_fpn", "backbone.norm=frozen", "dataset=shapes"),
             *("dataset.train_images=4", "dataset.val_images=2", "dataset.size=64"),
             *("training.max_steps=1", "training.batch_size=2", "training.workers=0"),

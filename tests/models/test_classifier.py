@@ -136,15 +136,6 @@ def test_weights_of_colour_pictures_want_three_channels(tmp_path):
         classifier("resnet18", 3, width=0.125, in_channels=1, weights=str(file))
 
 
-def test_the_last_layer_may_learn_first():
-    assert [s.name for s in classifier("resnet18", 3, width=0.125).stages()] == ["train"]
-    head, rest = classifier("resnet18", 3, {"head_first": 0.25}, width=0.125).stages()
-    net = classifier("vgg11", 3, width=0.125)
-    learning = [n for n, _ in net.named_parameters() if n.startswith(head.trains)]
-    assert learning == ["tail.logits.weight", "tail.logits.bias"]
-    assert (head.share, rest.share, rest.trains) == (0.25, 0.75, ("",))
-
-
 def saved(model, folder: Path, names: list[str], **backbone) -> Path:
     config = {"model": {"name": "x"}, "backbone": backbone}
     meta = {"config": config, "names": names, "category_ids": list(range(len(names)))}

@@ -165,3 +165,41 @@ def test_a_warm_up_by_a_power_is_darknets_burn_in():
         for step in (0, 1, 10, 500, 999):
             assert schedule(step, 100_000) == pytest.approx((step / 1000) ** 4)
         assert schedule(1000, 100_000) == pytest.approx(1)
+
+
+def rates_of(model, name, **settings) -> dict[str, float]:
+    optimizer = build_optimizer({"name": name, "lr": 0.4, **settings}, model)
+    rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    return {key: round(rate[id(p)], 6) for key, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_part_learns_at_its_own_rate_and_the_innermost_counts(name):
+    model = nn.ModuleDict({"a": net(), "ab": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
+    rates = {"a": 0.1, "a.2": 0.5, "b": 2.0}
+    found = rates_of(model, name, rates=rates)
+    assert found == {
+        **{f"a.{key}": 0.04 for key in ("0.weight", "0.bias", "1.weight", "1.bias")},
+        **{f"a.2.{key}": 0.2 for key in ("weight", "bias")},
+        **{f"ab.{key}": 0.4 for key in ("weight", "bias")},  # no part of "a"
+        **{f"b.{key}": 0.8 for key in ("weight", "bias")},
+    }
+    assert set(rates_of(model, name).values()) == {0.4}
+
+
+def test_the_rate_of_a_schedule_is_that_without_a_factor():
+    model = nn.ModuleDict({"a": net(), "b": nn.Linear(2, 2)})
+    optimizer = build_optimizer({"name": "sgd", "lr": 0.4, "rates": {"a": 0.1}}, model)
+    for factor in (0.5, 1.0):
+        assert set_rate(optimizer, factor) == pytest.approx(0.4 * factor)
+        rates = {round(group["lr"], 6) for group in optimizer.param_groups}
+        assert rates == {round(0.4 * factor, 6), round(0.04 * factor, 6)}
+
+
+def test_an_unknown_part_is_answered_with_the_nearest():
+    model = nn.ModuleDict({"backbone": nn.ModuleDict({"body": net()}), "head": nn.Linear(2, 2)})
+    with pytest.raises(DetkitError, match=r"no part 'backbon'.*mean backbone") as caught:
+        build_optimizer({"name": "sgd", "rates": {"backbon": 0.1}}, model)
+    assert "one of backbone, head" in caught.value.remedy
+    with pytest.raises(DetkitError, match=r"mean backbone\.body"):
+        build_optimizer({"name": "sgd", "rates": {"backbone.bodi": 0.1}}, model)

@@ -29,7 +29,7 @@ from detkit.data.formats.coco_layout import (
     LISTED,
     annotation_file,
     candidates,
-    image_folder,
+    pictures,
     split_word,
 )
 from detkit.data.records import Masks, Records, Strings, offsets_of
@@ -71,15 +71,16 @@ def read(
     file, whole = annotation_file(root, split, annotations)
     data = load(file)
     place = places(data["images"], file)
-    pictures, found = image_folder(home, file, data["images"], split if whole else "", images)
+    paths, found, notes = pictures(home, file, data["images"], split if whole else "", images)
     how = splits.below(home, file)
     chosen = data["images"]
     if not whole and found:
         names = [image["file_name"] for image in chosen]
         indices, told = splits.by_hash(names, split, home, LISTED)
         chosen, how = [chosen[i] for i in indices], f"{how}, {told}"
-    draft, unlisted = _draft(data, chosen, place, home, pictures, file, classes, needs)
-    draft.source = f"COCO, {how}"
+        paths = [paths[i] for i in indices]
+    draft, unlisted = _draft(data, chosen, place, home, paths, file, classes, needs)
+    draft.source, draft.notes = f"COCO, {how}", (*draft.notes, *notes)
     draft = known_only(draft, unlisted, unknown_classes)
     return checks.finish(draft, images=images, bad_boxes=bad_boxes, bad_images=bad_images)
 
@@ -102,7 +103,7 @@ def _draft(
     images: Sequence[Mapping[str, Any]],
     place: Mapping[int | str, int],
     home: Path,
-    pictures: Path,
+    paths: Sequence[Path],
     file: Path,
     classes: Sequence[str] | None,
     needs: Needs,
@@ -128,7 +129,7 @@ def _draft(
         source="COCO",
         names=names,
         category_ids=[next(i for i, n in name_of.items() if n == name) for name in names],
-        files=[splits.below(home, pictures / im["file_name"]) for im in images],
+        files=[splits.below(home, path) for path in paths],
         image_ids=[str(im["id"]) for im in images],
         integer_ids=all(isinstance(im["id"], int) for im in images),
         annotation_files=[str(file)] * len(images),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 import sys
@@ -24,7 +23,7 @@ def load(file: Path) -> dict[str, list[dict[str, Any]]]:
         DetkitError: no file, no JSON, a list or an object that is missing, an id of another kind.
     """
     try:
-        data = json.loads(foreign.read_bytes(file).removeprefix(codecs.BOM_UTF8))
+        data = foreign.read_json(file)
     except json.JSONDecodeError as fault:
         raise DetkitError(
             f"The JSON is broken ({fault.msg}).",
@@ -32,7 +31,7 @@ def load(file: Path) -> dict[str, list[dict[str, Any]]]:
             record=f"line {fault.lineno}, column {fault.colno}",
             remedy="write or fetch the file again.",
         ) from fault
-    except (OSError, UnicodeDecodeError, RecursionError) as fault:
+    except (OSError, RecursionError) as fault:
         raise DetkitError(
             f"The file cannot be read ({fault}).", file=file, remedy="write or fetch it again."
         ) from fault

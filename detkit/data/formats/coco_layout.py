@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detkit import foreign
-from detkit.data import splits
+from detkit.data import named, splits
 from detkit.errors import DetkitError
 from detkit.folders import in_home
 
@@ -74,6 +74,8 @@ def _has_keys(file: Path) -> bool:
             text = stream.read(HEAD)
             stream.seek(max(file.stat().st_size - HEAD, 0))
             text += stream.read(HEAD)
+        if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            text = foreign.glance(file).encode("utf-8", "replace")
     except OSError as fault:
         raise splits.unreadable(file, fault) from fault
     keys = (b"images", b"annotations", b"categories")
@@ -98,29 +100,55 @@ def _parts(name: str) -> list[str]:
     return [re.sub(r"\d+$", "", part.lower()) for part in re.split(r"[^A-Za-z0-9]+", name)]
 
 
-def image_folder(
+def pictures(
     home: Path, file: Path, images: Sequence[Mapping[str, Any]], split: str, needed: bool
-) -> tuple[Path, bool]:
-    """The folder that file names are relative to, and whether pictures are there at all.
-
-    The split's own folders come first, then the one that the annotation file is in.
+) -> tuple[list[Path], bool, tuple[str, ...]]:
+    """The path of each image's picture, whether there are any, and what to tell.
 
     Args:
-        needed: the pictures will be read.
+        needed: the pictures will be read; else only some are looked for.
     Raises:
-        DetkitError: several folders hold the first picture, and nobody knows which is meant.
+        DetkitError: several pictures fit a name, and nobody knows which is meant.
     """
     word = split_word(file, home) or split
     folders = dict.fromkeys([file.parent, *splits.folders(home)])
     rank = {f: (not _is_of(f, home, word), f != file.parent) for f in folders}
-    for image in images[:TRIED]:
-        name = str(image.get("file_name"))
-        holding = [folder for folder in folders if _holds(folder, name)]
+    names = [image["file_name"] for image in images]
+    folder = _image_folder(home, names, rank, needed)
+    if folder and not needed:
+        return [folder / name for name in names], True, ()
+    asked = names if needed else names[:TRIED]
+    bases = list(dict.fromkeys([folder or file.parent, home]))
+    last = (True, True)
+    found, notes = named.pictures(
+        asked,
+        bases[::-1] if folder is None else bases,
+        home,
+        file,
+        lambda path: rank.get(path.parent, last),
+    )
+    there = any(map(splits.is_file, found))
+    wanted = found + [(folder or home) / name for name in names[len(found) :]]
+    return wanted, there or folder is not None, notes
+
+
+def _image_folder(
+    home: Path, names: Sequence[str], rank: Mapping[Path, tuple[bool, bool]], needed: bool
+) -> Path | None:
+    """The folder that file names are relative to; None if the first ones are in none.
+
+    The split's own folders come first, then the one that the annotation file is in.
+
+    Raises:
+        DetkitError: several folders hold the first picture, and nobody knows which is meant.
+    """
+    for name in names[:TRIED]:
+        holding = [folder for folder in rank if _holds(folder, name)]
         if holding:
             best = min(rank[folder] for folder in holding)
             fitting = [folder for folder in holding if rank[folder] == best]
-            return _only(fitting, name, home) if needed else fitting[0], True
-    return home, False
+            return _only(fitting, name, home) if needed else fitting[0]
+    return None
 
 
 def _is_of(folder: Path, home: Path, word: str) -> bool:

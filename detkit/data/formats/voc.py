@@ -144,10 +144,14 @@ def _root(path: Path) -> ET.Element:
     """Its outermost element, all names without namespaces and in small letters."""
     try:
         data = foreign.read_bytes(path)
-        try:
-            root = ET.fromstring(data)
-        except (ValueError, LookupError):  # not an encoding of the parser's
-            root = ET.fromstring(_decoded(data, path))  # of text it ignores the declaration
+        declared = _ENCODING.match(data)
+        if not declared or declared[1].lower() in (b"utf-8", b"utf8"):
+            root = ET.fromstring(foreign.decoded(data, path))
+        else:
+            try:
+                root = ET.fromstring(data)
+            except (ValueError, LookupError):  # not an encoding of the parser's
+                root = ET.fromstring(_decoded(data, path))  # of text it ignores the declaration
     except ET.ParseError as fault:
         line, column = fault.position
         raise DetkitError(

@@ -4,40 +4,46 @@ from __future__ import annotations
 
 import os
 import reprlib
+import urllib.parse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from detkit import foreign
-from detkit.data import splits
+from detkit.data import named, splits
 from detkit.data.formats import BOXES, Needs
 from detkit.errors import DetkitError
 from detkit.folders import in_home
 
-YAML = (".yaml", ".yml")
+YAML, DATA = (".yaml", ".yml"), ".data"
+HEAD = 1 << 16  # bytes that an obj.data may have
 
 
-def pictures_of(root: Path, split: str) -> tuple[list[Path], str]:
-    """The pictures of a split, and how they were found."""
+def pictures_of(root: Path, split: str) -> tuple[list[Path], str, tuple[str, ...]]:
+    """The pictures of a split, how they were found, and what to tell."""
     home = home_of(root)
     listed = next((p for p in (in_home(split), home / split) if splits.is_file(p)), None)
     if listed:
-        return _of_list(listed, home), f"the list {split}"
-    (file, described), words = described_by_yaml(root), _words(home)
+        files, notes = _of_list(listed, home)
+        return files, f"the list {split}", notes
+    (file, content), words = described(root), _words(home)
     existing = existing_splits(root)
     word = splits.find(split, existing)
-    if word and word in described:
-        return _described(file, described, word), f"{word} of {file.name}"
+    if word and word in content:
+        return _described(file, content, word)
     if word and word in words:
         files = [f / name for f in words[word] for name in splits.images_in(f).values()]
-        return files, f"the folder {words[word][0].relative_to(home)}"
+        return files, f"the folder {words[word][0].relative_to(home)}", ()
     if word:
-        return _of_list(home / f"{word}.txt", home), f"the list {word}.txt"
+        files, notes = _of_list(home / f"{word}.txt", home)
+        return files, f"the list {word}.txt", notes
     if existing:
         raise splits.missing(split, existing, home)
     files = [f / name for f in picture_folders(home) for name in splits.images_in(f).values()]
     if not files:
         raise DetkitError("There are no pictures.", file=home, remedy="correct dataset.root.")
     chosen, how = splits.by_hash([str(f.relative_to(home)) for f in files], split, home)
-    return [files[i] for i in chosen], how
+    return [files[i] for i in chosen], how, ()
 
 
 def home_of(root: Path) -> Path:
@@ -45,28 +51,27 @@ def home_of(root: Path) -> Path:
     return root if root.is_dir() else root.parent
 
 
-def _of_list(path: Path, home: Path) -> list[Path]:
-    """The pictures of a list, relative to the list or to the data set's folder.
+def _of_list(
+    path: Path, home: Path, more: Sequence[Path] = ()
+) -> tuple[list[Path], tuple[str, ...]]:
+    """The pictures of a list, relative to the list or to the data set's folder, and what to tell.
 
     Raises:
         DetkitError: none of them is there.
     """
-    found, there = [], False
-    for line in splits.read_list(path):
-        places = [path.parent / line, home / line]
-        place = next((place for place in places if splits.is_file(place)), None)
-        found.append(place or places[1])
-        there = there or place is not None
-    if not there:
+    bases = [path.parent, *more, home]
+    found, notes = named.pictures(splits.read_list(path), bases, home, path)
+    if not any(map(splits.is_file, found)):
         raise splits.with_twin(
             DetkitError(
                 "The picture is missing, as are all others of this list.",
                 file=found[0],
                 record=f"listed in {path}",
-                remedy="correct the paths; they count from the list's folder or the data set's.",
+                remedy="correct the paths, which count from the list's folder or the data set's,"
+                " or put the pictures below one of these.",
             )
         )
-    return found
+    return found, notes
 
 
 def picture_folders(home: Path) -> list[Path]:
@@ -82,21 +87,29 @@ def _words(home: Path) -> dict[str, list[Path]]:
     return found
 
 
-def described_by_yaml(root: Path) -> tuple[Path, dict]:
-    """What a YAML file says: the root if it is one, else data.yaml or another one with names."""
-    if root.is_file() and root.name.endswith(YAML):
-        content = _yaml(root)
+def described(root: Path) -> tuple[Path, dict[str, Any]]:
+    """What the data set's own file says: its YAML, or Darknet's and CVAT's `obj.data`.
+
+    Returns:
+        the file, and its values by the YAML's keys (`names_file` is the list of names that
+        `obj.data` has instead); no values where there is no such file.
+    """
+    home = home_of(root)
+    if root.is_file() and root.name.endswith((*YAML, DATA)):
+        content = _data(root) if root.name.endswith(DATA) else _yaml(root)
         if not isinstance(content, dict):
             raise DetkitError(
                 "This YAML holds no keys.", file=root, remedy="write train:, val: and names:."
             )
         return root, {key: value for key, value in content.items() if value}
-    home = home_of(root)
-    for name in sorted(splits.names_in(home), key=lambda name: name != "data.yaml"):
+    for name in sorted(splits.names_in(home), key=lambda name: (name != "data.yaml", name)):
         if name.endswith(YAML):
             content = _yaml(home / name)
             if isinstance(content, dict) and "names" in content:
                 return home / name, {key: value for key, value in content.items() if value}
+    for name in splits.names_in(home):
+        if name.endswith(DATA) and (content := _data(home / name)):
+            return home / name, content
     return home / "data.yaml", {}
 
 
@@ -107,10 +120,26 @@ def _yaml(file: Path) -> object:
         raise splits.unreadable(file, fault) from fault
 
 
-def _described(file: Path, content: dict, word: str) -> list[Path]:
-    """The pictures that data.yaml names for a split."""
+def _data(file: Path) -> dict[str, Any]:
+    """Lines `train = data/train.txt`, `valid = …`, `names = data/obj.names`; else nothing."""
+    try:
+        lines = foreign.glance(file, HEAD).splitlines()
+        pairs = (line.partition("=") for line in lines if not line.lstrip().startswith("#"))
+        found = {key.strip().lower(): value.strip() for key, _, value in pairs if value.strip()}
+        if "names" not in found or not found.keys() & splits.WORDS:
+            return {}
+        foreign.read_text(file)  # which says where it is no text
+    except OSError as fault:
+        raise splits.unreadable(file, fault) from fault
+    content: dict[str, Any] = {key: found[key] for key in found.keys() & splits.WORDS}
+    return {**content, "names_file": found["names"]}
+
+
+def _described(
+    file: Path, content: dict[str, Any], word: str
+) -> tuple[list[Path], str, tuple[str, ...]]:
+    """The pictures that the data set's file names for a split, from where, and what to tell."""
     home = file.parent
-    found: list[Path] = []
     entries = content[word] if isinstance(content[word], list) else [content[word]]
     for key, values in ((word, entries), ("path", [content.get("path", "")])):
         if odd := [value for value in values if not isinstance(value, (str, int))]:
@@ -120,41 +149,71 @@ def _described(file: Path, content: dict, word: str) -> list[Path]:
                 remedy=f"write such as {key}: images/{word}, in quotes where YAML takes it for"
                 " something else.",
             )
+    base = home / str(content.get("path", ""))
+    found: list[Path] = []
+    notes: list[str] = []
+    places = []
     for entry in map(str, entries):
-        inside = entry.removeprefix("../").removeprefix("./")  # exports count from a folder below
-        places = [home / str(content.get("path", "")) / entry, home / entry, home / inside]
-        # pathlib would raise on a name that is too long
-        place = next((p for p in places if os.path.exists(p)), None)  # noqa: PTH110
-        if place is None:
-            raise DetkitError(
-                f"{word} names {entry!r}, which is not there.",
-                file=file,
-                remedy="correct the path; it counts from `path`, else from this file's folder.",
-            )
+        place = _place(entry, base, file, word)
+        if not named.as_written(place, entry, (base, home)):
+            notes.append(f"{word} of {file.name} is {entry!r}: {place} is read")
+        places.append(splits.below(home, place))
         if place.is_file():
-            found += _of_list(place, home)
+            listed, told = _of_list(place, home, (base,))
+            found += listed
+            notes += told
         else:
             found += [f / n for f in splits.folders(place) for n in splits.images_in(f).values()]
-    return found
+    return found, f"{word} of {file.name}: {', '.join(places)}", tuple(notes)
+
+
+def _place(entry: str, base: Path, file: Path, word: str) -> Path:
+    """The folder or list that an entry means.
+
+    Raises:
+        DetkitError: there is none, or `path` leads to another one than the data set's own.
+    """
+    home = file.parent
+    at_base, own = (named.exact([entry], [b], home, os.path.exists) for b in (base, home))
+    if at_base and own and not at_base.samefile(own) and ".." in base.parts:
+        raise DetkitError(
+            f"{word} names {entry!r}, which could be {own} or, by `path`, {at_base.resolve()}.",
+            file=file,
+            remedy="write the whole path of the folder that is meant as `path`, or remove `path`.",
+        )
+    place = named.folder(entry, [base, home], home)
+    if place is None:
+        raise DetkitError(
+            f"{word} names {entry!r}, which is not there.",
+            file=file,
+            remedy="correct the path; it counts from `path`, else from this file's folder.",
+        )
+    return place
 
 
 def label_file(home: Path, picture: Path) -> Path:
     """The text file of a picture: in `labels/` where that is in `images/`, else beside it.
 
-    A link to nothing is one, too: reading it tells.
+    Of either the text's name or the picture's may have percent signs for other characters. A link
+    to nothing is a file, too: reading it tells.
     """
     base = home if picture.is_relative_to(home) else Path(picture.anchor)  # data.yaml may lie apart
     parts = list(picture.relative_to(base).parts)
+    folders = [picture.parent]
     for i in reversed(range(len(parts) - 1)):
         if parts[i].lower() in ("images", "jpegimages"):
-            swapped = base.joinpath(*parts[:i], "labels", *parts[i + 1 :]).with_suffix(".txt")
-            return swapped if os.path.lexists(swapped) else picture.with_suffix(".txt")
-    return picture.with_suffix(".txt")
+            folders.insert(0, base.joinpath(*parts[:i], "labels", *parts[i + 1 : -1]))
+            break
+    stem = picture.stem
+    stems = dict.fromkeys([stem, urllib.parse.quote(stem), urllib.parse.unquote(stem)])
+    places = [folder / f"{one}.txt" for one in stems for folder in folders]
+    there = (place for place in places if os.path.lexists(place))
+    return next(there, picture.with_suffix(".txt"))
 
 
 def existing_splits(root: Path, needs: Needs = BOXES) -> list[str]:
     """Splits by data.yaml, list files and folder names."""
-    home, (_, described) = home_of(root), described_by_yaml(root)
-    keys = {key for key in described if key in splits.WORDS}
+    home, (_, content) = home_of(root), described(root)
+    keys = {key for key in content if key in splits.WORDS}
     lists = {name[:-4] for name in splits.names_in(home) if name.endswith(".txt")} & splits.WORDS
     return sorted(keys | lists | _words(home).keys())

@@ -162,9 +162,10 @@ class SoftmaxBoxes(nn.Module):
         deltas = self.deltas(features)
         return self.logits(features).float(), deltas.float().unflatten(1, (-1, 4))
 
-    def scores(self, logits: Tensor) -> Tensor:
-        """(R, K), of the classes without the background."""
-        return logits.softmax(-1)[:, : self.num_classes]
+    def scored(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, C) → scores (R, K) of the classes without the background, deltas (R, K or 1, 4)."""
+        logits, deltas = self(features)
+        return logits.softmax(-1)[:, : self.num_classes], deltas
 
     def losses(
         self, logits: Tensor, deltas: Tensor, samples: Samples, targets: list[Targets]
@@ -222,20 +223,15 @@ class BoxHead(nn.Module):
     ) -> tuple[list[Detections] | Samples, dict[str, Tensor]]:
         """Detections of each image; with targets what was sampled, and two losses."""
         if targets is None:
-            image = torch.cat([p.new_full((len(p),), i).long() for i, p in enumerate(proposals)])
-            logits, deltas = self.predict(images, maps, torch.cat(proposals), image)
-            return self.detect(self.predictor.scores(logits), deltas, proposals, sizes), {}
+            scored = self.predictor.scored(self.features(images, maps, proposals))
+            return self.detect(*scored, proposals, sizes), {}
         samples = self.choose(proposals, targets)
-        rois = samples.rois
-        image = torch.arange(len(rois), device=rois.device).repeat_interleave(rois.shape[1])
-        logits, deltas = self.predict(images, maps, rois.flatten(0, 1), image)
+        logits, deltas = self.predictor(self.features(images, maps, [*samples.rois]))
         return samples, self.predictor.losses(logits, deltas, samples, targets)
 
-    def predict(
-        self, images: Tensor, maps: list[Tensor], rois: Tensor, image: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """(R, 4) RoIs → logits (R, K + 1), deltas (R, K or 1, 4)."""
-        return self.predictor(self.extractor(images, maps, rois, image))
+    def features(self, images: Tensor, maps: list[Tensor], rois: list[Tensor]) -> Tensor:
+        """(R, C) of the RoIs of all images, one image's after the other's."""
+        return self.extractor(images, maps, torch.cat(rois), image_numbers(rois))
 
     @torch.no_grad()
     def choose(self, proposals: list[Tensor], targets: list[Targets]) -> Samples:
@@ -254,6 +250,11 @@ class BoxHead(nn.Module):
             scores: (R, K). deltas: (R, K or 1, 4).
         """
         return boxes_of(scores, deltas, proposals, sizes, self.predictor.box_coder, self.selection)
+
+
+def image_numbers(rois: list[Tensor]) -> Tensor:
+    """(R,) int64, which image each RoI of `torch.cat(rois)` is of."""
+    return torch.cat([boxes.new_full((len(boxes),), i).long() for i, boxes in enumerate(rois)])
 
 
 def offered(
@@ -315,8 +316,9 @@ def box_head(
     class_agnostic: bool,
     head_channels: int,
     class_weights: Sequence[float] | None,
+    predictor: type[SoftmaxBoxes] = SoftmaxBoxes,
 ) -> BoxHead:
-    """The head of Fast and Faster R-CNN on a backbone: `Pooled` and `SoftmaxBoxes`.
+    """The head of Fast and Faster R-CNN on a backbone: `Pooled` and a predictor.
 
     Args:
         tail: the upper stages behind level 4; None behind a pyramid, which gets `TwoLayers` of
@@ -326,8 +328,8 @@ def box_head(
     """
     levels = roi_levels(backbone, tail)
     tail = tail or TwoLayers(next(iter(backbone.channels.values())), channels=head_channels)
-    predictor = SoftmaxBoxes(tail.channels, num_classes, class_agnostic, class_weights)
-    return BoxHead(Pooled(tail, levels, pooling), predictor, rules, selection)
+    made = predictor(tail.channels, num_classes, class_agnostic, class_weights)
+    return BoxHead(Pooled(tail, levels, pooling), made, rules, selection)
 
 
 def roi_levels(backbone: Backbone, tail: Tail | None) -> list[int]:

@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import complete_box_iou_loss
 
 from detkit.errors import DetkitError
 from detkit.models.heads.box_head import Selection
@@ -31,6 +32,7 @@ from detkit.ranges import Positive
 from detkit.structures import Targets
 
 Anchors = Sequence[Sequence[Positive]] | Literal["auto"]  # widths and heights, pixels
+BoxLoss = Literal["offsets", "ciou"]  # the papers', and Zheng et al. 2020's
 CANDIDATES = 1000  # predictors of an image that enter NMS, the best ones
 
 
@@ -58,6 +60,7 @@ class GridHead(nn.Module):
         selection: what is kept of the predictions; NMS is per class.
         weights: factors of the losses.
         scales: of the levels, as for `ops.grid.grid`.
+        box_loss: "offsets", of the four numbers by themselves, or "ciou", of the box.
     Raises:
         DetkitError: the class weights are not K.
     """
@@ -76,10 +79,12 @@ class GridHead(nn.Module):
         selection: Selection,
         weights: LossWeights = LossWeights(),
         scales: Sequence[float] | None = None,
+        box_loss: BoxLoss = "offsets",
     ) -> None:
         super().__init__()
         self.strides, self.num_classes = tuple(strides), num_classes
         self.ignore_iou, self.selection, self.weights = ignore_iou, selection, weights
+        self.box_loss = box_loss
         self.counts = [len(level) for level in anchors]
         self.scales = [1.0] * len(self.counts) if scales is None else list(scales)
         self.register_buffer("all_anchors", torch.cat(list(anchors)), persistent=False)
@@ -129,6 +134,8 @@ class GridHead(nn.Module):
     ) -> dict[str, Tensor]:
         """Sections 2.1 and 2.2: squared errors of the size, cross-entropies of all the rest.
 
+        With `box_loss` "ciou" boxes have that loss, which needs no weight for small ones.
+
         Args:
             logits: (B, P, 5 + K) float32.
             chosen: (N,) the predictor that answers for each object, a place in its image's row.
@@ -141,8 +148,11 @@ class GridHead(nn.Module):
         share = 1 / (objects.clamp(min=1) * count)  # (B,) weight of a term of each image
 
         predicted, at = logits[of, chosen], places.at(chosen)
-        area = (boxes[:, 2:] - boxes[:, :2]).prod(1) / sizes[of].prod(1)
-        box = (2 - area) * box_loss(predicted[:, :4], grid.encode(boxes, at))
+        if self.box_loss == "ciou":
+            box = ciou_loss(predicted[:, :4], at, boxes)
+        else:
+            area = (boxes[:, 2:] - boxes[:, :2]).prod(1) / sizes[of].prod(1)
+            box = (2 - area) * box_loss(predicted[:, :4], grid.encode(boxes, at))
         classes = self.class_weights[labels] * self.class_loss(predicted[:, 5:], labels)
 
         sure = self.sureness(predicted.detach(), at, boxes)[learnt]
@@ -205,6 +215,23 @@ def box_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
     centre = F.binary_cross_entropy_with_logits(predicted[:, :2], wanted[:, :2], reduction="none")
     size = (predicted[:, 2:] - wanted[:, 2:]) ** 2 / 2
     return (centre + size).sum(1)
+
+
+def ciou_loss(predicted: Tensor, places: grid.Grid, boxes: Tensor) -> Tensor:
+    """1 − IoU, the distance of the centres and the difference of the shapes (Zheng et al. 2020,
+    arXiv:1911.08287, equations 10 and 11).
+
+    Args:
+        predicted: (N, 4) logits of the predictors at `places`.
+        boxes: (N, 4) xyxy, pixels; a side below a pixel counts as one, so that shapes have a slope.
+    Returns:
+        (N,).
+    """
+    sizes = predicted[:, 2:].clamp(min=-grid.LARGEST)  # a side of 0 has no shape
+    found = grid.decode(torch.cat([predicted[:, :2], sizes], 1), places)
+    corners, sides = boxes[:, :2], (boxes[:, 2:] - boxes[:, :2]).clamp(min=1)
+    wanted = torch.cat([corners, corners + sides], 1)
+    return complete_box_iou_loss(found, wanted, reduction="none")
 
 
 def anchors_of_levels(anchors: Anchors, levels: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What R-CNN and SPPnet solve for: the SVMs and the box regressions, image by image.
+"""What is solved for instead of learnt: SVMs and box regressions, image by image.
 
 No features are kept on disk: a pass over the images makes them anew, and what stays in memory is
 the objects', the hard negatives', and sums.
@@ -17,23 +17,25 @@ from torchvision.ops import nms
 
 from detkit.backbones.backbone import normalize
 from detkit.models.heads.mining import Miner
-from detkit.models.heads.svm_head import NORM, SVMHead
+from detkit.models.heads.svm_head import NORM, SVMHead, SVMs
 from detkit.models.model import Model
 from detkit.ops.boxes import overlap
 from detkit.ops.ridge import Ridge
 from detkit.structures import Batch, Targets
 
-MEMORY = 4 * 2**30  # bytes of features, or of sums, that are kept
+MEMORY = 3 * 2**30  # bytes of features, or of sums, that are kept; the process has less than 4 GiB
 NORMED = 16  # proposals of an image that the features' norm is measured on
 
 
 class RegionModel(Protocol):
-    """A model whose head is an `SVMHead`."""
+    """A model whose regions are scored by SVMs."""
 
-    head: SVMHead
     mean_std: Tensor
 
-    def features(self, images: Tensor, rois: list[Tensor]) -> Tensor:
+    @property
+    def svms(self) -> SVMs: ...
+
+    def learnt_features(self, images: Tensor, rois: list[Tensor]) -> Tensor:
         """(R, C) of the RoIs of each image, one after the other; images are normalised."""
 
 
@@ -46,35 +48,35 @@ def fit_svms(
     A class without an object gets an SVM that finds nothing.
     """
     network = cast(RegionModel, model)
-    head = network.head
+    svms = network.svms
     positives = _objects(network, batches, generator)
-    row = 4 * head.logits.in_features
+    row = 4 * svms.svm_weight.shape[1]
     kept = sum(map(len, positives))
     # a Miner holds as many new ones as it keeps, and all rows once more while it is fitted
-    most = max(1, (MEMORY // row - 2 * kept) // (4 * head.num_classes))
-    rules = head.rules
+    most = max(1, (MEMORY // row - 2 * kept) // (4 * svms.num_classes))
+    rules = svms.rules
     miners = [Miner(rows, rules.penalty, rules.positive_weight, most) for rows in positives]
     for images, batch in _normalised(network, batches):
         chosen, is_negative = [], []
         for boxes, targets in zip(batch.proposals or [], batch.targets, strict=True):
-            negative = negatives_of(boxes, targets, head.num_classes, rules.neg_iou)
+            negative = negatives_of(boxes, targets, svms.num_classes, rules.neg_iou)
             some = distinct(boxes, negative.any(1), rules.distinct_iou)
             chosen.append(boxes[some])
             is_negative.append(negative[some])
         if sum(map(len, chosen)):
-            features = head.scaled(network.features(images, chosen))
+            features = svms.scaled(network.learnt_features(images, chosen))
             for label, miner in enumerate(miners):
                 if len(miner.positives):
                     miner.see(features[torch.cat(is_negative)[:, label]])
-    head.svm_weight.zero_()
-    head.svm_bias.fill_(-1e4)  # a score of 0
+    svms.svm_weight.zero_()
+    svms.svm_bias.fill_(-1e4)  # a score of 0
     for label, miner in enumerate(miners):
         if len(miner.positives):
             miner.fit()
             assert miner.weight is not None
-            head.svm_weight[label] = miner.weight.to(head.svm_weight)
-            head.svm_bias[label] = miner.bias
-    head.solved.fill_(True)
+            svms.svm_weight[label] = miner.weight.to(svms.svm_weight)
+            svms.svm_bias[label] = miner.bias
+    svms.solved.fill_(True)
 
 
 def _objects(
@@ -84,10 +86,11 @@ def _objects(
 
     Where they are more than memory has room for, a random part of each class stays.
     """
-    head = network.head
-    found: list[list[Tensor]] = [[] for _ in range(head.num_classes)]
+    svms = network.svms
+    channels = svms.svm_weight.shape[1]
+    found: list[list[Tensor]] = [[] for _ in range(svms.num_classes)]
     norm, count = 0.0, 0
-    most = max(1, MEMORY // (16 * head.logits.in_features * head.num_classes))
+    most = max(1, MEMORY // (16 * channels * svms.num_classes))
     for images, batch in _normalised(network, batches):
         objects = [alone(t).boxes for t in batch.targets]
         labels = torch.cat([alone(t).labels for t in batch.targets])
@@ -96,17 +99,17 @@ def _objects(
             for p in batch.proposals or []
         ]
         if sum(map(len, some)):
-            norms = network.features(images, some).float().norm(dim=1)
+            norms = network.learnt_features(images, some).float().norm(dim=1)
             norm, count = norm + norms.sum().item(), count + len(norms)
         if len(labels):
-            features = network.features(images, objects).float().cpu()
+            features = network.learnt_features(images, objects).float().cpu()
             for label in labels.unique().tolist():
                 found[label].append(features[labels.cpu() == label])
                 if sum(map(len, found[label])) > 2 * most:
                     found[label] = [_some(torch.cat(found[label]), most, generator)]
-    head.scale.fill_(NORM * count / norm if norm > 0 else 1.0)
-    empty = torch.zeros(0, head.logits.in_features)
-    scale = head.scale.item()
+    svms.scale.fill_(NORM * count / norm if norm > 0 else 1.0)
+    empty = torch.zeros(0, channels)
+    scale = svms.scale.item()
     return [_some(torch.cat([empty, *rows]), most, generator).mul_(scale).numpy() for rows in found]
 
 
@@ -149,7 +152,7 @@ def fit_boxes(
     serves some of the classes.
     """
     network = cast(RegionModel, model)
-    head = network.head
+    head = _regressing(network)
     channels, device = head.logits.in_features, head.box_weight.device
     together = max(1, MEMORY // (8 * (channels + 1) ** 2))
     for labels in torch.arange(head.num_classes).split(together):
@@ -157,7 +160,7 @@ def fit_boxes(
         for images, batch in _normalised(network, batches):
             near, deltas, of = _near(network, batch, set(sums))
             if len(of):
-                features = head.scaled(network.features(images, near))
+                features = head.scaled(network.learnt_features(images, near))
                 for label in of.unique().tolist():
                     sums[label].add(features[of == label], deltas[of == label])
         for label, ridge in sums.items():
@@ -165,11 +168,16 @@ def fit_boxes(
             head.box_weight[label], head.box_bias[label] = weight, bias
 
 
+def _regressing(network: RegionModel) -> SVMHead:
+    assert isinstance(network.svms, SVMHead)
+    return network.svms
+
+
 def _near(
     network: RegionModel, batch: Batch, labels: set[int]
 ) -> tuple[list[Tensor], Tensor, Tensor]:
     """The proposals of each image near an object of these classes, their deltas and labels."""
-    head = network.head
+    head = _regressing(network)
     near, deltas, of = [], [], []
     for boxes, targets in zip(batch.proposals or [], batch.targets, strict=True):
         objects = alone(targets)

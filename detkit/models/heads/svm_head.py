@@ -4,7 +4,8 @@
               ├─▶ an SVM a class ─▶ logistic ─▶ scores
               └─▶ a ridge regression a class ─▶ boxes
 
-The SVMs and regressions are solved for (`heads.solving`) and are buffers.
+The SVMs and regressions are solved for (`heads.solving`) and are buffers. `SVMs` alone may score in
+place of another head's softmax (Fast R-CNN, section 5.4).
 
 Shapes: R RoIs of the whole batch, C features, K classes (background is index K).
 """
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detkit.models.heads.box_head import SoftmaxBoxes
 from detkit.models.model import weights_of_classes
 from detkit.ops.boxes import BoxCoder
 
@@ -45,7 +47,49 @@ class SVMRules:
     box_penalty: float
 
 
-class SVMHead(nn.Module):
+RULES = SVMRules(0.001, 2.0, 0.3, None, 0.6, 1000.0)  # R-CNN's
+
+
+class SVMs(nn.Module):
+    """An SVM a class.
+
+    Args:
+        channels: C.
+        num_classes: K.
+        rules: how they are solved for.
+
+    Attributes:
+        solved: bool, whether there are SVMs.
+        scale: what features are multiplied with for SVMs and regressions.
+        svm_weight, svm_bias: (K, C), (K,).
+    """
+
+    solved: Tensor
+    scale: Tensor
+    svm_weight: Tensor
+    svm_bias: Tensor
+
+    def __init__(self, channels: int, num_classes: int, rules: SVMRules = RULES) -> None:
+        super().__init__()
+        self.num_classes, self.rules = num_classes, rules
+        self.register_buffer("solved", torch.tensor(False))
+        self.register_buffer("scale", torch.tensor(1.0))
+        self.register_buffer("svm_weight", torch.zeros(num_classes, channels))
+        self.register_buffer("svm_bias", torch.zeros(num_classes))
+
+    def scaled(self, features: Tensor) -> Tensor:
+        """The features as SVMs and regressions see them, float32."""
+        return features.float() * self.scale
+
+    def scores(self, features: Tensor) -> Tensor:
+        """(R, C) → (R, K) in 0 … 1, the logistic function of the SVMs': 0.5 is their boundary, 0.27
+        and 0.73 are their margins of −1 and +1.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            return F.linear(self.scaled(features), self.svm_weight, self.svm_bias).sigmoid()
+
+
+class SVMHead(SVMs):
     """See the figure above.
 
     Args:
@@ -56,17 +100,10 @@ class SVMHead(nn.Module):
 
     Attributes:
         box_coder: what the regressions' four numbers mean.
-        solved: bool, whether there are SVMs.
-        scale: what features are multiplied with for SVMs and regressions.
-        svm_weight, svm_bias: (K, C), (K,).
         box_weight, box_bias: (K, C, 4), (K, 4).
     """
 
     class_weights: Tensor
-    solved: Tensor
-    scale: Tensor
-    svm_weight: Tensor
-    svm_bias: Tensor
     box_weight: Tensor
     box_bias: Tensor
 
@@ -77,17 +114,13 @@ class SVMHead(nn.Module):
         rules: SVMRules,
         class_weights: Sequence[float] | None = None,
     ) -> None:
-        super().__init__()
-        self.num_classes, self.rules, self.box_coder = num_classes, rules, BoxCoder()
+        super().__init__(channels, num_classes, rules)
+        self.box_coder = BoxCoder()
         self.logits = nn.Linear(channels, num_classes + 1)
         nn.init.normal_(self.logits.weight, std=0.01)
         nn.init.zeros_(self.logits.bias)
         weights = torch.cat([weights_of_classes(class_weights, num_classes), torch.ones(1)])
         self.register_buffer("class_weights", weights, persistent=False)
-        self.register_buffer("solved", torch.tensor(False))
-        self.register_buffer("scale", torch.tensor(1.0))
-        self.register_buffer("svm_weight", torch.zeros(num_classes, channels))
-        self.register_buffer("svm_bias", torch.zeros(num_classes))
         self.register_buffer("box_weight", torch.zeros(num_classes, channels, 4))
         self.register_buffer("box_bias", torch.zeros(num_classes, 4))
 
@@ -103,20 +136,29 @@ class SVMHead(nn.Module):
         each = F.cross_entropy(logits, wanted, self.class_weights, reduction="none")
         return (each * valid).sum() / valid.sum().clamp(min=1)
 
-    def scaled(self, features: Tensor) -> Tensor:
-        """The features as SVMs and regressions see them, float32."""
-        return features.float() * self.scale
-
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, C) → scores (R, K) in 0 … 1, deltas (R, K, 4).
-
-        A score is the logistic function of the SVM's: 0.5 is its boundary, 0.27 and 0.73 are its
-        margins of −1 and +1.
-        """
+        """(R, C) → scores (R, K) in 0 … 1 (`SVMs.scores`), deltas (R, K, 4)."""
         with torch.autocast(features.device.type, enabled=False):
             x = self.scaled(features)
             deltas = (x @ self.box_weight.permute(1, 0, 2).flatten(1)).unflatten(1, (-1, 4))
-            margins = F.linear(x, self.svm_weight, self.svm_bias)
         if self.solved:
-            return margins.sigmoid(), deltas + self.box_bias
+            return self.scores(features), deltas + self.box_bias
         return self.logits(features).float().softmax(-1)[:, :-1], deltas + self.box_bias
+
+
+class SVMBoxes(SoftmaxBoxes):
+    """`SoftmaxBoxes` whose scores are those of SVMs, once they are solved for."""
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        class_agnostic: bool = False,
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(channels, num_classes, class_agnostic, class_weights)
+        self.svms = SVMs(channels, num_classes)
+
+    def scored(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        scores, deltas = super().scored(features)
+        return (self.svms.scores(features) if self.svms.solved else scores), deltas

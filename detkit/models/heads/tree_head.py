@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detkit.models.heads.box_head import Selection
-from detkit.models.heads.grid_head import CANDIDATES, LossWeights
+from detkit.models.heads.grid_head import CANDIDATES, BoxLoss, LossWeights
 from detkit.models.heads.region_head import RegionHead
 from detkit.ops import grid
 from detkit.ops import tree as trees
@@ -30,7 +30,8 @@ class TreeHead(RegionHead):
     Args:
         parents: (K) of each class, −1 at the top.
         tree_thresh: a class is gone down to while it is as likely as this.
-        anchors, strides, ignore_iou, class_weights, selection, weights: as for `GridHead`.
+        anchors, strides, ignore_iou, class_weights, selection, weights, box_loss: as for
+            `GridHead`.
     """
 
     group: Tensor
@@ -48,6 +49,7 @@ class TreeHead(RegionHead):
         class_weights: Sequence[float] | None,
         selection: Selection,
         weights: LossWeights,
+        box_loss: BoxLoss = "offsets",
     ) -> None:
         super().__init__(
             anchors,
@@ -57,6 +59,7 @@ class TreeHead(RegionHead):
             class_weights=class_weights,
             selection=selection,
             weights=weights,
+            box_loss=box_loss,
         )
         self.tree_thresh = tree_thresh
         group, below, path, self.groups = trees.tree_of(parents)

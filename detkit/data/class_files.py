@@ -1,0 +1,83 @@
+"""The files that tools write class names into, each in its own form."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+from detkit import foreign
+from detkit.data import splits
+from detkit.errors import DetkitError
+
+NAMES = ("class_names.txt", "labelmap.txt", "classes.txt", "_classes.csv", "_darknet.labels")
+DEPTH = 2  # folders below the root among which they are looked for
+_IGNORED = "__ignore__"  # labelme's first line for what has no number
+
+
+def find(root: Path, depth: int = DEPTH, names: tuple[str, ...] = NAMES) -> Path | None:
+    """The first such file at or below root, or a `*.names`; None if there is none."""
+    for folder in splits.folders(root, depth):
+        there = splits.names_in(folder)
+        listed = [name for name in names if name in there]
+        listed += [name for name in there if name.endswith(".names")]
+        if listed:
+            return folder / listed[0]
+    return None
+
+
+def read(path: Path) -> list[str]:
+    """The names by number from 0.
+
+    A line each, or CVAT's `labelmap.txt` (`cat:128,0,0::`), or Roboflow's `_classes.csv` (a table
+    of value and name).
+
+    Raises:
+        DetkitError: the file cannot be read, or is not UTF-8, an empty line between two names, a
+            name that occurs twice, numbers with gaps.
+    """
+    if path.suffix == ".csv":
+        return _of_table(path)
+    names = splits.class_names(path)
+    if path.name == "labelmap.txt":
+        named = (line.partition(":")[0].strip() for line in names if not line.startswith("#"))
+        return _unique(list(named), path)
+    return names[1:] if names[:1] == [_IGNORED] else names
+
+
+def colours(path: Path) -> list[tuple[int, int, int]] | None:
+    """The colour of each name of a `labelmap.txt`, None for another file or one without colours."""
+    if path.name != "labelmap.txt":
+        return None
+    lines = [line for line in splits.class_names(path) if not line.startswith("#")]
+    found = [re.match(r"[^:]*:\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*(:|$)", line) for line in lines]
+    triples = [(int(m[1]), int(m[2]), int(m[3])) for m in found if m]
+    return triples if len(triples) == len(lines) and len(set(triples)) == len(lines) else None
+
+
+def _of_table(path: Path) -> list[str]:
+    try:
+        rows = list(csv.reader(foreign.read_text(path).splitlines(), skipinitialspace=True))
+    except OSError as fault:
+        raise splits.unreadable(path, fault) from fault
+    numbered = [(row[0].strip(), row[1].strip()) for row in rows[1:] if len(row) >= 2]
+    for number, (value, _) in enumerate(numbered):
+        if value != str(number):
+            raise DetkitError(
+                f"The value {value!r} stands where {number} is expected.",
+                file=path,
+                record=f"line {number + 2}",
+                remedy="name the values one after the other from 0 on, or give dataset.classes.",
+            )
+    return _unique([name for _, name in numbered], path)
+
+
+def _unique(names: list[str], path: Path) -> list[str]:
+    twice = next((name for n, name in enumerate(names) if name in names[:n]), None)
+    if twice is not None:
+        raise DetkitError(
+            f"The class {twice!r} occurs twice.",
+            file=path,
+            remedy="write another name, or remove it: classes are numbered by their lines.",
+        )
+    return names
