@@ -11,6 +11,7 @@ VERBS = {
     "train": "train a model on a data set",
     "evaluate": "measure a checkpoint, or anyone's predictions, on a data set",
     "predict": "draw what a checkpoint finds in images or a video",
+    "explain": "show the inside of a model, and what it makes of a picture",
     "export": "write a checkpoint in another program's files",
     "propose": "make boxes that may hold objects, and measure how many they cover",
     "anchors": "find the anchors that fit a data set's boxes",

@@ -24,6 +24,7 @@ from detkit.errors import DetkitError
 from detkit.folders import in_home
 
 FORMAT = 2  # 1: some parts of models had other names (`Model.renamed`)
+PICKLED = (b"PK\x03\x04", b"\x80\x02")  # how PyTorch's files begin, since 1.6 and before
 REQUIRED = ("config", "names", "category_ids")
 
 
@@ -169,6 +170,13 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file."""
     try:
         foreign.check_regular(file)
+        if foreign.begins(file, PICKLED):
+            raise DetkitError(
+                "This is a file of PyTorch's, not a checkpoint of detkit's (safetensors).",
+                file=file,
+                remedy="start from it with weights= or backbone.weights=, under a name that ends in"
+                " .pth.",
+            )
         return load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
         raise DetkitError(

@@ -73,6 +73,12 @@ def is_file(path: str | Path) -> bool:
     return Path(path).is_file()
 
 
+def begins(path: str | Path, marks: tuple[bytes, ...]) -> bool:
+    """Whether its first bytes are one of these."""
+    with opened(path) as file:
+        return file.read(max(map(len, marks))).startswith(marks)
+
+
 def read_bytes(path: str | Path) -> bytes:
     with opened(path) as file:
         return file.read()

@@ -23,6 +23,23 @@ from detkit.structures import OF_OBJECTS, Frame, Tensors
 from detkit.values import number
 
 
+@dataclass(frozen=True)
+class Answer:
+    """One thing that a prediction says, for whoever asks where it comes from.
+
+    Attributes:
+        text: a few words: a class and how sure it is.
+        value: () float32, what grows with how sure it is; inside a model with its graph.
+        local: whether it is of a place in the picture.
+        box: (4,) xyxy of that place, pixels of the prediction's image, or None.
+    """
+
+    text: str
+    value: Tensor
+    local: bool
+    box: Tensor | None = None
+
+
 class Prediction(Tensors, ABC):
     """What a model says of one image.
 
@@ -81,6 +98,14 @@ class Prediction(Tensors, ABC):
     def ground_truth(self) -> Prediction:
         """The same drawn without scores: it is what somebody annotated."""
         return self
+
+    def answers(self) -> list[Answer]:
+        """What it says, one by one, the surest first."""
+        return []
+
+    def inside(self, image: Any) -> np.ndarray | None:
+        """A picture of how the model came to it, beside its input, where the model has one."""
+        return None
 
 
 @dataclass
@@ -184,6 +209,12 @@ class Detections(Prediction):
 
     def ground_truth(self) -> Detections:
         return replace(self, annotated=True)
+
+    def answers(self) -> list[Answer]:
+        names = [self.names[k] if self.names else str(k) for k in self.labels.tolist()]
+        texts = [f"{n} {s:.2f}" for n, s in zip(names, self.scores.tolist(), strict=True)]
+        parts = zip(texts, self.scores, self.boxes, strict=True)
+        return [Answer(text, score, True, box) for text, score, box in parts]
 
     def draw(self, image: Any) -> np.ndarray:
         """A copy of a picture with the boxes, names, scores and masks on it; see `Prediction`."""
@@ -293,6 +324,16 @@ class Segmentation(Prediction):
         original = (size[0] * factor, size[1] * factor)
         return replace(self, frame=replace(self.frame, original=original)) if self.frame else self
 
+    def answers(self) -> list[Answer]:
+        labels = self.logits.argmax(0)
+        sizes = labels.flatten().bincount(minlength=len(self.logits)) / labels.numel()
+        found = []
+        for k in sizes.argsort(descending=True)[: int((sizes > 0).sum())].tolist():
+            name = self.names[k] if self.names else str(k)
+            value = self.logits[k][labels == k].mean()
+            found.append(Answer(f"{name}, {float(sizes[k]):.0%} of the pixels", value, True))
+        return found
+
     def draw(self, image: Any) -> np.ndarray:
         """A copy of a picture with the classes laid over it in colour; see `Prediction`."""
         from detkit.draw import draw_pixels
@@ -308,11 +349,13 @@ class Classification(Prediction):
         scores: (K,) float32, 0 … 1, how sure each class is; their sum is 1 but for CapsNet's.
         names: the K class names, or empty inside a model.
         annotated: drawn without scores.
+        logits: (K,) what the scores are the softmax of, where a model says it.
     """
 
     scores: Tensor
     names: tuple[str, ...] = ()
     annotated: bool = False
+    logits: Tensor | None = None
 
     @property
     def label(self) -> int:
@@ -329,7 +372,18 @@ class Classification(Prediction):
         return self
 
     def relabelled(self, label_of: Tensor, names: Sequence[str]) -> Classification:
-        return replace(self, scores=self.scores[label_of.argsort()], names=tuple(names))
+        scores = self.scores[label_of.argsort()]
+        return replace(self, scores=scores, names=tuple(names), logits=None)
+
+    def answers(self) -> list[Answer]:
+        # a softmax's gradient vanishes where it is sure
+        values = self.scores.clamp(min=1e-30).log() if self.logits is None else self.logits
+        labels = self.scores.argsort(descending=True).tolist()
+        words = self.best(len(labels))
+        return [
+            Answer(f"{name} {score:.2f}", values[k], False)
+            for k, (name, score) in zip(labels, words, strict=True)
+        ]
 
     def caption(self, score_thresh: float | Mapping[str, float]) -> str:
         name, score = self.best(1)[0]
@@ -337,10 +391,6 @@ class Classification(Prediction):
 
     def ground_truth(self) -> Classification:
         return replace(self, annotated=True)
-
-    def inside(self, image: Any) -> np.ndarray | None:
-        """A picture of how the model came to it, beside its input, where the model has one."""
-        return None
 
     def draw(self, image: Any) -> np.ndarray:
         """A copy of a picture with the likeliest classes written on it; see `Prediction`."""

@@ -64,6 +64,10 @@ class Registry(Generic[T]):
                     record=f"{part.__module__}.{part.__qualname__}",
                     remedy="register the second one under another name.",
                 )
+            known = parameters_of(part)
+            for key in (*fixed, *(defaults or {})):
+                if key not in known:
+                    raise unknown(f"argument of the {self.kind} {name}:", key, known)
             self._entries[name] = Entry(part, fixed, defaults or {})
             return part
 
@@ -135,10 +139,14 @@ class Registry(Generic[T]):
     def _scan(self) -> None:
         if self._scanned:
             return
-        self._scanned = True
-        package = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__, f"{self.package}."):
-            importlib.import_module(module.name)
+        self._scanned = True  # before the imports, which may ask
+        try:
+            package = importlib.import_module(self.package)
+            for module in pkgutil.iter_modules(package.__path__, f"{self.package}."):
+                importlib.import_module(module.name)
+        except BaseException:
+            self._scanned = False
+            raise
 
 
 def parameters_of(part: Any) -> dict[str, inspect.Parameter]:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from detkit.backbones import pretrained
 from detkit.backbones.norms import freeze_norms, held_frozen, match_norms
 from detkit.checkpoint import damaged, find, read_tensors
 from detkit.errors import DetkitError
@@ -80,6 +81,9 @@ def load_model(
         raise damaged(file, f"Its config builds no model ({error}).") from error
     tensors = todays_names(read_tensors(file), meta)
     match_norms(model, tensors)
+    for key, value in model.state_dict().items():  # older checkpoints may be without such heads
+        if key.startswith(model.training_only):
+            tensors.setdefault(key, value)
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     have = {key: tuple(value.shape) for key, value in tensors.items()}
     if wanted != have:
@@ -152,19 +156,22 @@ def transfer(
         names: the new model's classes.
         norm: `auto` freezes the norms that the file holds as frozen ones; else they stay.
     Returns:
-        `file`, and lists of names: `taken`, `new` (of the model, not taken) and `unused` (of the
+        `file`, `stripped` (what was taken off all its names), and lists of names: `taken`,
+        `new` (of the model, not taken) and `unused` (of the
         file, not taken).
     """
     file = find(path)
-    meta = None
+    meta, prefix = None, ""
     if is_foreign(file):
         whole, meta = readers[file.suffix](file, NOTHING)
         held = whole.state_dict()
-    else:
+    elif file.suffix == ".safetensors" and (file.parent / "meta.json").exists():
         held = read_tensors(file)
-        if (file.parent / "meta.json").exists():
-            meta = read_meta(file)
-            held = todays_names(held, meta)
+        meta = read_meta(file)
+        held = todays_names(held, meta)
+    else:  # of another program, perhaps a state dict of PyTorch's
+        held, metadata = pretrained.read(file)
+        prefix = metadata.get("stripped", "")
     tensors = held
     if meta is not None and list(meta["names"]) != list(names):
         tensors = _without_classes(held, meta)
@@ -181,6 +188,7 @@ def transfer(
     model.load_state_dict({key: tensors[key] for key in taken}, strict=False)
     return {
         "file": str(file),
+        "stripped": prefix,
         "taken": taken,
         "new": sorted(ours.keys() - set(taken)),
         "unused": sorted(held.keys() - set(taken)),

@@ -36,6 +36,10 @@ class Tensors:
         """With half-precision tensors in float32."""
         return self._each(lambda value: value.float() if value.is_floating_point() else value)
 
+    def detached(self):
+        """Without the graph that they come from."""
+        return self._each(Tensor.detach)
+
     def select(self, keep: Tensor):
         """The objects that `keep` (a bool mask or indices) names; what is the image's stays."""
         return replace(self, **{k: v[keep] for k, v in self.of_objects().items()})  # type: ignore[type-var]

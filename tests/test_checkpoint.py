@@ -204,6 +204,26 @@ def test_class_weights_of_the_checkpoint_do_not_bind_the_new_classes(tmp_path):
     assert restore.transfer(model(5, ["x"]), tmp_path, ["x"])["new"]
 
 
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model."])
+def test_a_state_dict_of_pytorchs_is_transferred(tmp_path, prefix):
+    source = model(1).state_dict()
+    torch.save({f"{prefix}{key}": value for key, value in source.items()}, tmp_path / "w.pth")
+    new = model(2)
+    report = restore.transfer(new, tmp_path / "w.pth", NAMES)
+    assert not report["new"]
+    assert report["stripped"] == prefix
+    assert all(torch.equal(value, source[key]) for key, value in new.state_dict().items())
+
+
+def test_a_state_dict_where_a_checkpoint_belongs_is_named(tmp_path):
+    torch.save(model(1).state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(DetkitError, match="PyTorch's") as caught:
+        checkpoint.read_tensors(tmp_path / "w.safetensors")
+    assert ".pth" in caught.value.remedy
+    (tmp_path / "w.safetensors").rename(tmp_path / "w.pth")
+    assert restore.transfer(model(2), tmp_path / "w.pth", NAMES)["taken"]  # as the remedy has it
+
+
 def test_transferring_does_not_move_the_random_state(run):
     new = model(5)
     before = torch.get_rng_state()

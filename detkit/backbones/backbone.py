@@ -9,6 +9,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from torchvision.ops import FrozenBatchNorm2d
 
 from detkit.backbones.report import WeightsReport
+from detkit.errors import unknown
 from detkit.registry import Registry
 from detkit.structures import content_mask
 
@@ -71,6 +73,8 @@ class Backbone(nn.Module):
         normalization: what its weights expect of the images.
         weights_report: what a weights file gave it, None without one.
         least_side: pixels a side of the smallest images that it takes.
+        auxiliary: inner modules on whose maps a classifier has heads of its own in training, and
+            the channels of these; empty where the paper has none.
     """
 
     channels: dict[str, int]
@@ -78,6 +82,7 @@ class Backbone(nn.Module):
     normalization: Normalization
     weights_report: WeightsReport | None
     least_side: int = 1
+    auxiliary: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,6 +97,10 @@ class Backbone(nn.Module):
         Returns:
             level: (B, channels, H/stride, W/stride); behind the levels each tap by its name.
         """
+        raise NotImplementedError
+
+    def make_auxiliary(self, tap: str, classes: int) -> nn.Module:
+        """The head on the map of an inner module, (B, C, H, W) → (B, K) logits."""
         raise NotImplementedError
 
     def stages(self) -> list[list[nn.Module]]:
@@ -182,6 +191,9 @@ class Trunk(Backbone):
                     tapped[run[-1]] = x
             if level in self.channels:
                 maps[level] = x
+        if missing := [tap for tap in taps if tap not in tapped]:
+            inside = [name for names in self.path.values() for name in names]
+            raise unknown(f"layer of {type(self).__name__}", missing[0], inside)
         return maps | tapped
 
     def stages(self) -> list[list[nn.Module]]:

@@ -21,7 +21,7 @@ from detkit.backbones.backbone import MeanTail, Normalization, Tail, Trunk, back
 from detkit.backbones.darknet_layers import OUTPUTS, Layer, Shape, build
 from detkit.backbones.darknet_outputs import COORDS, anchors_here, outputs
 from detkit.backbones.darknet_sections import Section, cfg_text, sections
-from detkit.errors import DetkitError
+from detkit.errors import DetkitError, unknown
 from detkit.ranges import Count, Positive
 
 DEFAULT = Path(__file__).with_suffix(".cfg")
@@ -119,7 +119,10 @@ class DarknetCfg(Trunk):
         initialize(self)
 
     def forward(self, images: Tensor, taps: Sequence[str] = ()) -> dict[str, Tensor]:
-        wanted = self.sources | {tap: int(tap.removeprefix("layers.")) for tap in taps}
+        layers = {f"layers.{number}": number for number in range(len(self.layers))}
+        if missing := [tap for tap in taps if tap not in layers]:
+            raise unknown("layer of DarknetCfg", missing[0], layers)
+        wanted = self.sources | {tap: layers[tap] for tap in taps}
         maps = self.layers(images, list(wanted.values()))
         return {name: maps[index] for name, index in wanted.items()}
 

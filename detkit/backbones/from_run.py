@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from detkit import checkpoint
 from detkit.backbones.backbone import Normalization, Trunk
+from detkit.backbones.report import WeightsReport
 from detkit.errors import DetkitError
 
 MEAN_STD = "mean_std"  # every model of ours has it
@@ -46,6 +47,15 @@ def of_run(tensors: Mapping[str, Tensor], logits: str) -> dict[str, Tensor]:
             name = f"{logits}.{name.removeprefix(f'{TAIL}logits.')}"
         named[name.removeprefix(TAIL)] = value
     return named
+
+
+def filled(names: Sequence[str], report: WeightsReport | None) -> set[str]:
+    """Of the names of a model's parameters those that its backbone's weights file filled."""
+    if report is None:
+        return set()
+    pyramid = any(name.startswith(BODY) for name in names)
+    places = {name: place(name, pyramid) for name in names}
+    return {n for n, where in places.items() if where is not None and where not in report.missing}
 
 
 def place(key: str, pyramid: bool) -> str | None:

@@ -7,7 +7,8 @@
 what the second response normalisation gives, the last map of stride 4. `googlenet` is
 torchvision's: batch norm, no response normalisation, 3×3 kernels where the paper has 5×5.
 
-Differs from the paper: no auxiliary classifiers.
+In training a classifier has two more heads, on 4a and 4d (section 5): `AuxiliaryHead`. They start
+anew also where a file has weights of such.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detkit.backbones.backbone import Trunk, backbones, conv_norm, scaled
+from detkit.backbones.backbone import Trunk, backbones, conv_norm, initialize, last_layer, scaled
 from detkit.ranges import Count
 
 INCEPTIONS = {  # 1×1 | 3×3 reduce, 3×3 | 5×5 reduce, 5×5 | pool projection
@@ -30,6 +31,9 @@ INCEPTIONS = {  # 1×1 | 3×3 reduce, 3×3 | 5×5 reduce, 5×5 | pool projection
     "5a": (256, 160, 320, 32, 128, 128),
     "5b": (384, 192, 384, 48, 128, 128),
 }
+
+
+AUXILIARY = ("4a", "4d")  # the blocks on whose maps the heads stand that training alone has
 
 
 @backbones.register("googlenet_2014")
@@ -58,6 +62,12 @@ class GoogLeNet2014(Trunk):
             "2": (c[2], ["pool", "norm", "conv2_3x3_reduce", "relu", "conv2_3x3", "relu", "norm"]),
         }
         self.cut(path | add_inceptions(self, Inception2014, "inception_", "pool", c[2], width))
+        self.auxiliary, self.width = auxiliary_of("inception_", width), width
+
+    def make_auxiliary(self, tap: str, classes: int) -> nn.Module:
+        channels = scaled(128, self.width)
+        conv = nn.Sequential(nn.Conv2d(self.auxiliary[tap], channels, 1), nn.ReLU(inplace=True))
+        return AuxiliaryHead(conv, channels, scaled(1024, self.width), classes)
 
 
 @backbones.register("googlenet")
@@ -84,6 +94,12 @@ class GoogLeNet(Trunk):
         self.maxpool4 = nn.MaxPool2d(2, 2, ceil_mode=True)  # the paper's is 3×3
         path = {"1": (c[0], ["conv1"]), "2": (c[2], ["maxpool1", "conv2", "conv3"])}
         self.cut(path | add_inceptions(self, Inception, "inception", "maxpool", c[2], width))
+        self.auxiliary, self.width = auxiliary_of("inception", width), width
+
+    def make_auxiliary(self, tap: str, classes: int) -> nn.Module:
+        channels = scaled(128, self.width)
+        conv = ConvNorm(self.auxiliary[tap], channels, 1)
+        return AuxiliaryHead(conv, channels, scaled(1024, self.width), classes)
 
 
 class Inception2014(nn.ModuleDict):
@@ -137,6 +153,28 @@ class ConvNorm(nn.Module):
         return torch.relu_(conv_norm(x, self.conv, self.bn))
 
 
+class AuxiliaryHead(nn.Module):
+    """A mean over 5×5 cells, a 1×1 convolution and two layers (section 5).
+
+    Args:
+        conv: with its activation, to so many `channels`.
+        hidden: width of the first layer.
+    """
+
+    def __init__(self, conv: nn.Module, channels: int, hidden: int, classes: int) -> None:
+        super().__init__()
+        self.conv, self.fc1 = conv, nn.Linear(channels * 16, hidden)
+        initialize(self)
+        self.fc2 = last_layer(nn.Linear(hidden, classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, K); the paper's 14×14 cells become 4×4, others are averaged to it."""
+        x = F.avg_pool2d(x, 5, 3) if min(x.shape[2:]) >= 5 else x
+        x = self.conv(F.adaptive_avg_pool2d(x, 4))
+        x = F.dropout(torch.relu(self.fc1(x.flatten(1))), 0.7, self.training)
+        return self.fc2(x)
+
+
 class ResponseNorm(nn.Module):
     """x / (k + α · Σ x²)^¾ over five neighbouring channels.
 
@@ -160,6 +198,15 @@ class ResponseNorm(nn.Module):
             total = total + squares[:, shift : shift + channels]
         root = (total * self.alpha + self.k).rsqrt()
         return (wide * (root * root.sqrt())).to(x.dtype)  # root^1.5 is the power −¾
+
+
+def auxiliary_of(prefix: str, width: float) -> dict[str, int]:
+    """The blocks below the auxiliary heads, and the channels of their maps."""
+    columns = (0, 2, 4, 5)  # of what a block's branches give
+    return {
+        prefix + name: sum(scaled(INCEPTIONS[name][i], width) for i in columns)
+        for name in AUXILIARY
+    }
 
 
 def add_inceptions(

@@ -46,6 +46,15 @@ def match_norms(module: nn.Module, state_dict: Mapping[str, Tensor]) -> list[str
     )
 
 
+def unfreeze_norms(module: nn.Module) -> list[str]:
+    """Put trainable norms with the same statistics in place of frozen ones.
+
+    In `eval()` they compute the same, each by itself: a frozen one is computed together with the
+    convolution before it, so that no hook sees either.
+    """
+    return _replace(module, FrozenBatchNorm2d, _trainable, lambda name: True)
+
+
 def held_frozen(name: str, state_dict: Mapping[str, Tensor]) -> bool:
     """Whether a state dict holds the norm of that name as a frozen one."""
     held, tracked = f"{name}.running_mean", f"{name}.num_batches_tracked"

@@ -22,6 +22,7 @@ from detkit.backbones.report import WeightsReport
 from detkit.errors import DetkitError
 from detkit.folders import in_home
 
+WRAPPED = ("module.", "_orig_mod.", "model.")
 COUNTER = "num_batches_tracked"
 TAIL = "tail."  # in front of the keys of what is behind the last level
 LOGITS = f"{TAIL}logits."  # and of a classifier's last layer there
@@ -112,7 +113,8 @@ def _filled(taken: Mapping[str, Tensor], at: str, norm: str) -> bool:
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a safetensors file or a PyTorch state dict, in float32, and its metadata.
 
-    Nothing in the file is executed.
+    What a wrapper put before all names is taken off; the metadata say so (`stripped`). Nothing in
+    the file is executed.
     """
     if not foreign.is_file(path):
         raise DetkitError(
@@ -135,7 +137,22 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise _no_weights(path, "it holds no tensors by name")
     if odd := [str(key) for key, value in tensors.items() if not isinstance(value, Tensor)]:
         raise _no_weights(path, f"{odd[0]} is not a tensor")
+    tensors, prefix = stripped(tensors)
+    metadata = {**metadata, **({"stripped": prefix} if prefix else {})}
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, metadata
+
+
+def stripped(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """The tensors without what DataParallel, torch.compile or a trainer puts before every name.
+
+    Returns:
+        them, and what was taken off.
+    """
+    taken = ""
+    while prefix := next((p for p in WRAPPED if all(k.startswith(p) for k in tensors)), None):
+        tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+        taken += prefix
+    return dict(tensors), taken
 
 
 def read_darknet(trunk: Trunk, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -11,6 +11,7 @@ import numpy as np
 from detkit.config.settings import TrainSettings
 from detkit.data import contents
 from detkit.data.classes import joined, placed
+from detkit.data.crops import CROWDS
 from detkit.data.formats import LABELS, Needs
 from detkit.data.loading import PROPOSALS, Dataset, Propose
 from detkit.data.open import is_validation, open_dataset, split_name
@@ -91,6 +92,7 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
         share = f"{twice:,} of the {len(measured):,} images of {val}"
         note = f"{share} are also trained on; name another list with dataset.val_split"
         measured = replace(measured, notes=(*measured.notes, note))
+    check_learnable(records, needs)
     notes = _notes(records, measured, needs)
     records = replace(records, notes=(*records.notes, *notes))
     fingerprints = {"data": records.fingerprint(), "val_data": measured.fingerprint()}
@@ -147,11 +149,38 @@ def _classes_of(
     return classes, placed(records, classes, places)
 
 
+def check_learnable(records: Records, needs: Needs) -> None:
+    """
+    Raises:
+        DetkitError: no object to learn from, where a model learns from objects alone.
+    """
+    if "boxes" not in needs or records.image_labels is not None or (~records.crowd).any():
+        return
+    if count := len(records.crowd):
+        raise DetkitError(
+            f"There is nothing to learn from: all {count:,} objects are crowds (iscrowd is 1).",
+            file=records.root,
+            record=records.source,
+            remedy=CROWDS,
+        )
+    raise DetkitError(
+        f"There is nothing to learn from: none of the {len(records):,} images has an object.",
+        file=records.root,
+        record=records.source,
+        remedy="choose another split with dataset.train_split, or add the objects.",
+    )
+
+
 def _notes(records: Records, measured: Records, needs: Needs) -> list[str]:
     """What somebody may not expect of the objects, or the classes of images, to learn from."""
     if not needs & {"boxes", "image_labels"}:
         return []
     notes = []
+    for of, part in (("learn from", records), ("measure", measured)):
+        crowds = int(part.crowd.sum())
+        if crowds * 2 > len(part.crowd):  # COCO's own has one in a hundred
+            share = f"{crowds:,} of the {len(part.crowd):,} objects to {of}"
+            notes.append(f"{share} are crowds (iscrowd is 1) and do not count; {CROWDS}")
     empty = int((np.diff(records.offsets) == 0).sum()) if "boxes" in needs else 0
     if empty * 2 > len(records):
         notes.append(f"{empty:,} of the {len(records):,} images to learn from have no objects")

@@ -22,13 +22,14 @@ from detkit.commands.proposing import propose_first
 from detkit.config.settings import TrainSettings
 from detkit.data.anchors import cluster, sizes_of
 from detkit.data.balance import class_weights
-from detkit.data.loading import Batches
+from detkit.data.loading import Batches, Dataset
 from detkit.data.order import epoch_length, training_batches
 from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.folders import held
 from detkit.models.build import build
 from detkit.models.model import Model, models
+from detkit.models.stages import Stage
 from detkit.ops.precision import layout, resolve
 from detkit.training import recipe, run_folder, transfer
 from detkit.training.fitted import fitted
@@ -253,13 +254,9 @@ class Session:
 
     def batches(self, interval: Interval) -> Batches:
         """The training batches of a stage, from the state's step on."""
-        stage, data = interval.stage, self.data.dataset
-        proposer = data.proposer
-        if stage.proposals is not None:
-            proposer = recipe.proposals_of(self.folder, stage.proposals)
         accumulate = self.plan.accumulate
         return training_batches(
-            replace(data, needs=stage.needs or data.needs, proposer=proposer),
+            self._dataset(interval.stage),
             batch_size=self.options.batch_size,
             steps=interval.end * accumulate,
             start=self.state.step * accumulate,
@@ -268,17 +265,22 @@ class Session:
             rank=self.world.rank,
             world=self.world.size,
             repeat_thresh=self.options.repeat_thresh,
+            accumulate=accumulate,
             pin_memory=self.world.device.type == "cuda",
         )
 
+    def _dataset(self, stage: Stage) -> Dataset:
+        """What a stage learns from."""
+        data = self.data.dataset
+        proposer = data.proposer
+        if stage.proposals is not None:
+            proposer = recipe.proposals_of(self.folder, stage.proposals)
+        return replace(data, needs=stage.needs or data.needs, proposer=proposer)
+
     def solve(self, interval: Interval) -> None:
         """Carries out a solved stage, and saves."""
-        data, stage = self.data, interval.stage
-        dataset = replace(
-            data.dataset,
-            transform=data.transform,
-            needs=stage.needs or data.dataset.needs,
-        )
+        stage = interval.stage
+        dataset = replace(self._dataset(stage), transform=self.data.transform)
         size = self.options.batch_size
         recipe.solve(
             self.state, interval, dataset, self.folder, self.settings.seed, size, self.world

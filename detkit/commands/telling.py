@@ -32,11 +32,15 @@ experiment=small (for pixels small_unet) is made for CPUs, and backbone.weights=
 trained network."""
 
 
-def first_line(state: State, settings: Any, records: Records, plan: Plan, world: World) -> str:
+def first_line(
+    state: State, settings: Any, records: Records, plan: Plan, world: World, stages: str = ""
+) -> str:
     """What is trained on what, where to; and a warning where that will not end today."""
     model = state.model
     report = model.backbone.weights_report
     trunk = f"trunk from {_short(report.file)}" if report else "random weights"
+    if report and (prefix := report.metadata.get("stripped")):
+        trunk += f", {prefix!r} taken off all its names"
     if report and any(name.startswith(LOGITS) for name in report.missing):
         trunk += ", its last layer made anew"
     if settings.weights:
@@ -49,11 +53,12 @@ def first_line(state: State, settings: Any, records: Records, plan: Plan, world:
         place = f"{torch.get_num_threads()} of {os.cpu_count()} CPU cores"
     if world.size > 1:
         place = f"{world.size} processes, each on {place}"
+    parts = f" in stages {stages}" if stages else ""
     slow = world.device.type == "cpu" and parameters > MANY and trunk == "random weights"
     return (
         f"training {settings.model['name']} ({settings.backbone['name']}, {parameters:.1f} M "
         f"parameters, {trunk}) on {number(len(records), 'image')}, "
-        f"{number(len(records.names), 'class')}; {number(plan.steps, 'step')} on {place} in "
+        f"{number(len(records.names), 'class')}; {number(plan.steps, 'step')}{parts} on {place} in "
         f"{describe(plan.dtype, world.device)}"
         f" → {settings.run_dir}" + (TOO_LARGE if slow else "")
     )
@@ -93,6 +98,7 @@ def write_record(
     *,
     versions: Mapping[str, str],
     step: int,
+    resumed: bool,
 ) -> None:
     """Writes config.yaml, classes.json and run.json; a resumed run adds its call to the last.
 
@@ -100,6 +106,7 @@ def write_record(
         data: the records of each split, the training split first.
         weights: what was loaded and what not: of the trunk, and of `weights=`.
         step: where this call begins.
+        resumed: whether it goes on with the run that the folder holds.
     """
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     call = {"time": now, "step": step, "command": shlex.join(sys.argv)}
@@ -114,7 +121,7 @@ def write_record(
         "calls": [],
     }
     file = folder / "run.json"
-    if step and file.exists():
+    if resumed and file.exists():
         record = checkpoint.read_json(file, ("calls",))
     write_json(file, {**record, "calls": [*record["calls"], call]})
     config = yaml.safe_dump(asdict(settings), sort_keys=False, allow_unicode=True)
@@ -138,6 +145,8 @@ def weights_line(transferred: Mapping[str, Any]) -> str:
         "not used": [name for name in unused if name not in other],
     }
     told = "".join(f"; {what}: {some(names)}" for what, names in parts.items() if names)
+    if prefix := transferred.get("stripped"):
+        told += f"; {prefix!r} taken off all its names"
     return f"weights from {transferred['file']}: {len(transferred['taken'])} tensors taken{told}"
 
 

@@ -96,7 +96,7 @@ def carry_out(session: Session, interval: Interval) -> None:
 def measure_due(session: Session) -> None:
     """Measures what was saved, where that is still to be done."""
     if session.state.due:
-        with same_random_states(session.world.device):
+        with same_random_states(session.world.device), stop_signals() as stop, stop.at_once():
             validate(session, session.state)
         session.state.due = False
 

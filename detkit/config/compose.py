@@ -17,6 +17,7 @@ from typing import Any, cast
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -39,6 +40,7 @@ FOLDER = {
     "train": "run_dir",
     "evaluate": "output",
     "predict": "output",
+    "explain": "output",
     "export": "output",
     "propose": "output",
 }
@@ -46,6 +48,7 @@ CHOICES = {  # the groups of each verb
     "train": [*groups.GROUPS],
     "evaluate": ["dataset"],
     "predict": ["model", "backbone", "transforms"],
+    "explain": ["model", "backbone", "transforms"],
     "propose": ["dataset"],
     "anchors": ["dataset"],
 }
@@ -91,7 +94,9 @@ def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
     """The name of the primary config and the overrides, once every choice is known to Hydra."""
     overrides = [arguments.quoted(argument) for argument in argv]
     plugins: list[str] = []
-    for override in parsed(verb, overrides):
+    for place, override in enumerate(parsed(verb, overrides)):
+        if _is_table(override):  # whose keys are names, not settings that there are
+            overrides[place] = f"++{overrides[place]}"
         if override.key_or_group == "plugins":
             modules = override.value()
             if not isinstance(modules, list):
@@ -120,6 +125,14 @@ def _with_new_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     own = foreign.read_yaml(CONF / "train.yaml")
     defaults = {key: value for key, value in own.items() if key != "defaults"}
     return {**defaults, **config, "training": {**own["training"], **config["training"]}}
+
+
+def _is_table(override: Override) -> bool:
+    """Whether it is such as `optimizer.rates={backbone:0.1}`."""
+    added = override.is_add() or override.is_force_add()
+    plain = not (added or override.is_delete() or override.is_sweep_override())
+    inside = "." in override.key_or_group
+    return plain and inside and isinstance(override.value(), dict)
 
 
 def _implied(verb: str, given: Mapping[str, str]) -> list[str]:

@@ -35,6 +35,7 @@ _BOXED = {  # and where there are boxes
     "crop_context": float | None,
     "least_side": int | None,
     "labels_root": str | None,
+    "more_objects": str | None,
 }
 DRAWN = "shapes"  # the data set that needs no folder
 

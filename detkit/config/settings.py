@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
-from annotated_types import Interval
+from annotated_types import Interval, Len
 
 from detkit.config.groups import parameters
 from detkit.config.mistakes import unknown_setting
@@ -130,6 +130,27 @@ class PredictSettings:
 
 
 @dataclass(frozen=True)
+class ExplainSettings:
+    """Of `detkit explain`: see `conf/explain.yaml`."""
+
+    checkpoint: str | None
+    model: Group | None
+    backbone: Group | None
+    transforms: Group | None
+    source: str | None
+    output: str | None
+    layers: list[str] | str
+    answer: Count | None
+    boxes: list[Annotated[list[float], Len(4, 4)]] | None
+    score_thresh: Share
+    regions: Count
+    filter: list[list[float]] | None
+    numbers: list[list[float]] | None
+    allow_download: bool
+    plugins: list[str]
+
+
+@dataclass(frozen=True)
 class ExportSettings:
     """Of `detkit export`: see `conf/export.yaml`."""
 
@@ -198,6 +219,7 @@ Settings = (
     TrainSettings
     | EvaluateSettings
     | PredictSettings
+    | ExplainSettings
     | ExportSettings
     | ProposeSettings
     | AnchorsSettings
@@ -207,6 +229,7 @@ VERBS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
     "predict": PredictSettings,
+    "explain": ExplainSettings,
     "export": ExportSettings,
     "propose": ProposeSettings,
     "anchors": AnchorsSettings,

@@ -19,6 +19,7 @@ from detkit.data.records import Records, Strings, offsets_of
 from detkit.errors import DetkitError, unknown
 
 SLACK = 1.0  # pixels that a box may reach over the edge: 0-based tools in 1-based formats, rounding
+REMARKED = 12  # pictures of which it is looked at how they are read
 MANY = 2000  # images, from which on the header check shows its progress
 
 
@@ -59,6 +60,7 @@ def finish(draft: Draft, *, images: bool, bad_boxes: str, bad_images: str) -> Re
     if images or draft.relative:
         sizes, whole, note = _check_images(draft, records, bad_images)
         records = replace(records, sizes=sizes, notes=records.notes + note)
+        records = replace(records, notes=records.notes + _remarks(records, whole))
     if draft.relative:
         records = _in_pixels(records)
     records = _check_boxes(draft, records, whole, bad_boxes)
@@ -124,6 +126,7 @@ def _flat(draft: Draft) -> Records:
         instances=draft.instances,
         pixel_files=None if draft.pixel_files is None else Strings.of(draft.pixel_files),
         pixel_labels=draft.pixel_labels,
+        pixel_colours=draft.pixel_colours,
         image_labels=draft.image_labels,
         notes=draft.notes,
     )
@@ -185,19 +188,52 @@ def _check_images(
     return sizes, whole, (note,)
 
 
+def _remarks(records: Records, whole: NDArray[np.bool_]) -> tuple[str, ...]:
+    """What to tell of how pictures are read, from some of them."""
+    chosen = np.flatnonzero(whole)
+    chosen = chosen[:: len(chosen) // REMARKED + 1]
+    found: dict[str, list[int]] = {}
+    for i in chosen.tolist():
+        try:
+            if remark := decoder.remark(records.path(i)):
+                found.setdefault(remark.partition(" (")[0], []).append(i)
+        except DetkitError:  # told where it is read
+            continue
+    return tuple(
+        f"{len(where):,} of {len(chosen):,} pictures looked at {remark}. First: "
+        f"{records.files[where[0]]}"
+        for remark, where in found.items()
+    )
+
+
 def _size(records: Records, i: int, draft: Draft) -> tuple[int, int]:
     """(height, width) of the picture, which must be what the annotation says, if it says so."""
     size, stated = decoder.check(records.path(i)), tuple(map(int, records.sizes[i]))
     if not all(stated) or stated == size:
         return size
-    turned = stated == size[::-1]
+    upright, remedy = "", "put the picture back that was annotated"
+    if stated == size[::-1]:
+        boxes = records.boxes[records.offsets[i] : records.offsets[i + 1]]
+        as_shown, as_stated = (
+            bool((boxes <= np.array([width, height] * 2) + SLACK).all())
+            for height, width in (size, stated)
+        )
+        tagged = decoder.lies(records.path(i))
+        upright = " (upright, after its EXIF orientation)" if tagged else ""
+        if as_shown:
+            remedy = "exchange width and height of the image in the annotation file"
+            if as_stated and tagged:
+                remedy += " where its boxes are right in the picture as it is shown, or else"
+        elif not tagged:
+            remedy += " (this one was turned since)"
+        if as_stated and tagged:
+            told = "remove the picture's orientation tag and leave its pixels as they are"
+            remedy = f"{remedy} {told}" if as_shown else told
     raise DetkitError(
-        f"The annotation is of an image {stated[1]}x{stated[0]}, the picture is {size[1]}x{size[0]}"
-        + (" (upright, after its EXIF orientation)." if turned else "."),
+        f"The annotation is of an image {stated[1]}x{stated[0]}, the picture is"
+        f" {size[1]}x{size[0]}{upright}.",
         file=records.path(i),
-        remedy="save the picture with its pixels turned and no orientation tag"
-        if turned
-        else "put the picture back that was annotated",
+        remedy=remedy,
     )
 
 
@@ -222,6 +258,8 @@ def _check_boxes(
         cut = ", or cut them at the edge with dataset.bad_boxes=clip" if outside[bad].any() else ""
         advice = f"leave such boxes out with dataset.bad_boxes=drop ({share}){cut}"
         remedy = f"correct the box, or {advice}."
+        if np.isnan(boxes[first]).all():
+            remedy = f"give the object an upright box, or {advice}."
         if _no_fractions(draft, boxes[first], limit[first]):
             remedy = "divide x and width by the image's width, y and height by its height."
         raise DetkitError(what, file=file, record=record, remedy=remedy)
@@ -248,6 +286,8 @@ def _what(draft: Draft, box: NDArray[np.float64], limit: NDArray[np.float64]) ->
     """The fault of a bad box, in the file's own coordinates."""
     sides = (("xmin", "xmax", "width"), ("ymin", "ymax", "height"))
     shown = box + (np.array([1, 1, 0, 0]) if draft.inclusive else 0)
+    if np.isnan(box).all():
+        return "the object has no box; it may be an oriented one, or a polygon."
     if not np.isfinite(box).all():
         return f"the box {', '.join(f'{v:g}' for v in shown)} is not all finite numbers."
     if _no_fractions(draft, box, limit):

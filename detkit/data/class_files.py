@@ -6,6 +6,9 @@ import csv
 import re
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from detkit import foreign
 from detkit.data import splits
 from detkit.errors import DetkitError
@@ -45,14 +48,15 @@ def read(path: Path) -> list[str]:
     return names[1:] if names[:1] == [_IGNORED] else names
 
 
-def colours(path: Path) -> list[tuple[int, int, int]] | None:
-    """The colour of each name of a `labelmap.txt`, None for another file or one without colours."""
-    if path.name != "labelmap.txt":
+def colours(path: Path | None) -> NDArray[np.uint8] | None:
+    """(K, 3) RGB of the names of a `labelmap.txt`; None for another file or one without colours."""
+    if path is None or path.name != "labelmap.txt":
         return None
     lines = [line for line in splits.class_names(path) if not line.startswith("#")]
     found = [re.match(r"[^:]*:\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*(:|$)", line) for line in lines]
     triples = [(int(m[1]), int(m[2]), int(m[3])) for m in found if m]
-    return triples if len(triples) == len(lines) and len(set(triples)) == len(lines) else None
+    different = len(set(triples)) == len(lines) and max(map(max, triples), default=256) < 256
+    return np.array(triples, np.uint8) if different else None
 
 
 def _of_table(path: Path) -> list[str]:

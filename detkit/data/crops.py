@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from detkit.data.records import Records, Strings, offsets_of
 from detkit.errors import DetkitError
 
+CROWDS = (
+    "take them as objects with dataset.crowds=objects, or write iscrowd: 0 for each that is one."
+)
 LEAST_SIDE = 8  # pixels of an object's shorter side
 ROUNDING = 0.01  # pixels that a box may be off whole ones (fractions of a side, written short)
 
@@ -56,7 +59,9 @@ def crops_of(records: Records, crop_context: float = 0.0, least_side: int = LEAS
         raise DetkitError(
             f"There is no object to cut out: {_counted(reasons) or 'the images have none'}.",
             file=records.root,
-            remedy="choose a split with objects, or a lower dataset.least_side.",
+            remedy=CROWDS
+            if len(records.crowd) and records.crowd.all()
+            else "choose a split with objects, or a lower dataset.least_side.",
         )
     owner, numbers = owner[kept], kept - records.offsets[owner[kept]] + 1
     crops = _rounded(records.boxes[kept], crop_context, records.sizes[owner])

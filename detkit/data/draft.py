@@ -53,6 +53,7 @@ class Draft:
     instances: Masks | None = None
     pixel_files: Sequence[str] | None = None
     pixel_labels: NDArray[np.int16] | None = None
+    pixel_colours: NDArray[np.uint8] | None = None
     image_labels: NDArray[np.int64] | None = None
     notes: tuple[str, ...] = ()
 
@@ -134,6 +135,7 @@ def pixel_draft(
     masks: Sequence[str],
     labels: NDArray[np.int16],
     notes: tuple[str, ...] = (),
+    colours: NDArray[np.uint8] | None = None,
 ) -> Draft:
     """A draft of index images: no objects, the file's stem as id."""
     return Draft(
@@ -149,5 +151,6 @@ def pixel_draft(
         numbers=np.zeros(0, np.int64),
         pixel_files=masks,
         pixel_labels=labels,
+        pixel_colours=colours,
         notes=notes,
     )

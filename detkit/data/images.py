@@ -2,7 +2,8 @@
 
 What comes out is (H, W, 3) uint8, or float32 in 0 … 1 where the file has 16 bits a channel. EXIF
 orientation is applied once, here. Grey becomes three equal channels, a palette its colours, CMYK is
-converted (Adobe's inverted inks too), transparency is laid over white, of an animation the first
+converted (Adobe's inverted inks too), transparency that the file declares is laid
+over white, of an animation the first
 frame counts. Refused by name: files that are missing, empty, no image, cut off, larger than
 `MAX_PIXELS`, or of other samples than 8 or 16 bits without a sign, since nobody knows their white.
 """
@@ -31,7 +32,12 @@ SUFFIXES = frozenset(
 # Not all that Pillow knows: for EPS it would start Ghostscript, whatever the file is called. WebP
 # is last because Pillow may be built without it; MPO is opened as JPEG.
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "GIF", "PPM", "WEBP")
+DARK = 0.1  # of the range of 16 bits, below which a picture is remarked on
+ASSOCIATED = 1  # TIFF's word for colours that are multiplied by their alpha already
+_EXTRA_SAMPLES = 338  # tag of TIFF
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT, _PHOTOMETRIC = 258, 339, 262  # tags of TIFF
+VOID = (224, 224, 192)  # the colour of VOC's border
+_RGB = np.array([1 << 16, 1 << 8, 1])
 _END = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 
@@ -48,6 +54,12 @@ def size(path: Path) -> tuple[int, int]:
     """
     with _opened(path) as file, _open(file, path) as image:
         return _upright_size(image)
+
+
+def lies(path: Path) -> bool:
+    """Whether the EXIF orientation turns the picture by a quarter."""
+    with _opened(path) as file, _open(file, path) as image:
+        return _orientation(image) >= 5 and image.format != "TIFF"
 
 
 def check(path: Path, *, index: bool = False) -> tuple[int, int]:
@@ -92,9 +104,11 @@ def read(path: str | Path) -> NDArray:
     return np.ascontiguousarray(_turned(pixels, turn))
 
 
-def read_values(path: Path) -> NDArray[np.uint8]:
+def read_values(path: Path, colours: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """(H, W) uint8: the raw values of an index image (palette indices, grey levels), upright.
 
+    Args:
+        colours: (K, 3) RGB that stand for the values from 0 on in a colour image (`VOID` for 255).
     Raises:
         DetkitError: as `read`, or a colour image or JPEG, whose values name no class.
     """
@@ -103,13 +117,17 @@ def read_values(path: Path) -> NDArray[np.uint8]:
         turn = _orientation(image) if image.format != "TIFF" else 1
         _load(image, path)
         values = np.asarray(image)
-    if values.ndim == 3 and (values[..., :1] == values[..., :3]).all():
+    grey = values.ndim == 3 and (values[..., :1] == values[..., :3]).all()
+    if grey and colours is None:
         values = values[..., 0]
+    if values.ndim == 3 and colours is not None:
+        values = _indices(values, colours, path)
     if values.ndim == 3:
         raise DetkitError(
             "The mask is a colour image; the class of a pixel must be its value.",
             file=path,
-            remedy="save masks as palette or grey PNG with the class index as the value.",
+            remedy="save masks as palette or grey PNG with the class index as the value; CVAT's"
+            " colours are read where its labelmap.txt is there.",
         )
     if values.dtype != np.uint8 and values.size and not 0 <= values.min() <= values.max() <= 255:
         raise DetkitError(
@@ -118,6 +136,27 @@ def read_values(path: Path) -> NDArray[np.uint8]:
             remedy="save masks as 8-bit images with the class index as the value.",
         )
     return np.ascontiguousarray(_turned(values.astype(np.uint8), turn))
+
+
+def _indices(
+    pixels: NDArray[np.uint8], colours: NDArray[np.uint8], path: Path
+) -> NDArray[np.uint8]:
+    """The place of each pixel's colour among the colours, which are those of a labelmap.txt."""
+    listed = np.vstack([colours, VOID]).astype(np.int64) @ _RGB
+    numbers = np.append(np.arange(len(colours)), 255).astype(np.uint8)
+    order = np.argsort(listed[: len(listed) - (listed[-1] in listed[:-1])], kind="stable")
+    codes = pixels[..., :3].astype(np.int64) @ _RGB
+    place = order[np.searchsorted(listed[order], codes).clip(0, len(order) - 1)]
+    strange = listed[place] != codes
+    if strange.any():
+        red, green, blue = pixels[strange][0, :3].tolist()
+        raise DetkitError(
+            f"The mask has the colour {red},{green},{blue}, which labelmap.txt does not list.",
+            file=path,
+            remedy="add the colour with its class to labelmap.txt, or save the mask without"
+            " smoothing.",
+        )
+    return numbers[place]
 
 
 def _bytes(path: Path) -> bytes:
@@ -221,7 +260,20 @@ def _refuse_index(image: Image.Image, path: Path) -> None:
 
 def _with_pillow(image: Image.Image, path: Path) -> NDArray[np.uint8]:
     _load(image, path)
+    if image.mode in ("RGBA", "LA") and not _has_alpha(image):
+        bands = np.asarray(image)[..., :-1]
+        return np.repeat(bands, 3, 2) if image.mode == "LA" else bands
     return on_white(image)
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    """Whether the last of the bands is said to be transparency; TIFF's may be near infrared."""
+    return image.format != "TIFF" or bool(_extra(image) & {ASSOCIATED, 2})
+
+
+def _extra(image: Image.Image) -> set[int]:
+    """What TIFF says of the bands behind the colours; nothing of one without the tag."""
+    return set(image.tag_v2.get(_EXTRA_SAMPLES, ()))  # type: ignore[attr-defined]
 
 
 def on_white(image: Image.Image) -> NDArray[np.uint8]:
@@ -254,10 +306,37 @@ def _sixteen_bit(image: Image.Image, data: bytes, path: Path) -> NDArray:
         values = 1 - values  # 0 is white there, which OpenCV overlooks
     if values.ndim == 2:
         return np.repeat(values[..., None], 3, 2)
+    if values.shape[2] == 2:
+        return np.repeat(values[..., :1], 3, 2)
     colours = values[..., 2::-1]  # OpenCV gives B, G, R
-    if values.shape[2] == 4:
-        colours = colours * values[..., 3:] + (1 - values[..., 3:])
-    return colours
+    if values.shape[2] == 4 and _has_alpha(image):
+        alpha = values[..., 3:]
+        premultiplied = image.format == "TIFF" and ASSOCIATED in _extra(image)
+        colours = (colours if premultiplied else colours * alpha) + (1 - alpha)
+    return colours.clip(0, 1)
+
+
+def remark(path: Path) -> str | None:
+    """What somebody may not expect of how a picture is read, in a sentence without its subject.
+
+    Raises:
+        DetkitError: as `read`.
+    """
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        return None
+    data = _bytes(path)
+    with _open(io.BytesIO(data), path) as image:
+        if image.format == "TIFF":
+            bands = len(image.tag_v2.get(_BITS_PER_SAMPLE, (8,)))  # type: ignore[attr-defined]
+            if bands in (2, 4) and image.mode != "CMYK" and not _has_alpha(image):
+                return "have a band more, which is left out: nothing says that it is transparency"
+        sixteen = _is_16_bit(image, data)
+    if sixteen and (brightest := float(read(path).max())) < DARK:
+        return (
+            f"have 16 bits and fill under a tenth of their range (up to {brightest:.1%}): nearly"
+            " black; stretch their values if that is not meant"
+        )
+    return None
 
 
 def _with_opencv(data: bytes, flags: int, path: Path) -> NDArray:

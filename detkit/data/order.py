@@ -31,6 +31,7 @@ def training_batches(
     rank: int = 0,
     world: int = 1,
     repeat_thresh: float | None = None,
+    accumulate: int = 1,
     pin_memory: bool = False,
 ) -> Batches:
     """The batches of the steps `start` … `steps` − 1.
@@ -40,6 +41,7 @@ def training_batches(
             `batch_size * world` would take.
         seed: of the order; the same on every rank.
         repeat_thresh: show images of classes rarer than this share more often (balance.py).
+        accumulate: batches of one update, which have one size.
     Raises:
         DetkitError: there is no image to train on, or one that cannot be read.
     """
@@ -50,7 +52,7 @@ def training_batches(
             remedy="check dataset.root and dataset.train_split.",
         )
     share = (batch_size, rank, world)
-    sides = tuple(dataset.transform.variants)
+    sides = tuple(dataset.transform.variants), accumulate
     row = _Row(dataset.records, range(start, steps), share, seed, repeat_thresh, sides)
     return Batches(dataset, row, workers, pin_memory)
 
@@ -93,7 +95,8 @@ class _Row:
     Args:
         steps: whose batches.
         share: images of a batch of this process, its rank, and how many processes there are.
-        sides: of the square, one of which each run of `SIDE_STEPS` steps has; none if empty.
+        sides: of the square, one of which each run of `SIDE_STEPS` updates has, none if empty; and
+            how many steps an update is.
     """
 
     def __init__(
@@ -103,10 +106,10 @@ class _Row:
         share: tuple[int, int, int],
         seed: int,
         repeat_thresh: float | None,
-        sides: Sequence[int] = (),
+        sides: tuple[Sequence[int], int] = ((), 1),
     ) -> None:
         self.steps = steps
-        self.sides = sides
+        self.sides, self.accumulate = sides
         self.share = share
         self.seed = seed
         self.images = len(records)
@@ -134,7 +137,9 @@ class _Row:
         """The side of the square of a step's images (YOLOv2, section 2), 0 where there is none."""
         if not self.sides:
             return 0
-        rng = np.random.default_rng((self.seed, step // SIDE_STEPS, len(self.sides)))
+        rng = np.random.default_rng(
+            (self.seed, step // self.accumulate // SIDE_STEPS, len(self.sides))
+        )
         return int(rng.choice(self.sides))
 
     def order(self, epoch: int) -> np.ndarray:

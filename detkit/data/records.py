@@ -174,6 +174,7 @@ class Records:
         pixel_files: I index images of the class of each pixel, or None.
         pixel_labels: (256,) int16: the label (255: does not count) of each value in those files,
             −1 where the value is not allowed. None: values are labels.
+        pixel_colours: (V, 3) RGB that stand for the values from 0 on in files of colours, or None.
         image_labels: (I,) int64, the class of each whole image, −1 where it is unknown, or None.
         crops: (I, 4) int64 xyxy: images are these parts of their files, or None.
         channels: of the images: 3 (RGB, to which grey files are brought), 1, or as many as the
@@ -200,6 +201,7 @@ class Records:
     instances: Masks | None = None
     pixel_files: Strings | None = None
     pixel_labels: NDArray[np.int16] | None = None
+    pixel_colours: NDArray[np.uint8] | None = None
     image_labels: NDArray[np.int64] | None = None
     crops: NDArray[np.int64] | None = None
     channels: int = 3
@@ -289,7 +291,7 @@ class Records:
         if self.pixel_files is None:
             return None
         path = self.mask_path(i)
-        values = images.read_values(path)
+        values = images.read_values(path, self.pixel_colours)
         self.check_mask(i, values.shape, self.sizes[i])
         if self.pixel_labels is None:
             return values

@@ -65,12 +65,14 @@ def by_hash(
     root: Path,
     takes: str | None = LIST,
     classes: NDArray[np.int64] | None = None,
+    why: str = "no split came with the data",
 ) -> tuple[NDArray[np.int64], str]:
     """A split for data without one: by SHA-256 of the names a fifth is `val`, the rest `train`.
 
     Args:
         takes: see `missing`.
         classes: (len(names),) of each name, a fifth of each of which is `val`.
+        why: the sentence begins with it.
     Returns:
         the chosen indices in order, and the sentence that tells the user.
     """
@@ -85,7 +87,7 @@ def by_hash(
     held_out = _fifths(np.array(digests, "S32"), classes)
     chosen = np.flatnonzero(held_out if wanted == "val" else ~held_out)
     fifth = "a fifth" if classes is None else "a fifth of each class"
-    told = f"no split came with the data, so {fifth} by hash of the file names is val: {wanted} has"
+    told = f"{why}, so {fifth} by hash of the file names is val: {wanted} has"
     return chosen, f"{told} {len(chosen):,} of {len(names):,} images, split {ALL} every one"
 
 

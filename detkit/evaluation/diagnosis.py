@@ -19,6 +19,7 @@ NOTHING = 0.01  # an AP50 below this asks for a reason
 LITTLE = 0.1  # and one below this for a look: mistakes can leave a few boxes where they belong
 MOST = 500  # detections looked at: those that have the best chance
 PAIRS, FEWEST = 20_000, 20  # … with so many objects beside them: each pair is read in 1,374 ways
+EVIDENT, UNIT = 3, 1.01  # hits that are no chance; where fractions of a side end
 FITS = 0.2  # share of them on objects that shows that boxes are read as they were meant
 STEADY = 0.6  # share of a renumbering that hits its class; a detector that guesses hits less
 SCALES = np.geomspace(1 / 16, 16, 113)  # steps of 5 %: an overlap of half survives one
@@ -90,19 +91,31 @@ def _boxes_or_classes(records: Records, results: Results) -> tuple[str | None, s
         return float(np.mean(overlaps > 0.5)), np.where(overlaps > 0.5, nearest, -1)
 
     as_it_is, nearest = shares(best.boxes)
-    if len(best) < FEWEST:
-        return None, f"There are {len(best)} detections, too few to tell why."
+    few = len(best) < FEWEST  # then only what is evident is named
     where = f"{_percent(as_it_is)} of the best {len(best)} detections lie on an object"
-    if as_it_is >= FITS and (mistake := _classes_do_not_meet(records, best, nearest, where)):
+    if as_it_is >= FITS and (not few or as_it_is * len(best) >= EVIDENT):
+        mistake = _classes_do_not_meet(records, best, nearest, where)
+    else:
+        mistake = None
+    if mistake:
         return mistake, ""
     sizes = records.sizes[best.images].astype(np.float64)
-    tried = [(shares(reading(best.boxes))[0], text) for text, reading in _readings(sizes)]
+    readings = _plain(sizes) if few else _readings(sizes)
+    tried = [(shares(reading(best.boxes))[0], text) for text, reading in readings]
     share, text = max(tried, key=lambda pair: pair[0])
-    if share >= max(FITS, 3 * as_it_is):
+    enough = share >= STEADY and share * len(best) >= EVIDENT
+    if share >= max(FITS, 3 * as_it_is) and (enough or not few):
         return (
             f"The boxes are in another format or scale: {where}, {_percent(share)} when they are "
             f"read as {text}."
         ), ""
+    if few and len(best) and (np.abs(best.boxes) <= UNIT).all():
+        return (
+            f"The boxes are in another format or scale: none of the {len(best)} reaches beyond 1,"
+            " as fractions of the image do; here they are pixels."
+        ), ""
+    if few:
+        return None, f"There are {len(best)} detections, too few to tell why."
     return None, (
         f"Images and classes meet; {where}, and not many more in another box format or scale: the "
         "detector has not learned, its scores put right behind wrong detections, or the image ids "
@@ -146,13 +159,18 @@ def _classes_do_not_meet(
     )
 
 
-def _readings(sizes: np.ndarray) -> Iterable[Reading]:
-    """Other meanings that four numbers may have had, as (what, boxes → xyxy in pixels).
+def _plain(sizes: np.ndarray) -> Iterable[Reading]:
+    """Of `_readings` those without a scale to be searched for."""
+    yield from _formats()[1:]
+    whole = sizes[:, [1, 0, 1, 0]]
+    for text, reading in _formats():
+        described = "" if text == "they are" else f", {text}"
+        for side, meaning in ((1, "fractions of the image"), (100, "percent of the image")):
+            yield f"{meaning}{described}", _scaled(reading, whole / side)
 
-    Args:
-        sizes: (D, 2) height and width of each detection's image, 0 where they are not known.
-    """
-    formats: list[Reading] = [
+
+def _formats() -> list[Reading]:
+    return [
         ("they are", lambda b: b),
         ("x1, y1, x2, y2 (not x, y, width, height)", _sides),
         ("centre x, centre y, width, height", _centred),
@@ -160,12 +178,18 @@ def _readings(sizes: np.ndarray) -> Iterable[Reading]:
         ("y before x", lambda b: b[:, [1, 0, 3, 2]]),
         ("y1, x1, y2, x2 (not x, y, width, height)", lambda b: _sides(b)[:, [1, 0, 3, 2]]),
     ]
-    yield from formats[1:]
+
+
+def _readings(sizes: np.ndarray) -> Iterable[Reading]:
+    """Other meanings that four numbers may have had, as (what, boxes → xyxy in pixels).
+
+    Args:
+        sizes: (D, 2) height and width of each detection's image, 0 where they are not known.
+    """
+    yield from _plain(sizes)
     whole = sizes[:, [1, 0, 1, 0]]
-    for text, reading in formats:
+    for text, reading in _formats():
         described = "" if text == "they are" else f", {text}"
-        for side, meaning in ((1, "fractions of the image"), (100, "percent of the image")):
-            yield f"{meaning}{described}", _scaled(reading, whole / side)
         for scale in SCALES:
             yield f"about {_times(scale)}{described}", _scaled(reading, scale)
         for side in 512 * SCALES:

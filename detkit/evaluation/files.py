@@ -13,7 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from detkit import foreign
 from detkit.atomic import write_text
 from detkit.errors import DetkitError
 from detkit.evaluation.results import Results, find_image, find_label, image_index
+from detkit.evaluation.yolo_files import is_yolo, read_yolo
 from detkit.folders import in_home
 from detkit.ops.run_lengths import packed, sound
 
@@ -32,7 +33,7 @@ COMP4_SHIFT = np.array([-1.0, -1.0, 0.0, 0.0])
 
 
 def read(path: str | Path, records: Records) -> Results:
-    """Detections from a COCO results JSON, predict's folder, or VOC's comp4 text files.
+    """Detections from a COCO results JSON, predict's folder, VOC's comp4 or YOLO's text files.
 
     Detections of images or classes that the records lack are left out and counted.
 
@@ -106,10 +107,10 @@ def _places(names: set[str], records: Records) -> dict[str, int]:
     """Index of the image of each file name whose path ends as one image's, and no other's, does."""
     by_name: dict[str, list[int]] = {}
     for i, file in enumerate(records.files):
-        by_name.setdefault(Path(file).name, []).append(i)
+        by_name.setdefault(Path(file).name, []).append(i)  # ours, of this machine
     best: dict[int, list[tuple[int, str]]] = {}
     for name in names:
-        known = by_name.get(Path(name).name, []) if name else []
+        known = by_name.get(_parts(name)[-1], []) if _parts(name) else []
         ends = sorted((_common_end(name, records.files[i]), i) for i in known)
         if ends and (len(ends) == 1 or ends[-1][0] > ends[-2][0]):
             best.setdefault(ends[-1][1], []).append((ends[-1][0], name))
@@ -123,8 +124,13 @@ def _places(names: set[str], records: Records) -> dict[str, int]:
 
 def _common_end(one: str, other: str) -> int:
     """How many parts, from the last one on, two paths share."""
-    parts = zip(reversed(Path(one).parts), reversed(Path(other).parts), strict=False)
+    parts = zip(reversed(_parts(one)), reversed(_parts(other)), strict=False)
     return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], parts)))
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Of a path of any machine; a backslash is in no name that Windows knows."""
+    return PurePosixPath(name.replace("\\", "/")).parts
 
 
 def _labels(rows: Sequence[dict[str, Any]], records: Records) -> np.ndarray:
@@ -204,13 +210,20 @@ def _box_of(segmentation: Any) -> list[float] | None:
 
 def _read_comp4(folder: Path, records: Records) -> Results:
     files = sorted(path for path in folder.glob("*.txt") if path.is_file())
+    if not files:  # ultralytics writes them into a folder of their own
+        files = sorted(path for path in folder.glob("labels/*.txt") if path.is_file())
     if not files:
         raise DetkitError(
             "The folder holds no text file and no predictions.json.",
             file=folder,
-            remedy="name a folder of VOC comp4 results (*_CLASS.txt) or a COCO results JSON.",
+            remedy="name a folder of VOC comp4 results (*_CLASS.txt) or of YOLO's text files, or a"
+            " COCO results JSON.",
         )
     index = image_index(records)
+    no_class = all(class_of(file.stem, records.names) < 0 for file in files)
+    of_images = sum(find_image(index, file.stem) >= 0 for file in files) * 2 > len(files)
+    if (no_class or of_images) and is_yolo(files):
+        return read_yolo(files, records)
     ids: list[str] = []
     rows: list[list[float]] = []
     labels: list[int] = []
@@ -225,10 +238,11 @@ def _read_comp4(folder: Path, records: Records) -> Results:
                 file=folder,
                 remedy="put each set of results (comp3, comp4 …) into a folder of its own.",
             )
-        lines = foreign.read_text(file, errors="surrogateescape").splitlines()
+        lines = foreign.glance(file).splitlines()
         if label < 0:  # it may be anything, such as a README.txt
             unknown[file.stem] = sum(bool(line.strip()) for line in lines)
             continue
+        lines = foreign.read_text(file, errors="surrogateescape").splitlines()
         for number, line in enumerate(lines, 1):
             if line.strip():
                 image, values = _comp4_row(line, number, file)

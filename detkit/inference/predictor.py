@@ -32,7 +32,7 @@ from detkit.structures import Batch
 
 
 class Predictor:
-    """Pictures in, `Detections` or `Segmentation` out, in the pixels of each picture.
+    """Pictures in, a `Prediction` of each out, in its own pixels: `Detections`, `Segmentation` …
 
     Attributes:
         model: the module as the checkpoint holds it; predictions come from a faster copy of it.
@@ -129,19 +129,24 @@ class Predictor:
         return chosen
 
     def _sample(self, picture: Picture) -> Loaded:
-        image_id, file = picture.image_id, picture.item.file
-        proposals = None
-        if self.model.proposer is not None:
-            proposals = self.model.proposer(picture.image, image_id=image_id, file=file)
-        image = images.with_channels(picture.image, self.model.mean_std.shape[1], Path(file))
-        sample = self.transform(image, proposals=proposals)
-        return sample.loaded(image_id, -1, file, (image.shape[0], image.shape[1]))
+        return sample_of(self.model, self.transform, picture)
 
     def _picture(self, picture: Any, place: int) -> Picture:
         if isinstance(picture, (str, Path)):
             path = str(in_home(picture))
             return Picture(images.read(path), Item(path, Path(path).stem, False))
         return Picture(as_rgb(picture), Item(f"picture {place}", str(place), False))
+
+
+def sample_of(model: Model, transform: Transform, picture: Picture) -> Loaded:
+    """A picture as the model gets it, with the proposals that it needs."""
+    image_id, file = picture.image_id, picture.item.file
+    proposals = None
+    if model.proposer is not None:
+        proposals = model.proposer(picture.image, image_id=image_id, file=file)
+    image = images.with_channels(picture.image, model.mean_std.shape[1], Path(file))
+    sample = transform(image, proposals=proposals)
+    return sample.loaded(image_id, -1, file, (image.shape[0], image.shape[1]))
 
 
 def _chunks(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:

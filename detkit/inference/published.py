@@ -43,7 +43,8 @@ def published(
     built = build(model, backbone, Classes.of(names), allow_download)
     report = built.backbone.weights_report
     assert report is not None
-    own = {key for key in built.state_dict() if key != "mean_std" and not key.endswith(COUNTER)}
+    counted = (key for key in built.state_dict() if not key.startswith(built.training_only))
+    own = {key for key in counted if key != "mean_std" and not key.endswith(COUNTER)}
     if report.loaded < len(own):
         raise DetkitError(
             f"It holds {report.loaded} of the {len(own)} tensors of a {model['name']} on"

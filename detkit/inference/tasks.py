@@ -21,9 +21,12 @@ from detkit.evaluation.evaluate import (
     PixelEvaluator,
 )
 from detkit.evaluation.labels import LabelEvaluator
+from detkit.evaluation.localization import LocalizationEvaluator
 from detkit.evaluation.operating import DEFAULTS, Operating
 from detkit.inference.write import DetectionWriter, InstanceWriter, PixelWriter, Writer
 from detkit.inference.write_labels import LabelWriter
+from detkit.inference.write_localizations import LocalizationWriter
+from detkit.localization import Localization
 from detkit.plots.evaluation import OF_DETECTIONS, OF_PIXELS, of_detections, of_labels, of_pixels
 from detkit.predictions import Classification, Detections, Prediction, Segmentation
 
@@ -99,6 +102,15 @@ def image_class(records: Records, i: int) -> Classification:
     return Classification(scores, records.names, annotated=True)
 
 
+def localized(records: Records, i: int) -> Localization:
+    """The one object of an image; no scores at all where there is another number of them."""
+    truth = records.annotation(i)
+    if len(truth.labels) != 1:
+        return Localization(torch.zeros(0), records.names, annotated=True, box=torch.zeros(4))
+    scores = torch.eye(len(records.names))[truth.labels[0]]
+    return Localization(scores, records.names, True, torch.from_numpy(truth.boxes[0]))
+
+
 OF_OBJECTS: dict[str, Any] = {
     "scored": True,
     "plots": of_detections,
@@ -121,4 +133,5 @@ tasks = Tasks(
         plots=of_labels,
         plotted=LabelEvaluator.written,
     ),
+    localize=Task(Localization, LocalizationEvaluator, LocalizationWriter, localized, "object"),
 )

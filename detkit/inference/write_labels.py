@@ -1,4 +1,5 @@
-"""What the classes of pictures leave on disk: two tables and a sheet of the first pictures."""
+"""What the classes of pictures leave on disk: two tables, a sheet of the first pictures, and what a
+model has to show of its inside."""
 
 from __future__ import annotations
 
@@ -28,6 +29,7 @@ from detkit.plots.contact import contact_sheet
 from detkit.predictions import Classification
 
 SHEET = "sheet.jpg"
+INSIDE = "inside"  # the folder of `Classification.inside`
 BEST = 5  # classes that are told of a picture
 SHOWN = 40  # pictures on the sheet
 COLUMNS = 8
@@ -38,7 +40,8 @@ class LabelWriter:
     """`predictions.json` and `predictions.csv` with the five likeliest classes, and `sheet.jpg`.
 
     A row of the table, and a record of the JSON file, is a picture or a video's frame. The sheet
-    shows the first pictures; of several processes those of the first one.
+    shows the first pictures; of several processes those of the first one. Of these a model's own
+    pictures, such as CapsNet's reconstructions, are `inside/NAME.jpg`.
 
     Args:
         output: the folder, which exists.
@@ -70,7 +73,7 @@ class LabelWriter:
         self.found = 0
 
     def add(self, picture: Picture, prediction: Classification) -> None:
-        file, frame, seconds = picture.item.file, picture.frame, rounded(picture.seconds)
+        frame, seconds = picture.frame, rounded(picture.seconds)
         best = [(name, round(score, 6)) for name, score in prediction.best(self.best)]
         labels = prediction.scores.topk(self.best).indices.tolist()
         records = [
@@ -78,11 +81,16 @@ class LabelWriter:
             for label, (name, score) in zip(labels, best, strict=True)
         ]
         of_video = {} if frame is None else {"frame": frame, "timestamp": seconds}
-        place = {"image_id": picture.image_id, "file_name": file, **of_video}
+        place = {"image_id": picture.image_id, "file_name": picture.item.file, **of_video}
         self._json.add(json.dumps({**place, "classes": records}))
-        self._csv.add(csv_row([file, frame, seconds, *(value for pair in best for value in pair)]))
+        values = (value for pair in best for value in pair)
+        self._csv.add(csv_row([picture.item.file, frame, seconds, *values]))
         if self._sheet and len(self._shown) < SHOWN:
             self._shown.append((_small(picture.image), prediction.caption(0.0)))
+            if (inside := prediction.inside(picture.image)) is not None:
+                file = _inside_path(self._sheet.parent, picture)
+                check_drawn(file)
+                save_image(file, inside)
         self.found += 1
 
     def close(self) -> None:
@@ -92,6 +100,13 @@ class LabelWriter:
             pictures, captions = zip(*self._shown, strict=True)
             save_image(self._sheet, contact_sheet(pictures, captions, columns=COLUMNS))
         self._sheet = None
+
+
+def _inside_path(output: Path, picture: Picture) -> Path:
+    """`inside/NAME.jpg` of an image, `inside/NAME_000012.jpg` of a video's frame."""
+    (output / INSIDE).mkdir(exist_ok=True)
+    frame = "" if picture.frame is None else f"_{picture.frame:06d}"
+    return output / INSIDE / f"{picture.item.name}{frame}.jpg"
 
 
 def _numbers(count: int) -> list[int]:

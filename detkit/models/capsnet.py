@@ -113,7 +113,7 @@ class CapsNet(Model):
     def losses(
         self, capsules: Tensor, drawn: Tensor, pixels: Tensor, labels: Tensor
     ) -> dict[str, Tensor]:
-        """Means over the images whose class is known.
+        """Means over the images, of which those without a known class have no loss.
 
         Args:
             capsules: (B, K, D). labels: (B,) int64, −1 where nothing is known.
@@ -123,10 +123,9 @@ class CapsNet(Model):
         true = labels.clamp(min=0)
         margins = margin_loss(capsules.norm(dim=2), true) * self.class_weights[true]
         squares = (drawn - pixels.float()).square().sum((1, 2, 3))
-        count = known.sum().clamp(min=1)
         return {
-            "margin": (margins * known).sum() / count,
-            "reconstruction": self.reconstruction * (squares * known).sum() / count,
+            "margin": (margins * known).mean(),
+            "reconstruction": self.reconstruction * (squares * known).mean(),
         }
 
     def predictions(self, capsules: Tensor) -> list[Prediction]:

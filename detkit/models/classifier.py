@@ -5,6 +5,7 @@
                                           LeNet: C5, F6
                                           GoogLeNet, ResNet …: a mean
                                           SqueezeNet: linear first, ReLU, then a mean
+                 └─▶ inner maps ─▶ GoogLeNet's auxiliary heads ─▶ K logits, in training alone
 
 Shapes: B images, C channels of the coarsest map, K classes.
 
@@ -21,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detkit.backbones.backbone import Backbone, MeanTail, Tail, normalize
@@ -29,7 +30,7 @@ from detkit.backbones.build import COARSEST
 from detkit.errors import DetkitError
 from detkit.models.model import Model, Wants, models, weights_of_classes
 from detkit.predictions import Classification, Prediction
-from detkit.ranges import Positive, Share
+from detkit.ranges import NotNegative, Positive, Share
 from detkit.structures import Classes, Targets
 
 
@@ -41,12 +42,15 @@ class Classifier(Model):
         label_smoothing: part of the target that is shared out over all classes (Szegedy et al.
             2015, arXiv:1512.00567, section 7).
         class_weights: weight of each class in the cross-entropy.
+        auxiliary: weight of the losses of a network's auxiliary heads; 0 builds none. Only
+            GoogLeNet has them (Szegedy et al. 2014, arXiv:1409.4842, section 5).
 
     Raises:
         DetkitError: class weights that are not K.
     """
 
     task, needs = "classify", frozenset({"image_labels"})
+    training_only = ("auxiliary.",)
     class_weights: Tensor
 
     def __init__(
@@ -57,6 +61,7 @@ class Classifier(Model):
         tail: Tail | None = None,
         label_smoothing: Share = 0.0,
         class_weights: Sequence[Positive] | None = None,
+        auxiliary: NotNegative = 0.3,
     ) -> None:
         super().__init__(backbone, classes)
         self.label_smoothing = label_smoothing
@@ -67,6 +72,9 @@ class Classifier(Model):
             tail = MeanTail({}, 0, backbone.channels[self.level])
             tail.add_logits(len(classes), dropout=0.0)
         self.tail = tail
+        self.auxiliary_weight, self.taps = auxiliary, tuple(backbone.auxiliary) if auxiliary else ()
+        heads = {tap: backbone.make_auxiliary(tap, len(classes)) for tap in self.taps}
+        self.auxiliary = nn.ModuleDict(heads)
 
     @classmethod
     def wants(cls, fpn: bool, settings: Mapping[str, Any]) -> Wants:
@@ -75,14 +83,33 @@ class Classifier(Model):
     def forward(
         self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None
     ) -> dict[str, Tensor] | list[Prediction]:
-        maps = self.backbone(normalize(images, self.mean_std, sizes))
+        maps = self.maps(images, sizes, learns=targets is not None)
         logits = self.tail.classify(maps[self.level]).float()
         if targets is None:
-            return [Classification(scores) for scores in logits.softmax(1)]
-        return {"class": self.loss(logits, labels_of(targets))}
+            pairs = zip(logits.softmax(1), logits, strict=True)
+            return [Classification(scores, logits=own) for scores, own in pairs]
+        return self.class_losses(maps, logits, labels_of(targets))
+
+    def maps(self, images: Tensor, sizes: Tensor | None, learns: bool) -> dict[str, Tensor]:
+        """The backbone's maps, in training those below the auxiliary heads too."""
+        pixels = normalize(images, self.mean_std, sizes)
+        return self.backbone(pixels, taps=self.taps) if learns else self.backbone(pixels)
+
+    def class_losses(
+        self, maps: dict[str, Tensor], logits: Tensor, labels: Tensor
+    ) -> dict[str, Tensor]:
+        """The loss of the logits and those of the auxiliary heads."""
+        losses = {"class": self.loss(logits, labels)}
+        for tap in self.taps:
+            beside = self.auxiliary[tap](maps[tap]).float()
+            losses[f"auxiliary_{tap[-2:]}"] = self.auxiliary_weight * self.loss(beside, labels)
+        return losses
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy times the class's weight, averaged over the images whose class is known.
+        """Cross-entropy times the class's weight, averaged over the images.
+
+        An image whose class is unknown counts as one of loss 0, so that the loss of a batch is the
+        mean of its parts' whoever computes them.
 
         Args:
             logits: (B, K) float32. labels: (B,) int64, −1 where nothing is known.
@@ -95,7 +122,7 @@ class Classifier(Model):
             reduction="none",
             label_smoothing=self.label_smoothing,
         )
-        return (each * known).sum() / known.sum().clamp(min=1)
+        return (each * known).mean()
 
 
 def labels_of(targets: Sequence[Targets]) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -46,12 +47,14 @@ class Model(nn.Module):
     Attributes:
         task: what it predicts (`detect`, `segment_pixels`): a key of `inference.tasks.tasks`.
         needs: what it learns from: a subset of `boxes`, `masks`, `pixels`, `image_labels`; with
-            `proposals` it also takes those, as an argument, in training and at inference.
+            `one_object` images that have exactly one; with `proposals` it also takes those, as an
+            argument, in training and at inference.
         also: what it learns from as well where the data have it: images with a class alone.
         proposer: where its proposals come from, if it needs any.
         reach: pixels around its own that matter to an output, so that a picture can be taken in
             overlapping tiles (`inference/tiles.py`); None where it cannot.
         renamed: beginnings of keys in checkpoints of format 1, and what they are now.
+        training_only: beginnings of the keys of heads that only help to learn.
         class_list: K classes, without the background.
         num_classes: K.
         mean_std: (2, C, 1, 1), what the backbone's weights expect of images of C channels; a
@@ -64,6 +67,7 @@ class Model(nn.Module):
     proposer: Any = None
     reach: int | None = None
     renamed: ClassVar[Mapping[str, str]] = {}
+    training_only: ClassVar[tuple[str, ...]] = ()
     mean_std: Tensor
 
     def __init__(self, backbone: Backbone, classes: Classes) -> None:
@@ -94,6 +98,19 @@ class Model(nn.Module):
     def stages(self) -> Sequence[Stage]:
         """The steps of its recipe, first to last."""
         return (Stage("train"),)
+
+    def pictures(
+        self, outputs: Mapping[str, Sequence[Any]]
+    ) -> Sequence[tuple[str, str, np.ndarray]]:
+        """What `detkit explain` shows of its inside beside what it shows of every model.
+
+        Args:
+            outputs: what its modules gave for one picture, by their names, call by call: of all
+                modules but those inside the backbone. Nothing of it is to be computed again.
+        Returns:
+            A title, a sentence and an (H, W, 3) uint8 picture, of each.
+        """
+        return ()
 
     def forward(
         self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None

@@ -34,8 +34,8 @@ class Stage:
         share: of the run's steps, beside the other stages' shares; 0 for a stage that is solved.
         images: or so many images, whatever the run's length (YOLOv2's first 12,800), but a quarter
             of its steps at most.
-        trains: prefixes of the parameters that learn ("" is all that the run trains).
-        restarts: prefixes of what goes back to the values that the run started with.
+        trains: parts or parameters that learn, such as "head" ("" is all that the run trains).
+        restarts: those that go back to the values that the run started with.
         rate: factor on the learning rate.
         continues: whether it goes on with the optimiser, the moving average and the schedule of
             the stage before it, which has to train the same parameters; else all of them are new.

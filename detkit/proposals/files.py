@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -125,8 +126,18 @@ def write_npz(path: str | Path, proposals: Mapping[int | str, NDArray]) -> None:
     with replacing(path) as part, zipfile.ZipFile(part, "w") as archive:
         for image_id, boxes in proposals.items():
             # of 1980: the same boxes are the same bytes
-            with archive.open(zipfile.ZipInfo(f"{image_id}.npy"), "w") as file:
+            with archive.open(zipfile.ZipInfo(f"{_escaped(image_id)}.npy"), "w") as file:
                 np.lib.format.write_array(file, np.asarray(boxes, np.float32), allow_pickle=False)
+
+
+def _escaped(image_id: int | str) -> str:
+    """A name for a ZIP member, which is UTF-8: other bytes of a file's name become %udcXX."""
+    return re.sub(r"[\udc80-\udcff]", lambda match: f"%u{ord(match[0]):x}", str(image_id))
+
+
+def _unescaped(name: str) -> str:
+    """The image's id, of what `_escaped` made of it."""
+    return re.sub(r"%u(dc[89a-f][\da-f])", lambda match: chr(int(match[1], 16)), name)
 
 
 def _numbers(keys: Mapping[str, Any]) -> dict[int, str]:
@@ -208,7 +219,7 @@ def _read_npz(path: Path) -> Arrays:
     try:
         foreign.check_regular(path)
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+            arrays = {_unescaped(key): archive[key] for key in archive.files}
     except Exception as error:  # a decoder on foreign bytes raises anything
         raise _unreadable(path, error) from error
     return {key: _array(array, key, path) for key, array in arrays.items()}

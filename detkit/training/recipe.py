@@ -8,6 +8,7 @@ steps:  0         40         40      100      the one global step; solved stages
 from __future__ import annotations
 
 import hashlib
+import itertools
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,9 @@ def intervals(
     most = steps // 4  # as of a warm-up: a short run has to come to what follows too
     fixed = [min(-(-s.images // update), most) if s.images and not s.solve else 0 for s in stages]
     shares = [0.0 if s.solve or s.images else s.share for s in stages]
+    for before, stage in itertools.pairwise(stages):
+        if stage.continues and stage.trains != before.trains:
+            raise ValueError(f"stage {stage.name} continues {before.name} but trains other parts")
     left, descents = steps - sum(fixed), sum(s.solve is None for s in stages)
     ends, done, share = [], 0, 0.0
     for own, part in zip(fixed, shares, strict=True):
@@ -112,7 +116,7 @@ def _spans(
     return [(starts[chain[0]], ends[chain[-1]]) for chain in chains for _ in chain]
 
 
-def told(stages: Sequence[Stage]) -> str:
+def stage_names(stages: Sequence[Stage]) -> str:
     """The names of several stages, in their order; empty for one."""
     return " → ".join(stage.name for stage in stages) if len(stages) > 1 else ""
 
@@ -147,10 +151,16 @@ class Beginning:
             settle(state)
             restart(model, stage.restarts, self.start)
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in self.trainable and name.startswith(stage.trains))
+            parameter.requires_grad_(name in self.trainable and below(name, stage.trains))
         state.stage = interval.number
         state.optimizer, state.scaler = self.optimizer(model), self.scaler()
         state.ema = EMA(model, self.ema) if self.ema is not None else None
+
+
+def below(name: str, prefixes: Sequence[str]) -> bool:
+    """Whether a parameter is, or belongs to, one of these; "" is all."""
+    parts = [prefix.removesuffix(".") for prefix in prefixes]
+    return any(not part or name == part or name.startswith(f"{part}.") for part in parts)
 
 
 def settle(state: State) -> None:
@@ -164,7 +174,7 @@ def restart(model: nn.Module, prefixes: Sequence[str], start: Path) -> None:
     """Puts the weights below some prefixes back to those of the run's start."""
     if prefixes:
         tensors = checkpoint.read_tensors(start)
-        again = {key: value for key, value in tensors.items() if key.startswith(tuple(prefixes))}
+        again = {key: value for key, value in tensors.items() if below(key, prefixes)}
         model.load_state_dict(again, strict=False)
 
 

@@ -19,7 +19,7 @@ from detkit.backbones import from_run
 from detkit.errors import DetkitError
 from detkit.models.model import Model
 from detkit.models.stages import Stage
-from detkit.training.recipe import Interval, told
+from detkit.training.recipe import Interval, below, stage_names
 
 LEAVE = "leave training.head_first out, or "
 RESTORE = "restore the run's last/, or start a new run from the weights with weights=."
@@ -46,8 +46,8 @@ def stages_of(
         return own
     if len(own) > 1:
         raise DetkitError(
-            f"The model has stages of its own ({told(own)}), and training.head_first makes two"
-            " around a model of one.",
+            f"The model has stages of its own ({stage_names(own)}), and training.head_first makes"
+            " two around a model of one.",
             record="training.head_first",
             remedy=f"{LEAVE}choose another model.",
         )
@@ -63,13 +63,10 @@ def unloaded(model: Model, transferred: Mapping[str, Any] | None) -> set[str]:
     Raises:
         DetkitError: there are none, or no others.
     """
-    report = model.backbone.weights_report
     names = [name for name, _ in model.named_parameters()]
-    loaded = set(transferred["taken"]) if transferred else set()
-    if report is not None:
-        pyramid = any(name.startswith(from_run.BODY) for name in names)
-        places = {name: from_run.place(name, pyramid) for name in names}
-        loaded |= {n for n, p in places.items() if p is not None and p not in report.missing}
+    loaded = from_run.filled(names, model.backbone.weights_report)
+    if transferred:
+        loaded |= set(transferred["taken"])
     new = {name for name in names if name not in loaded}
     if not loaded.intersection(names):
         raise DetkitError(
@@ -124,7 +121,7 @@ def first_of(plain: Mapping[str, Any]) -> list[str]:
 def line(model: nn.Module, recipe: Sequence[Interval]) -> str:
     """What learns first and for how long, for the run's first lines."""
     first = recipe[0]
-    own = [p.numel() for n, p in model.named_parameters() if n.startswith(first.stage.trains)]
+    own = [p.numel() for n, p in model.named_parameters() if below(n, first.stage.trains)]
     every = sum(p.numel() for p in model.parameters())
     parts = ", ".join(prefix.rstrip(".") for prefix in first.stage.trains[:6])
     more = ", …" if len(first.stage.trains) > 6 else ""

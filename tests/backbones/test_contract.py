@@ -22,6 +22,7 @@ LEVELS = {  # what the papers' tables say; the rest has all of 1 … 5
     **dict.fromkeys(("alexnet", "alexnet_2012"), "2345"),
     "lenet5": "012",
     "lenet5_modern": "1",
+    "pixels": "0",
     "squeezenet1_0": "1234",
     "unet_encoder": "01234",
     "darknet_cfg": "345",
@@ -103,7 +104,7 @@ def test_levels_that_are_not_asked_are_neither_built_nor_returned(name):
 @pytest.mark.parametrize("name", EVERY)
 def test_every_parameter_gets_a_finite_gradient(name):
     backbone, tail = with_tail(name, tail=name in TAILS)
-    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1), requires_grad=True)
     loss = sum(m.square().mean() for m in backbone(x).values())
     if tail is not None:
         loss = loss + tail(torch.randn(8, backbone.channels["4"], tail.size, tail.size)).mean()

@@ -213,6 +213,14 @@ def test_every_kind_of_file_gives_the_same(tmp_path, state, kind):
     assert sorted(net.weights_report.not_used) == ["fc.bias", "fc.weight"]
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod."])
+def test_what_a_wrapper_puts_before_all_names_comes_off(tmp_path, state, prefix):
+    torch.save({f"{prefix}{key}": value for key, value in state.items()}, tmp_path / "w.pth")
+    net = build("resnet18", width=0.25, weights=str(tmp_path / "w.pth"))
+    assert torch.equal(net.conv1.weight, state["conv1.weight"])
+    assert net.weights_report.metadata["stripped"] == prefix
+
+
 def test_what_is_missing_and_unexpected_is_named(tmp_path, state):
     del state["layer2.0.bn1.running_var"], state["layer4.1.conv2.weight"]
     state["neck.weight"] = torch.zeros(3)

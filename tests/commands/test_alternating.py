@@ -77,7 +77,7 @@ def whole(tmp_path_factory) -> Path:
 
 def test_the_first_lines_and_each_record_name_the_stage(whole):
     log = (whole / "log.txt").read_text()
-    assert "stages: rpn → propose → head → rpn_alone → propose_again → head_alone\n" in log
+    assert "in stages rpn → propose → head → rpn_alone → propose_again → head_alone on" in log
     rows = metrics(whole)
     at = {row["step"]: row["stage"] for row in rows}
     parts = ["rpn"] * 3 + ["head"] * 3 + ["rpn_alone"] * 3 + ["head_alone"] * 3

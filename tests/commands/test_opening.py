@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detkit.commands.opening import _notes, _places
+from detkit.commands.opening import _notes, _places, check_learnable
 from detkit.data.balance import repeat_factors
 from detkit.data.formats import LABELS
 from detkit.data.formats.shapes import read
+from detkit.errors import DetkitError
 
 NAMES = ("circle", "square", "star", "triangle")
 
@@ -41,6 +42,21 @@ def test_absent_classes_are_told(learnt, asked, says):
 def test_a_single_class_is_told():
     one = labelled(0, 0, names=("cat",))
     assert _notes(one, one, LABELS) == ["there is but one class, cat: nothing to tell it from"]
+
+
+def test_crowds_alone_are_nothing_to_learn_from():
+    boxes = frozenset({"boxes"})
+    records = read(None, "train", needs=boxes, images=True, train_images=4, size=32)
+    crowds = replace(records, crowd=np.ones(len(records.crowd), bool))
+    check_learnable(records, boxes)
+    for nothing, words in (
+        (crowds, "all .* crowds"),
+        (records.keep_objects(np.zeros(len(records.crowd), bool)), "none of the 4 images"),
+    ):
+        with pytest.raises(DetkitError, match=words):
+            check_learnable(nothing, boxes)
+        check_learnable(nothing, frozenset({"pixels"}))
+    assert "dataset.crowds=objects" in _notes(records, crowds, boxes)[0]
 
 
 def test_classes_of_images_say_nothing_to_a_detector_without_them():

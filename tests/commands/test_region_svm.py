@@ -63,7 +63,7 @@ def rows_of(run_dir: Path) -> list[dict]:
 
 def test_it_says_the_stages_their_time_and_the_recall_before_the_first_step(whole):
     log = (whole[1] / "log.txt").read_text()
-    assert "stages: fine_tune → svms → box_regression\n" in log
+    assert "in stages fine_tune → svms → box_regression on" in log
     assert log.index("recall@0.5 ") < log.index("about fine_tune ") < log.index("stage svms")
     assert "(6 steps), svms and box_regression up to " in log
 

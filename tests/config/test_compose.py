@@ -48,6 +48,15 @@ def test_the_order_of_authority_is_model_experiment_command_line():
     assert settings.transforms["long_side"] == 160  # what was not said stays the experiment's
 
 
+def test_a_table_of_names_joins_the_experiments():
+    rates = compose("train", ["experiment=transfer", "optimizer.rates={backbone.4: 0.5, tail: 2}"])
+    assert rates.optimizer["rates"] == {"backbone": 0.1, "backbone.4": 0.5, "tail": 2}
+    alone = compose("train", ["optimizer.rates={backbone:0.1}"])
+    assert alone.optimizer["rates"] == {"backbone": 0.1}
+    with pytest.raises(DetkitError, match=r"rates.* cannot be"):
+        compose("train", ["optimizer.rates={backbone:0}"])
+
+
 def test_every_backbone_is_a_choice_with_and_without_a_neck():
     plain = compose("train", ["backbone=vgg16", "backbone.frozen_stages=2"]).backbone
     neck = compose("train", ["backbone=vgg16_fpn", "backbone.weights=a,b.pt"]).backbone

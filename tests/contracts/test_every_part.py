@@ -5,6 +5,8 @@ A new name is tested from the day it is registered; the names come from the regi
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import small
 import torch
@@ -14,8 +16,11 @@ from detkit.backbones.build import build as build_backbone
 from detkit.config.compose import CONF
 from detkit.errors import DetkitError
 from detkit.inference.tasks import tasks
+from detkit.localization import Localization
 from detkit.models.build import build
+from detkit.models.capsnet import Capsules
 from detkit.models.model import Model, models
+from detkit.models.region_svm import RegionSVM
 from detkit.predictions import Classification, Detections, Segmentation
 from detkit.structures import Classes
 
@@ -32,7 +37,7 @@ def test_every_model_has_an_experiment_on_the_shapes():
 
 
 def test_every_models_task_and_needs_are_known():
-    known = {"boxes", "masks", "pixels", "image_labels", "proposals"}
+    known = {"boxes", "masks", "pixels", "image_labels", "proposals", "one_object"}
     for name in models.names():
         assert models.part(name).task in tasks
         assert models.part(name).needs
@@ -51,11 +56,22 @@ def test_levels_have_their_strides_and_channels(name):
             assert 128 / backbone.strides[level] - 3 <= side <= 128 / backbone.strides[level] + 1
 
 
+def test_a_tap_that_is_no_layer_is_refused():
+    for name in ("resnet18", "vgg11", "darknet_cfg", "resnet18_fpn"):
+        backbone, _ = build_backbone(name, width=0.125)
+        with pytest.raises(DetkitError, match="layer5"):
+            backbone(torch.zeros(1, 3, 64, 64), taps=("layer5",))
+
+
 @pytest.mark.parametrize("fpn", ["", "_fpn"])
 @pytest.mark.parametrize("base", backbones.names())
 def test_a_backbone_serves_the_probe(base, fpn):
     pyramid = {"fpn_channels": 8} if fpn else {}
     settings = {"name": base + fpn, "width": 0.125, **pyramid}
+    if base + fpn == "pixels_fpn":  # a pyramid on the picture itself has two levels
+        with pytest.raises(DetkitError, match="has no level 2"):
+            build(small.small("unet").model, settings, Classes.numbered(small.CLASSES))
+        return
     torch.manual_seed(0)
     network = build(small.small("unet").model, settings, Classes.numbered(small.CLASSES))
     trains_without_objects_and_with_one(network, 64)
@@ -101,6 +117,39 @@ def trains_without_objects_and_with_one(network: Model, side: int) -> None:
                 assert parameter.grad.isfinite().all(), name
 
 
+# its paper draws the regions to learn from out of the whole batch
+FROM_THE_BATCH = {name for name in small.names() if issubclass(models.part(name), RegionSVM)}
+
+
+@pytest.mark.parametrize("name", sorted(set(small.names()) - FROM_THE_BATCH))
+def test_the_loss_of_a_batch_is_the_mean_of_its_images(name):
+    """So that several processes learn what one with the whole batch learns."""
+    settings = small.small(name)
+    every = {"roi_samples": 4096, "roi_positive_fraction": 1.0}  # none is left out at random
+    every |= {"rpn_samples": 4096, "rpn_positive_fraction": 1.0, "dropout": 0.0}
+    own = {key: value for key, value in every.items() if key in models.settings(name)}
+    network = replace(settings, model=settings.model | own).build(settings.backbones[0]).train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._NormBase | torch.nn.Dropout):
+            module.eval()
+    side = settings.side
+    targets = [small.target(side, (side // 8, side // 5, side * 5 // 8, side * 2 // 3))]
+    targets += [small.target(side)]
+    given = small.inputs(network, side)
+
+    def gradients(part: slice) -> dict[str, torch.Tensor]:
+        network.zero_grad(set_to_none=True)
+        torch.manual_seed(0)
+        losses = network(**{key: v[part] for key, v in given.items()}, targets=targets[part])
+        sum(losses.values()).backward()
+        return {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+
+    whole, one, other = (gradients(slice(*part)) for part in ((0, 2), (0, 1), (1, 2)))
+    for key, gradient in whole.items():
+        mean = (one[key] + other[key]) / 2
+        assert (gradient - mean).abs().max() <= 1e-2 * gradient.abs().max() + 1e-7, key
+
+
 @torch.no_grad()
 def predicts(network: Model, side: int) -> None:
     """One prediction an image of the task's kind, inside the image; the same whatever the mode."""
@@ -131,7 +180,26 @@ def shares(found: Classification, size: list[int]) -> None:
     torch.testing.assert_close(found.scores.sum(), torch.tensor(1.0))
 
 
-CHECKS = {Detections: whole_boxes, Segmentation: whole_logits, Classification: shares}
+def lengths(found: Capsules, size: list[int]) -> None:
+    assert found.scores.shape == (small.CLASSES,)
+    assert found.scores.min() >= 0
+    assert found.scores.max() < 1
+
+
+def share_and_box(found: Localization, size: list[int]) -> None:
+    shares(found, size)
+    one = found.detections()
+    assert len(one) == 1
+    whole_boxes(one, size)
+
+
+CHECKS = {
+    Detections: whole_boxes,
+    Segmentation: whole_logits,
+    Classification: shares,
+    Capsules: lengths,
+    Localization: share_and_box,
+}
 
 
 @pytest.mark.parametrize("name", small.names())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import resource
 import struct
 
 import numpy as np
@@ -204,3 +205,14 @@ def test_batches_have_one_channel_and_the_classes(tmp_path, workers):
     plain = {"name": "segmentation", "flip": 0.0}  # keeps the size
     dataset = Dataset(opened(tmp_path), build(plain, train=False), needs=LABELS)
     assert np.array_equal(dataset[0, 3].image[0], images[3])
+
+
+def test_a_file_that_unpacks_to_more_than_it_announces_is_read_no_further(tmp_path):
+    write(tmp_path)
+    file = tmp_path / "train-images-idx3-ubyte.gz"
+    whole = gzip.decompress(file.read_bytes())
+    file.write_bytes(gzip.compress(whole + bytes(200_000_000)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DetkitError, match="cut off or damaged"):
+        opened(tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB

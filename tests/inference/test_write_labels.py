@@ -108,3 +108,28 @@ def test_somebodys_own_sheet_stays(few, tmp_path):
     with pytest.raises(DetkitError, match="not predict's"):
         fill(few, out)
     assert (out / "sheet.jpg").read_bytes() == b"mine"
+
+
+class Showing(Classification):
+    """A prediction whose model has a picture of its own."""
+
+    def inside(self, image):
+        return image // 2
+
+
+def test_a_models_own_pictures_lie_beside_the_sheet_and_replace_no_others(few, tmp_path):
+    def fill_again():
+        writer = LabelWriter(tmp_path / "out", NAMES, range(len(NAMES)))
+        for picture in few.pictures():
+            writer.add(picture, Showing(SCORES, tuple(NAMES)))
+        writer.close()
+
+    (tmp_path / "out").mkdir()
+    fill_again()
+    folder = tmp_path / "out" / "inside"
+    assert sorted(p.name for p in folder.iterdir()) == ["a, 0.jpg", "a, 40.jpg", "a, 80.jpg"]
+    assert abs(int(images.read(folder / "a, 80.jpg").mean()) - 40) <= 2
+    fill_again()  # its own may be replaced
+    (folder / "a, 40.jpg").write_bytes(b"somebody's")
+    with pytest.raises(DetkitError, match="which is not predict's"):
+        fill_again()

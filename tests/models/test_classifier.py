@@ -56,18 +56,85 @@ def test_every_network_answers_as_torchvisions_from_the_same_file(name, tmp_path
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("name", "channels", "classes", "parameters"),
-    [
-        ("alexnet_2012", 3, 1000, 60_965_224),
-        ("alexnet", 3, 1000, 61_100_840),
-        ("lenet5_modern", 1, 10, 1_199_882),
-    ],
-)
-def test_parameters_are_as_many_as_the_papers_say(name, channels, classes, parameters):
+COUNTS = {
+    "alexnet_2012": 60_965_224,
+    "googlenet_2014": 6_998_552,  # BVLC's file
+    "darknet19": 20_842_376,
+    "darknet53": 41_609_928,
+    **{
+        name: NETWORKS.get_model_weights(name).DEFAULT.meta["num_params"]
+        for name in (
+            *("alexnet", "googlenet", "mobilenet_v2", "squeezenet1_0"),
+            *(f"vgg{depth}{bn}" for depth in (11, 13, 16, 19) for bn in ("", "_bn")),
+            *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)),
+        )
+    },
+}
+
+
+def parameters(name: str, classes: int, model: dict | None = None, **settings) -> int:
     with torch.device("meta"):
-        net = classifier(name, classes, in_channels=channels)
-    assert sum(p.numel() for p in net.parameters()) == parameters
+        return sum(p.numel() for p in classifier(name, classes, model, **settings).parameters())
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameters_are_as_many_as_published(name):
+    assert parameters(name, 1000, {"auxiliary": 0.0}) == COUNTS[name]
+
+
+def test_parameters_of_digits_and_of_auxiliary_heads():
+    assert parameters("lenet5_modern", 10, in_channels=1) == 1_199_882
+    heads = NETWORKS.googlenet(init_weights=False)  # torchvision's has two of them
+    assert parameters("googlenet", 1000) == sum(p.numel() for p in heads.parameters())
+    assert parameters("googlenet_2014", 1000) == 13_378_280  # BVLC's description
+
+
+@pytest.mark.parametrize("name", ["googlenet", "googlenet_2014"])
+def test_auxiliary_heads_learn_with_three_tenths_and_answer_nothing(name):
+    net = classifier(name, 3, width=0.125).eval()
+    images, labels = torch.rand(2, 3, 96, 96), [2, -1]
+    losses = net(images, targets_of(labels))
+    assert list(losses) == ["class", "auxiliary_4a", "auxiliary_4d"]
+    with torch.no_grad():
+        pixels = (images - net.mean_std[0]) / net.mean_std[1]
+        maps = net.backbone(pixels, taps=net.taps)
+        for tap, head in net.auxiliary.items():
+            logits = head(maps[tap])
+            expected = 0.3 * F.cross_entropy(logits[:1], torch.tensor([2]))
+            torch.testing.assert_close(losses[f"auxiliary_{tap[-2:]}"].detach(), expected)
+        before = net(images)[0].scores
+        for parameter in net.auxiliary.parameters():
+            parameter.fill_(9.0)
+        assert torch.equal(net(images)[0].scores, before)
+    assert list(
+        classifier(name, 3, {"auxiliary": 0.0}, width=0.125)(images, targets_of(labels))
+    ) == ["class"]
+
+
+def test_the_papers_cells_of_an_auxiliary_head_are_means_of_five_by_five():
+    head = build_backbone("googlenet_2014", width=0.125)[0].make_auxiliary("inception_4a", 3).eval()
+    x = torch.rand(1, head.conv[0].in_channels, 14, 14)
+    seen: list[Tensor] = []
+    head.conv.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    head(x)
+    for row in range(4):
+        for column in range(4):
+            cell = x[0, :, row * 3 : row * 3 + 5, column * 3 : column * 3 + 5].mean((1, 2))
+            torch.testing.assert_close(seen[0][0, :, row, column], cell)
+
+
+def test_a_checkpoint_from_before_the_auxiliary_heads_is_read(tmp_path):
+    from detkit import restore
+
+    net = classifier("googlenet", 3, width=0.125)
+    older = {k: v for k, v in net.state_dict().items() if not k.startswith("auxiliary.")}
+    names = {"names": list("abc"), "category_ids": [0, 1, 2]}
+    parts = {"model": {"name": "classifier"}, "backbone": {"name": "googlenet", "width": 0.125}}
+    checkpoint.save(tmp_path / "best", older, {"config": parts, **names})
+    found, _ = restore.load_model(tmp_path / "best", "cpu")
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(found(image)[0].scores, net.eval()(image)[0].scores)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -178,3 +178,11 @@ def test_other_files_are_refused(tmp_path):
     ]:
         with pytest.raises(DetkitError, match=words):
             ProposalsFile(path)
+
+
+def test_an_image_whose_name_is_no_text_finds_its_boxes_again(tmp_path):
+    boxes = np.array([[1, 2, 3, 4]], np.float32)
+    write_npz(tmp_path / "p.npz", {"a\udcff": boxes, "50%": boxes + 1})
+    found = ProposalsFile(tmp_path / "p.npz")
+    np.testing.assert_array_equal(found(IMAGE, image_id="a\udcff", file=""), boxes)
+    np.testing.assert_array_equal(found(IMAGE, image_id="50%", file=""), boxes + 1)

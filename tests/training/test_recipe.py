@@ -22,7 +22,7 @@ from detkit.training.recipe import (
     intervals,
     proposals_of,
     solve,
-    told,
+    stage_names,
     train_mode,
 )
 from detkit.training.state import State
@@ -73,8 +73,8 @@ def test_a_longer_run_grows_in_its_last_stage_of_descent():
 
 
 def test_one_stage_is_not_worth_a_word():
-    assert told([A]) == ""
-    assert told([A, SOLVED]) == "a → s"
+    assert stage_names([A]) == ""
+    assert stage_names([A, SOLVED]) == "a → s"
 
 
 @pytest.fixture

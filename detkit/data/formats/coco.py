@@ -31,11 +31,14 @@ from detkit.data.formats.coco_layout import (
     candidates,
     pictures,
     split_word,
+    unlisted_pictures,
 )
 from detkit.data.records import Masks, Records, Strings, offsets_of
+from detkit.errors import unknown
 from detkit.ops.run_lengths import packed, sound
 
 FAR = 1e6  # pixels; the rasteriser takes memory for every one along a polygon
+CROWDS = ("regions", "objects")
 LOOKS_FOR = "a JSON file with images, annotations and categories"
 
 
@@ -49,6 +52,7 @@ def read(
     annotations: str | None = None,
     classes: Sequence[str] | None = None,
     unknown_classes: str = "error",
+    crowds: str = "regions",
     bad_boxes: str = "error",
     bad_images: str = "error",
 ) -> Records:
@@ -64,6 +68,8 @@ def read(
         annotations: the annotation file, whatever the split.
         classes: the class list, in this order; by default all categories, by id.
         unknown_classes: what to do with objects that are not in `classes`: `error` or `drop`.
+        crowds: what `iscrowd` marks: `regions` full of objects, of which nothing is learnt, or
+            `objects` like all others (CVAT marks what was drawn as a mask).
         bad_boxes, bad_images: see `detkit.data.checks.finish`.
     """
     home = root if root.is_dir() else root.parent
@@ -74,6 +80,8 @@ def read(
     paths, found, notes = pictures(home, file, data["images"], split if whole else "", images)
     how = splits.below(home, file)
     chosen = data["images"]
+    if images and len(candidates(root)) == 1:
+        notes = (*notes, *unlisted_pictures(home, file, paths))
     if not whole and found:
         names = [image["file_name"] for image in chosen]
         indices, told = splits.by_hash(names, split, home, LISTED)
@@ -81,6 +89,10 @@ def read(
         paths = [paths[i] for i in indices]
     draft, unlisted = _draft(data, chosen, place, home, paths, file, classes, needs)
     draft.source, draft.notes = f"COCO, {how}", (*draft.notes, *notes)
+    if crowds not in CROWDS:
+        raise unknown("choice for dataset.crowds", crowds, CROWDS)
+    if crowds == "objects":
+        draft.crowd = None
     draft = known_only(draft, unlisted, unknown_classes)
     return checks.finish(draft, images=images, bad_boxes=bad_boxes, bad_images=bad_images)
 
@@ -109,7 +121,8 @@ def _draft(
     needs: Needs,
 ) -> tuple[Draft, list[str]]:
     """The images with their objects, and the class names of those whose class is not wanted."""
-    name_of = categories_of(data["categories"], file)
+    used = {thing.get("category_id") for thing in data["annotations"] if _is_id(thing)}
+    name_of, notes = categories_of(data["categories"], used, file)
     names, label = class_list(list(name_of.values()), classes)
     label_of = dict(zip(name_of, label, strict=True))
     if absent := [name for name in names if name not in name_of.values()]:
@@ -141,10 +154,15 @@ def _draft(
         sizes=sizes,
         crowd=np.array([bool(t.get("iscrowd")) for t in things], bool),  # 0 or 1, see objects_of
         areas=areas,
+        notes=notes,
     )
     if "masks" in needs:
         draft.instances = _masks(things, np.repeat(sizes, draft.counts, 0), file)
     return draft, [name_of[t["category_id"]] for t in things if label_of[t["category_id"]] < 0]
+
+
+def _is_id(thing: Mapping[str, Any]) -> bool:
+    return isinstance(thing.get("category_id"), (int, float, str))
 
 
 def _number(value: object) -> float:

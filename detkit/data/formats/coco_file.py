@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -73,24 +74,48 @@ def _whole_ids(entry: dict[str, Any], keys: Sequence[str], file: Path, record: s
             raise bad(file, record, f"its {key} is {str(value)[:80]!r}, not a whole number")
 
 
-def categories_of(categories: Sequence[Mapping[str, Any]], file: Path) -> dict[int, str]:
-    """Name by id, in the order of ids.
+def categories_of(
+    categories: Sequence[Mapping[str, Any]], used: Set[object], file: Path
+) -> tuple[dict[int, str], tuple[str, ...]]:
+    """Name by id, in the order of ids, and what to tell.
 
+    Of two with one name that without objects is left out: a group of the others, which some tools
+    write as a category.
+
+    Args:
+        used: the category ids that objects have.
     Raises:
         DetkitError: an id or a name that is missing, of another kind, or there twice.
     """
     name_of: dict[int, str] = {}
+    id_of: dict[str, int] = {}
+    notes: list[str] = []
     for n, category in enumerate(categories):
         number, name = category.get("id"), category.get("name")
         if integer(number, -1) != number or not isinstance(name, str):
             raise bad(file, f"categories[{n}]", "it needs an integer id and a name")
         writable(name, file, f"categories[{n}]")
-        if number in name_of or name in name_of.values():
-            raise bad(
-                file, f"categories[{n}]", f"the id {number} or the name {name!r} occurs twice"
+        if number in name_of:
+            problem = f"the id {number} occurs twice, for {name_of[number]!r} and {name!r}"
+            if name_of[number] != name:
+                remedy = "give each category an id of its own, in its annotations too."
+                raise bad(file, f"categories[{n}]", problem, remedy)
+            continue  # the same entry again
+        if (other := id_of.get(name)) is not None:
+            if number in used and other in used:
+                problem = f"the name {name!r} occurs twice, for the ids {other} and {number}"
+                remedy = "give one of them another name, or write one id in all annotations."
+                raise bad(file, f"categories[{n}]", problem, remedy)
+            keep = number in used or (other not in used and category.get("supercategory") == name)
+            left, kept = (other, number) if keep else (number, other)
+            notes.append(
+                f"left out category {left}, {name!r}: no object has it, and {kept} its name"
             )
-        name_of[number] = name
-    return dict(sorted(name_of.items()))
+            if not keep:
+                continue
+            del name_of[other]
+        name_of[number], id_of[name] = name, number
+    return dict(sorted(name_of.items())), tuple(notes)
 
 
 def places(images: Sequence[Mapping[str, Any]], file: Path) -> dict[int | str, int]:
@@ -141,6 +166,8 @@ def objects_of(
             problem = f"its category_id {thing.get('category_id')!r} is not among the categories"
             raise bad(file, record, problem, "add the category, or remove the annotation.")
         box = thing.get("bbox")
+        if box is None or box == []:  # told by `checks`, which may leave such objects out
+            box = thing["bbox"] = [math.nan] * 4
         if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
             told = f"{box!r}"[:200]
             problem = f"its bbox is {told}, not the four numbers x, y, width, height"

@@ -10,6 +10,7 @@ from typing import Any
 
 from detkit import foreign
 from detkit.data import named, splits
+from detkit.data.images import is_image
 from detkit.errors import DetkitError
 from detkit.folders import in_home
 
@@ -149,6 +150,19 @@ def _image_folder(
             fitting = [folder for folder in holding if rank[folder] == best]
             return _only(fitting, name, home) if needed else fitting[0]
     return None
+
+
+def unlisted_pictures(home: Path, file: Path, paths: Sequence[Path]) -> tuple[str, ...]:
+    """What to tell of pictures that lie among the others, and that the file does not name."""
+    listed = set(paths)
+    folders = dict.fromkeys(path.parent for path in paths)
+    there = [f / name for f in folders for name in splits.names_in(f) if is_image(Path(name))]
+    left = [path for path in there if path not in listed]
+    if not left:
+        return ()
+    first = splits.below(home, left[0])
+    name = splits.below(home, file)
+    return (f"left out {len(left):,} pictures that {name} does not name. First: {first}",)
 
 
 def _is_of(folder: Path, home: Path, word: str) -> bool:

@@ -9,6 +9,7 @@ channels last.
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import re
 import zlib
@@ -39,6 +40,7 @@ TYPES = {
     0x0D: "32-bit floats",
     0x0E: "64-bit floats",
 }
+MOST = 2**31  # bytes of an unpacked file
 _IMAGES = re.compile(r"^(train|t10k|test)-images[-.]idx[34]-ubyte(\.gz)?$")
 
 
@@ -227,7 +229,7 @@ def array_of(file: Path) -> NDArray[np.uint8]:
     try:
         data = foreign.read_bytes(file)
         if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
+            data = _unpacked(data)
     except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
         raise _broken(file, f"it cannot be unpacked: {fault}") from fault
     except OSError as fault:
@@ -248,6 +250,15 @@ def array_of(file: Path) -> NDArray[np.uint8]:
         numbers = f"{_shape(shape)} need {wanted:,} bytes" if shape else "its sizes are missing"
         raise _broken(file, f"{numbers}, there are {len(data):,}")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+def _unpacked(data: bytes) -> bytes:
+    """No more than a byte beyond what the header announces, whatever the file unpacks to."""
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+        head = stream.read(4)
+        head += stream.read(4 * head[3]) if len(head) == 4 else b""
+        shape = np.frombuffer(head[4:], ">u4", len(head[4:]) // 4)
+        return head + stream.read(min(math.prod(map(int, shape)) + 1, MOST))
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -11,20 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from detkit.data import checks, splits
-from detkit.data import images as decoder
 from detkit.data.draft import pixel_draft
 from detkit.data.formats import PIXELS, Needs, formats
-from detkit.data.formats.mask_layout import LOOKS_FOR, Found, all_pairs, existing_splits, pairs_of
+from detkit.data.formats.mask_layout import LOOKS_FOR, all_pairs, existing_splits, pairs_of
+from detkit.data.formats.mask_values import labels_of, listed_names
 from detkit.data.records import Records
 from detkit.errors import DetkitError
-from detkit.structures import IGNORE
-
-GAP = 4  # the highest value is so many times their count: they are no class indices
-LOOKED_AT = 500  # masks whose values tell how many classes there are, when nobody names them
 
 __all__ = ["LOOKS_FOR", "existing_splits", "read", "recognises"]
 
@@ -46,8 +39,9 @@ def read(
         root: the folder.
         split: a folder's name or a list; without any, a fifth is `val` by hash.
         needs: here always `pixels`.
-        classes: the names by value from 0 on, an ignored one among them; by default classes.txt,
-            else the numbers that the masks hold. With `values` by label.
+        classes: the names by value from 0 on, an ignored one among them; by default those of a
+            file with the data (`class_files`), else the numbers that the masks hold. With `values`
+            by label.
         values: label by value in the file, where they differ; masks of 0 and 255 alone are read as
             0 and 1.
         ignore: the value of pixels that do not count, besides 255.
@@ -60,9 +54,11 @@ def read(
             remedy="choose a model of pixels (model=unet), or a data set with boxes.",
         )
     everything = all_pairs(root)
-    pairs, how = pairs_of(root, split, everything)
-    names = list(map(str, classes)) if classes else _listed_names(root)
-    labels, names, told = _labels(root, everything, values, ignore, names)
+    pairs, how, notes = pairs_of(root, split, everything)
+    names, colours = listed_names(root)
+    names = list(map(str, classes)) if classes else names
+    masks = [mask for group in everything.values() for _, mask in group if mask]
+    labels, names, told = labels_of(root, masks, values, ignore, names, colours)
     draft = pixel_draft(
         root,
         f"pictures and index masks, {how}",
@@ -70,7 +66,8 @@ def read(
         [splits.below(root, picture) for picture, _ in pairs],
         [splits.below(root, mask) for _, mask in pairs],
         labels,
-        told,
+        (*notes, *told),
+        colours,
     )
     draft.image_ids = splits.ids_of(root, [picture for picture, _ in pairs])
     return checks.finish(draft, images=True, bad_boxes="error", bad_images=bad_images)
@@ -84,76 +81,3 @@ def recognises(root: Path, needs: Needs = PIXELS) -> str | None:
         if picture and mask:
             return f"{splits.below(root, mask)} is the mask of {splits.below(root, picture)}"
     return None
-
-
-def _listed_names(root: Path) -> list[str]:
-    """Class names from classes.txt, if it is there."""
-    path = root / "classes.txt"
-    return splits.class_names(path) if path.is_file() else []
-
-
-def _labels(
-    root: Path,
-    groups: Mapping[str, Found],
-    values: Mapping[int, int] | None,
-    ignore: int | None,
-    names: Sequence[str],
-) -> tuple[NDArray[np.int16], list[str], tuple[str, ...]]:
-    """(256,) label by value, the names of the labels, and what to tell."""
-    told: tuple[str, ...] = ()
-    if ignore is not None and not 0 <= ignore <= IGNORE:
-        raise DetkitError(
-            f"dataset.ignore is {ignore}, which no mask can hold.",
-            file=root,
-            remedy=f"set it to a value of 0 … {IGNORE}, or to null.",
-        )
-    if values is None:
-        masks = [mask for group in groups.values() for _, mask in group if mask]
-        most = LOOKED_AT // 20 if names else LOOKED_AT  # only: are there but 0 and 255?
-        seen = _values(masks[:: len(masks) // most + 1])
-        if seen == {0, IGNORE} and len(names) in (0, 2) and ignore is None:
-            values, told = {0: 0, IGNORE: 1}, ("masks of 0 and 255: read as classes 0 and 1",)
-        else:
-            counted = seen - {IGNORE, ignore}
-            highest = max(counted, default=0)
-            if not names and counted and highest >= GAP * len(counted):
-                raise _no_indices(root, sorted(seen - {ignore}))
-            named = names or [str(number) for number in range(highest + 1)]
-            numbers = [number for number in range(len(named)) if number != ignore]
-            values = {number: label for label, number in enumerate(numbers)}
-            names = [named[number] for number in numbers]
-    used = [label for label in values.values() if label != IGNORE]
-    names = list(names) or [str(label) for label in range(max(used, default=0) + 1)]
-    allowed = np.full(256, -1, np.int16)
-    allowed[[IGNORE] if ignore is None else [IGNORE, ignore]] = IGNORE
-    for value, label in values.items():
-        if not (0 <= value <= IGNORE and (0 <= label < len(names) or label == IGNORE)):
-            raise DetkitError(
-                f"dataset.values makes {value} the label {label}, of {len(names)} classes.",
-                file=root,
-                remedy=f"values are 0 … {IGNORE}, labels 0 … {len(names) - 1} (or {IGNORE}).",
-            )
-        allowed[value] = label
-    return allowed, names, told
-
-
-def _no_indices(root: Path, seen: Sequence[int]) -> DetkitError:
-    """The error for masks of 0, 127 and 254, which would be taken for 255 classes."""
-    setting = ", ".join(f"{value}: {label}" for label, value in enumerate(seen))
-    void = f" ({IGNORE}: {IGNORE} where that does not count)" if IGNORE in seen else ""
-    return DetkitError(
-        f"The masks hold the values {', '.join(map(str, seen))}: hardly the numbers of classes.",
-        file=root,
-        remedy=f"say which class each is with 'dataset.values={{{setting}}}'{void}, or if they are"
-        " numbers, name the classes by number in classes.txt or dataset.classes.",
-    )
-
-
-def _values(masks: Sequence[Path]) -> set[int]:
-    seen = np.zeros(256, bool)
-    for path in masks:
-        try:
-            seen[decoder.read_values(path)] = True
-        except DetkitError:  # a bad mask is told of where its image is checked
-            continue
-    return set(map(int, np.flatnonzero(seen)))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detkit import foreign
 from detkit.data import images as decoder
-from detkit.data import splits
+from detkit.data import named, splits
 from detkit.data.formats import PIXELS, Needs
 from detkit.errors import DetkitError
 from detkit.folders import in_home
@@ -26,14 +27,16 @@ def existing_splits(root: Path, needs: Needs = PIXELS) -> list[str]:
     return sorted({word for word in all_pairs(root) if word} | _name_lists(root).keys())
 
 
-def pairs_of(root: Path, split: str, groups: Mapping[str, Found]) -> tuple[Pairs, str]:
-    """The pictures and masks of a split, and how they were found."""
+def pairs_of(
+    root: Path, split: str, groups: Mapping[str, Found]
+) -> tuple[Pairs, str, tuple[str, ...]]:
+    """The pictures and masks of a split, how they were found, and what to tell."""
     listed = next((p for p in (in_home(split), root / split) if splits.is_file(p)), None)
     word = splits.find(split, existing_splits(root))
     lists = _name_lists(root)
     if not listed and word not in lists:
         if word:
-            return _complete(root, groups[word]), f"the split {word}"
+            return _complete(root, groups[word]), f"the split {word}", ()
         if any(groups):
             raise splits.missing(split, existing_splits(root), root)
         pairs = _complete(root, groups.get("", []))
@@ -44,21 +47,22 @@ def pairs_of(root: Path, split: str, groups: Mapping[str, Found]) -> tuple[Pairs
                 remedy=f"lay them out as {LOOKS_FOR} in train.txt.",
             )
         chosen, how = splits.by_hash([picture.stem for picture, _ in pairs], split, root)
-        return [pairs[i] for i in chosen], how
+        return [pairs[i] for i in chosen], how, ()
     path = listed or lists[str(word)]
-    if pairs := _pairs_of_list(root, path):
-        return pairs, f"the list {path.name}"
+    pairs, notes = _pairs_of_list(root, path)
+    if pairs:
+        return pairs, f"the list {path.name}", notes
     by_stem: dict[str, Pairs] = {}
     for picture, mask in (pair for group in groups.values() for pair in group):
         if picture and mask:
             by_stem.setdefault(picture.stem, []).append((picture, mask))
     lines = splits.read_list(path)
-    return [_meant(line, by_stem, root, path) for line in lines], f"the list {path.name}"
+    return [_meant(line, by_stem, root, path) for line in lines], f"the list {path.name}", ()
 
 
 def _meant(line: str, by_stem: Mapping[str, Pairs], root: Path, path: Path) -> tuple[Path, Path]:
     """The pair whose picture a line names: by its stem; of several, by the rest of the path."""
-    wanted = Path(line.lstrip("/"))
+    wanted = Path(*named.parts_of(line))
     parts = (wanted.with_suffix("") if decoder.is_image(wanted) else wanted).parts
     near, fitting = by_stem.get(parts[-1], []) if parts else [], []
     for pair in near:
@@ -78,7 +82,7 @@ def _meant(line: str, by_stem: Mapping[str, Pairs], root: Path, path: Path) -> t
 def all_pairs(root: Path) -> Mapping[str, Found]:
     """Pictures and masks by split; the split is empty where neither list nor folder names one."""
     texts = [root / name for name in splits.names_in(root) if name.endswith(".txt")]
-    listed = {path.stem: pairs for path in texts if (pairs := _pairs_of_list(root, path))}
+    listed = {path.stem: pairs for path in texts if (pairs := _pairs_of_list(root, path)[0])}
     if listed:
         return {word: list(pairs) for word, pairs in listed.items()}
     groups: dict[str, list[tuple[Path | None, Path | None]]] = {}
@@ -90,39 +94,44 @@ def all_pairs(root: Path) -> Mapping[str, Found]:
     return groups
 
 
-def _pairs_of_list(root: Path, path: Path) -> Pairs:
-    """The pairs of a list; empty if its first line is not `picture mask`.
+def _pairs_of_list(root: Path, path: Path) -> tuple[Pairs, tuple[str, ...]]:
+    """The pairs of a list, and what to tell; none if its first line is not `picture mask`.
 
     Paths count from the root, or end like one below it (CamVid's own are `/SegNet/CamVid/train/…`).
     """
-    pairs: Pairs = []
+    pairs: list[tuple[str, str]] = []
     try:
-        lines = foreign.read_text(path, errors="replace").splitlines()
+        lines = foreign.glance(path).splitlines()
     except OSError as fault:
         raise splits.unreadable(path, fault) from fault
     for number, line in enumerate(lines, 1):
-        fields = line.split()
-        if not fields:
+        if not line.strip():
             continue
-        two = len(fields) == 2 and all(decoder.is_image(Path(field)) for field in fields)
-        if not two and not pairs:
-            return []
-        if not two:
+        ways = (line.split(), re.split(r"\s*[\t,;]\s*", line.strip()))
+        fields = next((found for found in ways if _are_two(found)), None)
+        if not fields and not pairs:
+            return [], ()
+        if not fields:
             raise DetkitError(
                 f"{line!r} is not a picture and a mask.",
                 file=path,
                 record=f"line {number}",
-                remedy="write `picture mask` on each line, without spaces in the names.",
+                remedy="write `picture mask` on each line, with a comma between them where there"
+                " are spaces in the names.",
             )
-        pairs.append((_place(root, fields[0]), _place(root, fields[1])))
-    return pairs
+        pairs.append((fields[0], fields[1]))
+    if not pairs:
+        return [], ()
+    foreign.read_text(path)  # which says where it is no text
+    bases = [root, path.parent]
+    found = [named.pictures(names, bases, root, path) for names in zip(*pairs, strict=True)]
+    (pictures, told), (masks, more) = found
+    return list(zip(pictures, masks, strict=True)), (*told, *more)
 
 
-def _place(root: Path, name: str) -> Path:
-    """A listed path: from the root, or the longest end of it that is there."""
-    parts = Path(name.lstrip("/")).parts
-    ends = [root.joinpath(*parts[i:]) for i in range(len(parts))]
-    return next((path for path in [root / name, *ends] if path.is_file()), root / name)
+def _are_two(fields: Sequence[str]) -> bool:
+    ends = (named.parts_of(field)[-1:] for field in fields)
+    return len(fields) == 2 and all(end and decoder.is_image(Path(*end)) for end in ends)
 
 
 def _mask_folder(root: Path, folder: Path) -> Path | None:

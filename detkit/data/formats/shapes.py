@@ -125,7 +125,8 @@ def read(
         root, images: nothing to this format, which has no files.
         split: `train` or `val`.
         needs: for `pixels` there is one class more, `background`, with label 0; for `image_labels`
-            each image has one object, which fills 40 to 90 % of its sides, and that one's class.
+            and `one_object` each image has one object, which fills 40 to 90 % of its sides; for
+            the former also that one's class.
         size: pixels a side.
         seed: another one is another data set.
         unboxed: classes whose boxes are withheld of `train`. An image with one of these among its
@@ -153,7 +154,7 @@ def read(
     names = ("background",) * background + NAMES
     boxes, labels, areas = [], [], []
     image_labels: list[int] = []
-    arrange = alone if "image_labels" in needs else layout
+    arrange = alone if needs & {"image_labels", "one_object"} else layout
     if withheld:
         arrange = functools.partial(alone_instead, withheld)
     for number in numbers:
@@ -179,7 +180,7 @@ def read(
         offsets=offsets_of([len(some) for some in labels]),
         boxes=np.concatenate(boxes).astype(np.float32),
         labels=np.concatenate(labels),
-        image_labels=np.array(image_labels) if arrange is not layout else None,
+        image_labels=np.array(image_labels) if "image_labels" in needs or withheld else None,
         crowd=np.zeros(objects, bool),
         difficult=np.zeros(objects, bool),
         areas=np.concatenate(areas).astype(np.float64),

@@ -8,11 +8,12 @@ else (Everingham et al., VOC development kit). Any year, any class list, and the
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import xml.etree.ElementTree as ET
 from array import array
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from tqdm import tqdm
 
 from detkit import foreign
 from detkit.data import checks, splits
+from detkit.data import images as decoder
 from detkit.data.draft import Draft, class_list, known_only, pixel_draft
 from detkit.data.formats import BOXES, Needs, formats
+from detkit.data.formats.mask_values import labels_of, listed_names
 from detkit.data.formats.voc_layout import Layout, annotation_folders, pixel_homes, unread
 from detkit.data.records import Records
 from detkit.errors import DetkitError
@@ -31,6 +34,9 @@ MANY = 5000  # files, from which on reading shows its progress
 LONGEST = 2**31 - 1  # pixels that a side can have in Records
 _ENCODING = re.compile(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
 _WIDER = {"gbk": "gb18030", "gb2312": "gb18030"}  # what files hold that declare the narrow one
+KNOWN_BY = 25  # masks that tell whether they are VOC's own
+_LISTS, _VOC_YEAR = "ImageSets/Segmentation", r"VOC20\d\d"
+_VOC_STEM = re.compile(r"\d{6}|20\d\d_\d{6}")
 PIXEL_NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
     *("cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
@@ -59,8 +65,9 @@ def read(
         needs: with `pixels` SegmentationClass is read instead of the boxes.
         images: whether the pictures must be there.
         classes: the class list, in this order; by default the names in all XML files of the data
-            set, alphabetically, so that every split has the same. For pixels the 20 of VOC after
-            `background`.
+            set, alphabetically, so that every split has the same. For pixels those of a file with
+            the data (labelmap.txt, classes.txt …), for VOC's own pictures its 20 after
+            `background`, else the numbers.
         unknown_classes: what to do with objects that are not in `classes`: `error` or `drop`.
         bad_boxes, bad_images: see `detkit.data.checks.finish`.
     """
@@ -98,7 +105,7 @@ def existing_splits(root: Path, needs: Needs = BOXES) -> list[str]:
 class _Objects:
     """All objects of some XML files, flat: `codes` index `names`, boxes are continuous."""
 
-    def __init__(self, root: Path, files: Sequence[str]) -> None:
+    def __init__(self, root: Path, files: Sequence[str], bare: Set[str] = frozenset()) -> None:
         self.names: list[str] = []
         self.codes, self.difficult, self.numbers = array("q"), array("b"), array("q")
         self.boxes = array("d")
@@ -108,6 +115,9 @@ class _Objects:
         for i, file in enumerate(
             tqdm(files, "reading XML", leave=False, disable=len(files) < MANY)
         ):
+            if file in bare:  # a picture without XML
+                self.counts.append(0)
+                continue
             annotation = _parse(root / file)
             self.sizes[i] = _stated_size(annotation, root / file)
             objects = annotation.findall("object")
@@ -202,8 +212,8 @@ def _stated_size(annotation: ET.Element, path: Path) -> tuple[int, int]:
 def _box(thing: ET.Element, path: Path, record: str) -> tuple[float, float, float, float]:
     """1-based inclusive → continuous."""
     box = thing.find("bndbox")
-    if box is None:
-        raise _incomplete(path, record, "bndbox")
+    if box is None:  # told by `checks`, which may leave such objects out
+        return (math.nan,) * 4
     corners = []
     for key in ("xmin", "ymin", "xmax", "ymax"):
         text = box.findtext(key)
@@ -232,15 +242,16 @@ def _objects(
 ) -> Draft:
     members, how = layout.members(split)
     for part, stem in members:
-        if stem not in part.xml:
+        if stem not in part.xml and stem not in part.bare:
             raise DetkitError(
                 f"There is no annotation {stem}.xml.",
                 file=layout.root,
                 record=how,
                 remedy="add the XML file (without objects if the image has none), or unlist it.",
             )
-    files = [part.xml[stem] for part, stem in members]
-    found = _Objects(layout.root, files)
+    files = [part.xml.get(stem, part.pictures.get(stem, "")) for part, stem in members]
+    bare = {part.pictures[stem] for part, stem in members if stem not in part.xml}
+    found = _Objects(layout.root, files, bare)
     everywhere = set(found.names)
     if classes is None:  # every split has to count the same classes
         others = {xml for part in layout.parts.values() for xml in part.xml.values()} - set(files)
@@ -260,19 +271,39 @@ def _objects(
         numbers=np.array(found.numbers, np.int64),
         inclusive=True,
         sizes=found.sizes,
-        notes=unread(layout),
+        notes=(*unread(layout), *_kept(sorted(bare), len(files))),
         difficult=np.array(found.difficult, bool),
     )
     unlisted = [found.names[c] for c in codes[draft.labels < 0]]
     return known_only(draft, unlisted, unknown_classes)
 
 
+def _kept(bare: Sequence[str], count: int) -> tuple[str, ...]:
+    """What to tell of pictures without XML."""
+    if not bare:
+        return ()
+    share = f"{len(bare):,} of {count:,} pictures have no XML file"
+    return (
+        f"{share}: kept as pictures without objects; a list of the others in ImageSets/Main leaves"
+        f" them out. First: {bare[0]}",
+    )
+
+
 def _pixels(layout: Layout, split: str, classes: Sequence[str] | None) -> Draft:
     members, how = layout.members(split)
-    names = list(PIXEL_NAMES if classes is None else classes)
-    allowed = np.full(256, -1, np.int16)
-    allowed[: len(names)] = range(len(names))
-    allowed[255] = 255  # void
+    everything = [layout.root / m for part in layout.parts.values() for m in part.xml.values()]
+    names, colours = listed_names(layout.root)
+    notes: tuple[str, ...] = ()
+    if classes is not None or (not names and _is_development_kit(layout, everything)):
+        names = list(PIXEL_NAMES if classes is None else classes)
+        allowed = np.full(256, -1, np.int16)
+        allowed[: len(names)] = range(len(names))
+        allowed[255] = 255  # void
+    else:
+        named = bool(names)
+        allowed, names, notes = labels_of(layout.root, everything, names=names, colours=colours)
+        unnamed = "the masks are not VOC's own: their classes are called by their numbers"
+        notes = notes if named else (*notes, f"{unnamed}; name them in classes.txt")
     for part, stem in members:
         if stem not in part.xml:
             raise DetkitError(
@@ -281,8 +312,43 @@ def _pixels(layout: Layout, split: str, classes: Sequence[str] | None) -> Draft:
                 record=how,
                 remedy="add the mask, or unlist the image.",
             )
+    lacking = [p.pictures[s] for p in layout.parts.values() for s in p.pictures if s not in p.xml]
+    if lacking and not layout.splits():
+        notes = (*notes, f"left out {len(lacking):,} pictures without a mask. First: {lacking[0]}")
     masks = [part.xml[stem] for part, stem in members]
     pictures = [part.pictures.get(stem, f"{part.default}/{stem}.jpg") for part, stem in members]
-    return pixel_draft(
-        layout.root, f"VOC SegmentationClass, {how}", names, pictures, masks, allowed
-    )
+    source = f"VOC SegmentationClass, {how}"
+    return pixel_draft(layout.root, source, names, pictures, masks, allowed, notes, colours)
+
+
+def _is_development_kit(layout: Layout, masks: Sequence[Path]) -> bool:
+    """Whether these are VOC's own pictures, by their names, their lists and the masks' values.
+
+    Names of six digits (VOC 2007's) may be anyone's: there an XML file has to say VOC.
+    """
+    stems = [mask.stem for mask in masks]
+    lists = [path.as_posix() for part in layout.parts.values() for path in part.lists.values()]
+    listed = all(_LISTS in path for path in lists)
+    if not layout.splits() or not listed or not all(map(_VOC_STEM.fullmatch, stems)):
+        return False
+    for mask in masks[:: len(masks) // KNOWN_BY + 1]:
+        try:
+            values = decoder.read_values(mask)
+        except DetkitError:  # told of where its image is checked
+            continue
+        if ((values >= len(PIXEL_NAMES)) & (values != 255)).any():
+            return False
+        if "_" not in mask.stem and not _says_voc(mask.parent.with_name("Annotations"), mask.stem):
+            return False
+    return True
+
+
+def _says_voc(folder: Path, stem: str) -> bool:
+    if re.fullmatch(_VOC_YEAR, folder.parent.name):
+        return True
+    try:
+        root = _root(folder / f"{stem}.xml")
+    except DetkitError:
+        return False
+    said = f"{root.findtext('folder')} {root.findtext('source/database')}"
+    return re.search(_VOC_YEAR, said) is not None

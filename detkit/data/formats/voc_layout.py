@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from detkit.data import splits
+from detkit.data import named, splits
 from detkit.data.formats import BOXES, Needs
 from detkit.errors import DetkitError
 from detkit.folders import in_home
@@ -25,12 +25,18 @@ class Part:
         xml, pictures: path from the data set's root, by file stem; for pixels `xml` is the masks.
         lists: list file by split name.
         default: the folder where a picture that is missing would be.
+        bare: stems of pictures without XML that lie among those with it: they have no objects.
     """
 
     xml: dict[str, str] = field(default_factory=dict)
     pictures: dict[str, str] = field(default_factory=dict)
     lists: dict[str, Path] = field(default_factory=dict)
     default: str = "JPEGImages"
+    bare: tuple[str, ...] = ()
+
+    @property
+    def stems(self) -> list[str]:
+        return [*self.xml, *self.bare]
 
 
 @dataclass
@@ -89,11 +95,11 @@ class Layout:
                 return self._of_list(parts, path), f"the list {split}"
         if self.kind == "folders":
             keys = [self._known(term) for term in split.split("+")]
-            members = [(self.parts[k], stem) for k in keys for stem in self.parts[k].xml]
+            members = [(self.parts[k], stem) for k in keys for stem in self.parts[k].stems]
             return members, f"the folders of {split}"
         if not self.splits():
             part = next(iter(self.parts.values()))
-            chosen, how = splits.by_hash(stems := sorted(part.xml), split, self.root)
+            chosen, how = splits.by_hash(stems := sorted(part.stems), split, self.root)
             return [(part, stems[i]) for i in chosen], how
         listed: dict[tuple[int, str], tuple[Part, str]] = {}
         for term in split.split("+"):
@@ -116,14 +122,21 @@ class Layout:
         members = []
         for line in splits.read_list(path):
             flagged = _FLAGGED.match(line)
-            names = [line, Path(line).name, Path(line).stem]
+            names = _stems(line)
             if flagged:
-                names += [flagged[1], Path(flagged[1]).name, Path(flagged[1]).stem]
+                names += _stems(flagged[1])
             found = [(p, n) for n in names for p in parts if n in p.xml or n in p.pictures]
-            if flagged and flagged[2] == "-1" and (not found or found[0][1] in names[3:]):
+            if flagged and flagged[2] == "-1" and (not found or found[0][1] in _stems(flagged[1])):
                 continue  # the devkit's mark for an image without that class
             members.append(found[0] if found else (parts[0], line))
         return members
+
+
+def _stems(name: str) -> list[str]:
+    """What a line of a list may call an image, its path first."""
+    texts = named.spellings(name) or [name]
+    last = [Path(text).name for text in texts]
+    return list(dict.fromkeys([*texts, *last, *(Path(text).stem for text in last)]))
 
 
 def annotation_folders(root: Path) -> list[Path]:
@@ -171,6 +184,7 @@ def _official(root: Path, home: Path, needs: Needs) -> Part:
         if part.lists:
             break
         part.lists = _lists(home / place)
+    part.bare = () if masks or part.lists else _bare(part)
     return part
 
 
@@ -185,7 +199,18 @@ def _loose(root: Path, word: str, xml_folders: list[Path]) -> Part:
         if part.lists or word:
             break
         part.lists = _lists(root / place)
+    part.bare = () if part.lists else _bare(part)
     return part
+
+
+def _bare(part: Part) -> tuple[str, ...]:
+    """Of the folders that hold pictures with XML, those without."""
+    folders = {os.path.dirname(part.pictures[stem]) for stem in part.xml if stem in part.pictures}  # noqa: PTH120
+    return tuple(
+        stem
+        for stem, path in part.pictures.items()
+        if stem not in part.xml and os.path.dirname(path) in folders  # noqa: PTH120
+    )
 
 
 def _may_hold_pictures(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import reprlib
 import urllib.parse
@@ -49,6 +50,20 @@ def pictures_of(root: Path, split: str) -> tuple[list[Path], str, tuple[str, ...
 def home_of(root: Path) -> Path:
     """The data set's folder: the root, or the one that the root's file is in."""
     return root if root.is_dir() else root.parent
+
+
+def own(root: Path) -> Path:
+    """The root, or the folder below it that describes itself, if all pictures are in that one.
+
+    An unpacked export often has a folder more.
+    """
+    if not root.is_dir() or described(root)[1]:
+        return root
+    below = (f for f in splits.folders(root, depth=2) if f != root and described(f)[1])
+    found = list(itertools.islice(below, 2))
+    if len(found) != 1 or any(not f.is_relative_to(found[0]) for f in picture_folders(root)):
+        return root
+    return found[0]
 
 
 def _of_list(
@@ -213,6 +228,7 @@ def label_file(home: Path, picture: Path) -> Path:
 
 def existing_splits(root: Path, needs: Needs = BOXES) -> list[str]:
     """Splits by data.yaml, list files and folder names."""
+    root = own(root)
     home, (_, content) = home_of(root), described(root)
     keys = {key for key in content if key in splits.WORDS}
     lists = {name[:-4] for name in splits.names_in(home) if name.endswith(".txt")} & splits.WORDS

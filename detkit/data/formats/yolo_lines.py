@@ -105,6 +105,9 @@ def _no_numbers(label: Path, number: int, line: str) -> DetkitError:
     elif _is_object(line) and not any(math.isnan(_number(w)) for w in _FIELDS.split(line)):
         problem = f"{shown} has other signs than spaces between its numbers"
         remedy = "write `class x y width height` with a space between the numbers."
+    elif len(words) in (9, 10) and not any(math.isnan(_number(w)) for w in words[:8]):
+        problem = f"{shown} is an oriented box: four corners in pixels, then the name of its class"
+        remedy = "export upright boxes (`class x y width height`)."
     else:
         problem, remedy = f"{shown} is not all numbers", "correct or remove the line."
     return _bad(label, number, problem, remedy)

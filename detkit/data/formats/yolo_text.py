@@ -28,6 +28,7 @@ from detkit.data.formats.yolo_layout import (
     existing_splits,
     home_of,
     label_file,
+    own,
     picture_folders,
     pictures_of,
 )
@@ -68,6 +69,7 @@ def read(
         classes: the names by number; by default the names that lie with the data.
         bad_boxes, bad_images: see `detkit.data.checks.finish`.
     """
+    root = own(root)
     home = home_of(root)
     files, how, found = pictures_of(root, split)
     names, told = (list(map(str, classes)), ()) if classes else _names(root)
@@ -84,6 +86,7 @@ def recognises(root: Path, needs: Needs = BOXES) -> str | None:
     """
     if "pixels" in needs:
         return None
+    root = own(root)
     home = home_of(root)
     for folder in picture_folders(home):
         for name in list(splits.images_in(folder).values())[:LOOKED_AT]:
@@ -91,7 +94,7 @@ def recognises(root: Path, needs: Needs = BOXES) -> str | None:
             if label.is_file() and is_labels(label):
                 return f"{label.relative_to(home)} holds lines of `class x y width height`"
     for folder in splits.folders(home):
-        texts = splits.names_in(folder) if folder.name.lower() == "labels" else []
+        texts = splits.names_in(folder) if "labels" in folder.relative_to(home).parts else []
         for name in texts[:LOOKED_AT]:
             if name.endswith(".txt") and is_labels(folder / name):
                 return f"{splits.below(home, folder / name)} holds lines of `class x y …`"

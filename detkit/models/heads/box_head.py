@@ -165,7 +165,11 @@ class SoftmaxBoxes(nn.Module):
     def scored(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(R, C) → scores (R, K) of the classes without the background, deltas (R, K or 1, 4)."""
         logits, deltas = self(features)
-        return logits.softmax(-1)[:, : self.num_classes], deltas
+        return self.scores(features, logits), deltas
+
+    def scores(self, features: Tensor, logits: Tensor) -> Tensor:
+        """(R, K) of the features and what `forward` made of them."""
+        return logits.softmax(-1)[:, : self.num_classes]
 
     def losses(
         self, logits: Tensor, deltas: Tensor, samples: Samples, targets: list[Targets]

@@ -120,9 +120,12 @@ class RPN(nn.Module):
     def predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) → logits (B, H·W·A) and deltas (B, H·W·A, 4)."""
         hidden = F.relu(self.conv(features))
-        logits = self.objectness(hidden).permute(0, 2, 3, 1).flatten(1)
-        deltas = self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(logits), -1, 4)
-        return logits.float(), deltas.float()
+        return self.rows(self.objectness(hidden), self.deltas(hidden))
+
+    def rows(self, objectness: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, A, H, W) and (B, 4·A, H, W) in the order of the anchors: (B, H·W·A), (…, 4)."""
+        logits = objectness.permute(0, 2, 3, 1).flatten(1)
+        return logits.float(), deltas.permute(0, 2, 3, 1).reshape(len(logits), -1, 4).float()
 
     def anchor_sizes(self, size: tuple[int, int]) -> Tensor:
         """(L·A, 2) widths and heights of its anchors, whatever the image's size."""
@@ -143,8 +146,28 @@ class RPN(nn.Module):
         training: bool,
     ) -> list[Tensor]:
         """The best of each level, cut at the border, thinned out by NMS level by level."""
-        phase = 0 if training else 1
-        before, after = self.rules.before_nms[phase], self.rules.after_nms[phase]
+        after = self.rules.after_nms[0 if training else 1]
+        clipped, scores, group = self.candidates(outputs, anchors, sizes, training)
+        wide = sides_at_least(clipped, MIN_SIDE)
+        proposals = []
+        for image_boxes, image_scores, keep in zip(clipped, scores, wide, strict=True):
+            (here,) = torch.nonzero(keep, as_tuple=True)  # once: a GPU has to be waited for
+            image_boxes = image_boxes[here]
+            kept = keep_best_per_group(
+                image_boxes, image_scores[here], group[here], self.rules.nms_iou, after
+            )
+            proposals.append(image_boxes[kept])
+        return proposals
+
+    def candidates(
+        self,
+        outputs: list[tuple[Tensor, Tensor]],
+        anchors: list[Tensor],
+        sizes: Tensor,
+        training: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What goes into NMS: boxes (B, N, 4), scores (B, N), and the level of each (N,)."""
+        before = self.rules.before_nms[0 if training else 1]
         boxes, logits, level = [], [], []
         for i, ((level_logits, deltas), level_anchors) in enumerate(
             zip(outputs, anchors, strict=True)
@@ -157,17 +180,7 @@ class RPN(nn.Module):
             logits.append(best)
             level.append(torch.full_like(index[0], i))
         clipped = clip(torch.cat(boxes, dim=1), sizes)
-        scores, group = torch.cat(logits, dim=1).sigmoid(), torch.cat(level)
-        wide = sides_at_least(clipped, MIN_SIDE)
-        proposals = []
-        for image_boxes, image_scores, keep in zip(clipped, scores, wide, strict=True):
-            (here,) = torch.nonzero(keep, as_tuple=True)  # once: a GPU has to be waited for
-            image_boxes = image_boxes[here]
-            kept = keep_best_per_group(
-                image_boxes, image_scores[here], group[here], self.rules.nms_iou, after
-            )
-            proposals.append(image_boxes[kept])
-        return proposals
+        return clipped, torch.cat(logits, dim=1).sigmoid(), torch.cat(level)
 
     @torch.no_grad()
     def match(self, anchors: Tensor, sizes: Tensor, targets: list[Targets]) -> Tensor:

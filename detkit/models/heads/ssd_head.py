@@ -107,7 +107,7 @@ class SSDHead(nn.Module):
     def predict(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) of each map → logits (B, P, K + 1), deltas (B, P, 4), float32."""
         rows = [
-            (_rows(to_logits(x), self.num_classes + 1), _rows(to_deltas(x), 4))
+            (rows_of(to_logits(x), self.num_classes + 1), rows_of(to_deltas(x), 4))
             for to_logits, to_deltas, x in zip(self.logits, self.deltas, maps, strict=True)
         ]
         return torch.cat([row for row, _ in rows], 1), torch.cat([row for _, row in rows], 1)
@@ -290,6 +290,6 @@ def initialize(module: nn.Module) -> None:
                 nn.init.zeros_(part.bias)
 
 
-def _rows(output: Tensor, numbers: int) -> Tensor:
+def rows_of(output: Tensor, numbers: int) -> Tensor:
     """(B, A·numbers, H, W) → (B, H·W·A, numbers) float32, the order of `default_boxes`."""
     return output.float().permute(0, 2, 3, 1).reshape(len(output), -1, numbers)

@@ -159,6 +159,7 @@ class SVMBoxes(SoftmaxBoxes):
         super().__init__(channels, num_classes, class_agnostic, class_weights)
         self.svms = SVMs(channels, num_classes)
 
-    def scored(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        scores, deltas = super().scored(features)
-        return (self.svms.scores(features) if self.svms.solved else scores), deltas
+    def scores(self, features: Tensor, logits: Tensor) -> Tensor:
+        if self.svms.solved:
+            return self.svms.scores(features)
+        return super().scores(features, logits)
