@@ -147,6 +147,7 @@ class ExplainSettings:
     filter: list[list[float]] | None
     numbers: list[list[float]] | None
     allow_download: bool
+    threads: Count | None
     plugins: list[str]
 
 

@@ -21,7 +21,7 @@ from detkit.errors import DetkitError, unknown
 from detkit.evaluation.operating import Chosen, thresholds_of
 from detkit.folders import in_home
 from detkit.inference.run import predictions, prepare
-from detkit.inference.selecting import reselect, resized
+from detkit.inference.selecting import overlapping, reselect, resized
 from detkit.inference.sources import Item, Picture
 from detkit.inference.tasks import tasks
 from detkit.models.heads.truncated import truncate
@@ -230,7 +230,7 @@ def load(
     model, meta = restore.load_model(path, picked, beside=restore.Beside(cfg, names, letterbox))
     stored.point_of(meta, path)
     reselect(model, nms_iou, detections)
-    meta = resized(meta, short_side)
+    meta = resized(overlapping(meta, nms_iou), short_side)
     transform = stored.transform_of(meta, path)
     truncate(model, truncated_svd or ())
     return Predictor(

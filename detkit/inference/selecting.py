@@ -38,6 +38,14 @@ def reselect(model: Model, nms_iou: float | None, detections: int | None) -> Non
         module.selection = replace(module.selection, **changed)  # type: ignore[type-var]
 
 
+def overlapping(meta: Mapping[str, Any], nms_iou: float | None) -> dict[str, Any]:
+    """A checkpoint's meta data with another `nms_iou`, for an NMS over all classes; None: as is."""
+    if nms_iou is None:
+        return dict(meta)
+    config = meta["config"]
+    return {**meta, "config": {**config, "model": {**config["model"], "nms_iou": nms_iou}}}
+
+
 def resized(meta: Mapping[str, Any], short_side: int | None) -> dict[str, Any]:
     """A checkpoint's meta data with another size of its pictures; the longer side goes along.
 
