@@ -67,7 +67,7 @@ def _predictions(settings: Any, world: World) -> Figures:
     output = None
     if world.main:
         output = in_home(settings.output) if settings.output else dated("evaluation", "output")
-        _check_free(output, tasks["detect"].plotted)
+        _check_free(output, plotted=tasks["detect"].plotted)
     output = distributed.share(output, world)
     _say(
         world,
@@ -116,11 +116,12 @@ def _checkpoint(settings: Any, world: World) -> Figures:
     records = open_dataset(dataset, split, needs=model.needs)
     point = stored.point_of(meta, file)
     chosen = thresholds_of(settings.score_thresh, point, meta["names"])
-    validates = is_validation(dataset, split) and records.fingerprint() == meta.get("val_data")
+    fingerprint = records.fingerprint()  # of the very pictures that the run was measured on
+    validates = is_validation(dataset, split) and meta.get("val_data", fingerprint) == fingerprint
     output = _output(settings, split)
     if world.main:
         task = tasks[model.task]
-        _check_free(output, (*task.evaluator.written, *task.plotted))
+        _check_free(output, task.evaluator.written, task.plotted)
     dtype = resolve(settings.precision, world.device)
     _say(
         world,
@@ -170,11 +171,12 @@ def _output(settings: Any, split: str) -> Path:
     return run / "evaluation" / re.sub(r"[^\w.+-]+", "_", split).strip("_")
 
 
-def _check_free(output: Path, written: Sequence[str] = ()) -> None:
+def _check_free(output: Path, written: Sequence[str] = (), plotted: Sequence[str] = ()) -> None:
     """Makes the folder.
 
     Args:
         written: names of the files that come beside `results.json`.
+        plotted: of pictures and their numbers, which are known by a sign in them.
     Raises:
         DetkitError: it cannot be made, or a file in it that `evaluate` has not written would be
             replaced.
@@ -185,6 +187,8 @@ def _check_free(output: Path, written: Sequence[str] = ()) -> None:
     # predict's come with a table
     if not results.exists() or (output / "predictions.csv").exists():
         foreign += [output / name for name in written if (output / name).exists()]
+    pictures = [output / name for name in plotted if name not in written]
+    foreign += [p for p in pictures if p.exists() and not (ours.is_drawn(p) or ours.is_numbers(p))]
     if foreign:
         raise DetkitError(
             "The results would replace this file, which is not evaluate's.",

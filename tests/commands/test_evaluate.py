@@ -19,6 +19,7 @@ from detkit.__main__ import main
 from detkit.commands.evaluate import evaluate
 from detkit.errors import DetkitError
 from detkit.inference.measure import match_classes
+from detkit.inference.tasks import tasks
 from detkit.models.build import build
 from detkit.predictions import Detections, Segmentation
 from detkit.structures import Classes
@@ -89,7 +90,10 @@ def test_what_a_checkpoint_finds_scores_the_same_from_its_file(runs, tmp_path, c
     second = evaluate(settings(predictions=found, dataset=SHAPES, output=tmp_path / "b"))
     assert figures(second) == figures(first)
     assert second["detections"] == first["detections"]
-    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["results.json"]
+    for key in ("operating_points", "best/f1", "in_use/precision"):
+        assert second[key] == first[key] is not None
+    there = {path.name for path in (tmp_path / "b").iterdir()}
+    assert there == {"results.json", *tasks["detect"].plotted}
 
 
 def test_ground_truth_named_by_its_file_is_meant_whole_and_predicts_folder_is_taken(tmp_path):
