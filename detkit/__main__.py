@@ -10,6 +10,7 @@ from collections.abc import Sequence
 VERBS = {
     "train": "train a model on a data set",
     "evaluate": "measure a checkpoint, or anyone's predictions, on a data set",
+    "compare": "measure several checkpoints side by side",
     "predict": "draw what a checkpoint finds in images or a video",
     "explain": "show the inside of a model, and what it makes of a picture",
     "export": "write a checkpoint in another program's files",

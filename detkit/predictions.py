@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import nms
+from torchvision.ops import batched_nms
 
 from detkit.errors import unknown
 from detkit.ops.mask_paste import Window, paste
@@ -83,8 +83,8 @@ class Prediction(Tensors, ABC):
         """Without what is too unsure or of other classes, where that can be left out."""
         return self
 
-    def separate(self, nms_iou: float) -> Prediction:
-        """Without what a surer object of any class overlaps by more, where it has objects."""
+    def separate(self, nms_iou: float, per_class: bool = False) -> Prediction:
+        """Without what a surer object (of its class, or of any) overlaps by more."""
         return self
 
     def enlarged(self, size: tuple[int, int], factor: int) -> Prediction:
@@ -193,8 +193,9 @@ class Detections(Prediction):
         labels = label_of[self.labels]
         return replace(self, labels=labels, names=tuple(names))[labels >= 0]
 
-    def separate(self, nms_iou: float) -> Detections:
-        return self[nms(self.boxes, self.scores, nms_iou)]
+    def separate(self, nms_iou: float, per_class: bool = False) -> Detections:
+        groups = self.labels if per_class else torch.zeros_like(self.labels)
+        return self[batched_nms(self.boxes, self.scores, groups, nms_iou)]
 
     def enlarged(self, size: tuple[int, int], factor: int) -> Detections:
         large = self.to_image(Frame("", -1, "", (size[0] * factor, size[1] * factor), size))

@@ -65,8 +65,8 @@ def point_of(meta: Mapping[str, Any], path: str | Path) -> Point | None:
     return point
 
 
-def agnostic_nms(asked: bool, meta: Mapping[str, Any]) -> float | None:
-    """The overlap from which a second NMS, over all classes, drops boxes: that of the model's own.
+def nms_iou(asked: bool, meta: Mapping[str, Any]) -> float | None:
+    """The overlap from which another NMS drops boxes: that of the model's own.
 
     Args:
         asked: whether there is to be one; None is returned where not.

@@ -87,6 +87,15 @@ class Classes:
         """So many, called by their labels."""
         return Classes.of([str(label) for label in range(count)])
 
+    @property
+    def topmost(self) -> list[int]:
+        """(K,) the class at the top of the tree that each one belongs to; itself without a tree."""
+        parents = self.parents or (-1,) * len(self)
+        found = list(range(len(self)))
+        while any(parents[label] >= 0 for label in found):
+            found = [parents[label] if parents[label] >= 0 else label for label in found]
+        return found
+
     def __len__(self) -> int:
         return len(self.names)
 

@@ -49,9 +49,8 @@ def record(session: Session, saved: Saved | None) -> None:
         say(sizes)
     if room := telling.room_line(session.state):
         say(room)
-    if session.anchors_iou is not None:
-        mean = f"mean best IoU with the boxes {session.anchors_iou:.3f}"
-        say(f"anchors: {session.settings.model['anchors']}, {mean}")
+    if session.fitted is not None:
+        say(session.fitted)
     if session.options.head_first:
         say(transfer.line(session.state.model, session.recipe))
     if rates := session.settings.optimizer.get("rates"):

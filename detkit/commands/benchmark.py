@@ -30,6 +30,8 @@ from torchvision.ops import FrozenBatchNorm2d
 from detkit.atomic import write_json
 from detkit.commands.benchmark_loader import LOADING
 from detkit.commands.benchmark_masks import paste_steps
+from detkit.commands.benchmark_opencv import beside_opencv
+from detkit.commands.benchmark_regions import regions
 from detkit.commands.recording import recorded
 from detkit.errors import unknown
 from detkit.folders import in_home
@@ -48,6 +50,7 @@ from detkit.structures import Classes, Targets
 
 CLASSES = 20
 OBJECTS = 8  # in each image
+OPENCV = "opencv"  # the row of Darknet's networks
 Step = Callable[[], object]
 
 
@@ -59,23 +62,33 @@ def benchmark(settings: Any) -> dict[str, Any]:
         settings: see `conf/benchmark/benchmark.yaml`.
     Returns:
         row: {"ours": seconds, "peer": seconds, "ratio": …, "low": …, "high": …, memory in MiB};
-        for the rows `loader` and `memory` see `benchmark_loader`.
+        for the rows `loader` and `memory` see `benchmark_loader`, for `opencv` `benchmark_opencv`.
     """
-    if settings.model not in PAIRS:
-        raise unknown("peer for model", settings.model, PAIRS)
+    timed_rows = [row for row in settings.rows if row not in (*LOADING, OPENCV)]
+    if timed_rows and settings.model not in (*PAIRS, "rcnn"):
+        raise unknown("peer for model", settings.model, [*PAIRS, "rcnn"])
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    if settings.model == "rcnn":
+        found = regions(settings)
+        if settings.output:
+            write_json(in_home(settings.output), found)
+        return found
     device = str(pick_device(settings.device))
-    print(
-        f"timing {settings.model} beside torchvision's on {device}, batch {settings.batch_size},"
-        f" {settings.height}×{settings.width}, {settings.repeats} pairs a row,"
-        f" {torch.get_num_threads()} threads"
-    )
+    threads = f"{settings.repeats} pairs a row, {torch.get_num_threads()} threads"
+    if timed_rows or OPENCV not in settings.rows:
+        print(
+            f"timing {settings.model} beside torchvision's on {device}, batch"
+            f" {settings.batch_size}, {settings.height}×{settings.width}, {threads}"
+        )
+    else:
+        print(f"timing detection of one picture, {threads}")
     results: dict[str, Any] = {}
     print(f"{'':20}{'ours s':>9}{'peer s':>9}{'ratio':>8}{'spread':>16}{'MiB ours/peer':>16}")
     for row in [row for row in settings.rows if row in LOADING]:
         results[row] = LOADING[row](settings)
-    timed_rows = [row for row in settings.rows if row not in LOADING]
+    if OPENCV in settings.rows:
+        results |= beside_opencv(settings)
     for precision in settings.precisions if timed_rows else []:
         print(f"in {describe(resolve(precision, device), device)}", flush=True)
         for row in timed_rows:
@@ -183,7 +196,7 @@ def steps(
             _training_step(peer.train(), lambda: peer(list(images / 255), theirs), dtype, device),
         )
     if row != "inference":
-        raise unknown("row", row, ["train", "inference", "paste", *LOADING])
+        raise unknown("row", row, ["train", "inference", "paste", *LOADING, OPENCV])
     fast = prepare(ours, device, precision)
 
     @torch.inference_mode()

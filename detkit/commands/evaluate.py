@@ -10,6 +10,7 @@ from typing import Any
 from detkit import checkpoint, distributed, ours, restore, stored
 from detkit.commands.recording import recorded
 from detkit.commands.validating import draw_figures
+from detkit.data.classes import topmost
 from detkit.data.formats import Needs
 from detkit.data.open import is_validation, open_dataset, split_name
 from detkit.data.records import Records
@@ -59,6 +60,13 @@ def evaluate(settings: Any) -> Figures:
 def _predictions(settings: Any, world: World) -> Figures:
     """Scores a file of predictions; nothing is known of the model."""
     path = in_home(settings.predictions)
+    for name in ("agnostic_nms", "topmost"):
+        if getattr(settings, name):
+            raise DetkitError(
+                f"{name} is of a model's predictions, which are to be made.",
+                record=name,
+                remedy="leave it out, or give checkpoint=PATH.",
+            )
     if settings.dataset is None:
         raise _no_ground_truth()
     split = settings.split or split_name(settings.dataset, "val", unsplit=_whole(settings.dataset))
@@ -118,7 +126,9 @@ def _checkpoint(settings: Any, world: World) -> Figures:
     chosen = thresholds_of(settings.score_thresh, point, meta["names"])
     fingerprint = records.fingerprint()  # of the very pictures that the run was measured on
     validates = is_validation(dataset, split) and meta.get("val_data", fingerprint) == fingerprint
-    output = _output(settings, split)
+    if settings.topmost:
+        records, validates = topmost(records, model.class_list), False
+    output = _output(settings, f"{split}_topmost" if settings.topmost else split)
     if world.main:
         task = tasks[model.task]
         _check_free(output, task.evaluator.written, task.plotted)
@@ -139,7 +149,8 @@ def _checkpoint(settings: Any, world: World) -> Figures:
         batch_size=settings.batch_size,
         workers=settings.workers,
         operating=Operating(chosen, split if validates else None),
-        agnostic_nms=stored.agnostic_nms(settings.agnostic_nms, meta),
+        agnostic_nms=stored.nms_iou(settings.agnostic_nms, meta),
+        topmost=stored.nms_iou(settings.topmost, meta),
         evaluator=_membranes(settings, records, model.needs),
     )
     return _finish(evaluator, model.task, world, output, split)

@@ -15,6 +15,7 @@ import torch
 from detkit.commands.opening import Data
 from detkit.data.loading import collate
 from detkit.data.order import Key
+from detkit.data.records import Records
 from detkit.distributed import World
 from detkit.models.model import Model
 from detkit.ops.precision import autocast
@@ -44,6 +45,11 @@ def forecast(
     solved = [interval.stage.name for interval in recipe if interval.stage.solve is not None]
     if not solved or model.proposer is None or not world.main:
         return
+    if absent := without_objects(data.records):
+        journal.say(
+            f"note: no training image shows {', '.join(absent)}: no SVM can be solved for such a"
+            " class, and nothing is found of it"
+        )
     trial = copy.deepcopy(model)  # its norms' statistics and gradients are not the model's
     with same_random_states(world.device):
         image = _seconds_an_image(trial, data, plan, world)
@@ -61,6 +67,12 @@ def forecast(
         f"about {', '.join(parts)}, measuring {measured} each time ({image:.2g} s an image with"
         f" its proposals, {TIMED} were timed); features are made anew and take no disk"
     )
+
+
+def without_objects(records: Records) -> list[str]:
+    """The classes that no object of the records, crowds aside, is of."""
+    seen = set(records.labels[~records.crowd].tolist())
+    return [name for label, name in enumerate(records.names) if label not in seen]
 
 
 @torch.no_grad()
@@ -83,11 +95,11 @@ def _seconds_a_step(
     net: torch.nn.Module, data: Data, plan: Plan, batch_size: int, world: World
 ) -> float:
     dataset = data.dataset
-    keys = [Key(0, i % len(dataset)) for i in range(batch_size)]
-    batch: Batch = collate([dataset[key] for key in keys], dataset.transform.multiple)
-    batch = batch.to(world.device)
     net.train()
-    for _ in range(2):
+    for number in range(2):  # not the same images twice, of which a model may keep something
+        keys = [Key(0, (number * batch_size + i) % len(dataset)) for i in range(batch_size)]
+        batch: Batch = collate([dataset[key] for key in keys], dataset.transform.multiple)
+        batch = batch.to(world.device)
         start = time.monotonic()
         with autocast(world.device, plan.dtype):
             losses = net(**batch.inputs(), targets=batch.targets)

@@ -20,10 +20,13 @@ from detkit.inference.sources import Source
 from detkit.inference.tasks import Task, tasks
 from detkit.inference.video import written_as
 from detkit.inference.write import ENDINGS, Writer, check_free, is_ours, merge
+from detkit.inference.write_yolo import WithYoloText, check_labels
 from detkit.ops.precision import describe, resolve
+from detkit.predictions import Detections
 from detkit.training.signals import stop_signals
 
 OF_CHECKPOINT = ("classes", "nms_iou", "detections", "short_side")  # its own where they are null
+Output = Writer | WithYoloText
 SHOWN = 10  # faults that are told in full
 
 
@@ -59,6 +62,8 @@ def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
     if settings.output:
         check_free(in_home(settings.output), source.items)
     predictor = _predictor(settings, world)
+    if settings.yolo_text:
+        _check_yolo_text(predictor, settings)
     output = _folder(settings, world, stack)
     if world.main:
         print(_first_line(predictor, source, output), flush=True)
@@ -115,13 +120,19 @@ def _predictor(settings: Any, world: World) -> Predictor:
             f"A published network of ImageNet's classes has no {given[0]}.",
             remedy=f"leave {given[0]} out.",
         )
+    if settings.agnostic_nms:
+        raise DetkitError(
+            "A network of ImageNet's classes finds no boxes.",
+            record="agnostic_nms",
+            remedy="leave it out, or give the checkpoint of a detector.",
+        )
     parts = settings.model, settings.backbone, settings.transforms
     return published(*parts, *how, allow_download=settings.allow_download)
 
 
 def _run(
     predictor: Predictor, source: Source, output: Path, settings: Any, world: World
-) -> tuple[Writer | None, int, bool]:
+) -> tuple[Output | None, int, bool]:
     """This process's share; the files are whole however it ends. No writer if nothing was read."""
     writer, pictures = None, 0
     stream = source.pictures(world.rank, world.size)
@@ -156,17 +167,29 @@ def _folder(settings: Any, world: World, stack: ExitStack) -> Path:
     return distributed.share(output, world)
 
 
-def _writer(predictor: Predictor, output: Path, settings: Any, world: World) -> Writer:
+def _writer(predictor: Predictor, output: Path, settings: Any, world: World) -> Output:
     kind = tasks[predictor.model.task].writer
     part = _part(world.rank) if world.size > 1 else ""
-    return kind(output, predictor.names, predictor.category_ids, part=part, videos=settings.video)
+    writer = kind(output, predictor.names, predictor.category_ids, part=part, videos=settings.video)
+    return WithYoloText(writer, output, predictor.names) if settings.yolo_text else writer
+
+
+def _check_yolo_text(predictor: Predictor, settings: Any) -> None:
+    if tasks[predictor.model.task].prediction is not Detections:
+        raise DetkitError(
+            f"{predictor.meta['config']['model']['name']} finds no objects to write as YOLO text.",
+            record="yolo_text",
+            remedy="leave yolo_text out.",
+        )
+    if settings.output:
+        check_labels(in_home(settings.output))
 
 
 def _part(rank: int) -> str:
     return f"rank{rank}"
 
 
-def _join(writer: Writer, source: Source, output: Path, world: World) -> None:
+def _join(writer: Output, source: Source, output: Path, world: World) -> None:
     writer.close()  # of a process whose share was empty; closing twice does no harm
     distributed.barrier(world)
     if world.size > 1 and world.main:

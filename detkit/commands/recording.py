@@ -131,6 +131,13 @@ def _run(path: str | None, verb: str) -> Path | None:
     return folder if (folder / "run.json").is_file() else None
 
 
+def cost_of_run(path: str) -> Cost:
+    """What the training took whose checkpoint that is; nothing known where no run is around it."""
+    run = _run(path, "evaluate")
+    known = checkpoint.read_json(run / "run.json", ("calls",))["calls"] if run else []
+    return _cost(known) if known else Cost(None, None)
+
+
 def _noted(file: Path, cost: Cost) -> Cost:
     """Adds to the run's last call what it took; returns what all its calls took."""
     record = checkpoint.read_json(file, ("calls",))

@@ -18,9 +18,9 @@ from detkit.backbones.norms import match_norms
 from detkit.commands import beginning
 from detkit.commands.forecasting import forecast
 from detkit.commands.opening import open_data
+from detkit.commands.own_boxes import of_own_boxes
 from detkit.commands.proposing import propose_first
 from detkit.config.settings import TrainSettings
-from detkit.data.anchors import cluster, sizes_of
 from detkit.data.balance import class_weights
 from detkit.data.loading import Batches, Dataset
 from detkit.data.order import epoch_length, training_batches
@@ -65,12 +65,11 @@ class Session:
         self.batch = self.options.batch_size * self.options.accumulate * world.size
         saved = self._saved(settings, stack) if settings.resume else None
         self.data = open_data(settings, saved)
-        self.anchors_iou: float | None = None
-        settings = replace(
-            settings,
-            backbone=self._backbone(settings.backbone),
-            model=self._anchors(settings.model, settings.seed),
+        backbone = self._backbone(settings.backbone)
+        model_settings, self.fitted = of_own_boxes(
+            settings.model, backbone, self.data, settings.seed
         )
+        settings = replace(settings, backbone=backbone, model=model_settings)
         epoch = epoch_length(self.data.records, self.options.repeat_thresh)
         dtype = resolve(self.options.precision, world.device)
         self.plan = Plan.of(self.options, epoch, self.batch, dtype)
@@ -218,21 +217,6 @@ class Session:
             self.begin.start.parent.mkdir()
             checkpoint.write_tensors(self.begin.start, self.state.model.state_dict())
         distributed.barrier(self.world)
-
-    def _anchors(self, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        """With the anchors of the run's own boxes as numbers, where they are asked for."""
-        if settings.get("anchors") != "auto":
-            return dict(settings)
-        if settings.get("anchor_scale", 1.0) != 1.0:
-            raise DetkitError(
-                "Anchors of the run's own boxes need no scale.",
-                record="model.anchor_scale",
-                remedy="set it to 1, or give the anchors as numbers.",
-            )
-        number = len(models.settings(settings["name"])["anchors"].default)
-        sizes = sizes_of(self.data.records, self.data.transform)
-        found, self.anchors_iou = cluster(sizes, number, seed)
-        return {**settings, "anchors": found.round(1).tolist()}
 
     def _model_settings(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         weights = self.options.class_weights

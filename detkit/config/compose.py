@@ -47,6 +47,7 @@ FOLDER = {
 CHOICES = {  # the groups of each verb
     "train": [*groups.GROUPS],
     "evaluate": ["dataset"],
+    "compare": ["dataset"],
     "predict": ["model", "backbone", "transforms"],
     "explain": ["model", "backbone", "transforms"],
     "propose": ["dataset"],

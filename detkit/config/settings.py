@@ -92,9 +92,25 @@ class EvaluateSettings:
     batch_size: Count
     workers: Natural
     agnostic_nms: bool
+    topmost: bool
     threads: Count | None
     plugins: list[str]
     row: str | None
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """Of `detkit compare`: see `conf/compare.yaml`."""
+
+    checkpoints: list[str]
+    dataset: Group | None
+    split: str | None
+    output: str | None
+    device: str
+    precision: Precision
+    batch_size: Count
+    workers: Natural
+    plugins: list[str]
 
 
 @dataclass(frozen=True)
@@ -124,6 +140,7 @@ class PredictSettings:
     polygons: bool
     batch_size: Count
     video: bool
+    yolo_text: bool
     allow_download: bool
     threads: Count | None
     plugins: list[str]
@@ -210,7 +227,12 @@ class BenchmarkSettings:
     threads: Count | None
     root: str | None
     boxes: Count
+    pictures: Count
+    proposals: Count
+    warp: Count
     workers: Count
+    checkpoint: str | None
+    opencv: str | None
     device: str
     output: str | None
     row: str | None
@@ -219,6 +241,7 @@ class BenchmarkSettings:
 Settings = (
     TrainSettings
     | EvaluateSettings
+    | CompareSettings
     | PredictSettings
     | ExplainSettings
     | ExportSettings
@@ -229,6 +252,7 @@ Settings = (
 VERBS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
+    "compare": CompareSettings,
     "predict": PredictSettings,
     "explain": ExplainSettings,
     "export": ExportSettings,

@@ -62,7 +62,8 @@ WORDS: dict[str, str | tuple[str, str | None]] = {
         ("val_interval", "eval_interval", "eval_period"), ("training.evaluate_every", None)
     ),
     **dict.fromkeys(("arch", "architecture", "net", "network"), ("model and backbone", None)),
-    **dict.fromkeys(("save_txt", "save_json", "save"), TABLES),
+    "save_txt": (TABLES, "yolo_text"),
+    **dict.fromkeys(("save_json", "save"), TABLES),
     **dict.fromkeys(("img", "image", "images", "input", "path"), (ROOT, "source")),
     **dict.fromkeys(("agnostic", "class_agnostic"), ("model.nms_iou", "agnostic_nms")),
 }

@@ -8,6 +8,8 @@ Shapes: N boxes, A anchors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,7 @@ from detkit.data.transforms import Transform
 from detkit.errors import DetkitError
 
 STARTS = 5  # of random centres, the best of which counts
+SELDOM = 0.025  # share of the boxes that may be smaller than all sizes, and larger
 ROUNDS = 100  # at most; it ends where no box changes its centre
 PAPER = {5: 0.610, 9: 0.672}  # mean IoU of VOC 2007's boxes, table 1
 
@@ -28,11 +31,31 @@ def sizes_of(records: Records, transform: Transform) -> NDArray[np.float64]:
     Args:
         transform: that of inference.
     """
+    return _sides(records, transform.sizes)
+
+
+def shares_of(records: Records, transform: Transform) -> NDArray[np.float64]:
+    """The same as shares of the network's image's width and height, a square's border included."""
+
+    def shares(height: int, width: int) -> tuple[float, float]:
+        h, w = transform.sizes(height, width)
+        tall, wide = transform.canvas(h, w)
+        return h / tall, w / wide
+
+    return _sides(records, shares)
+
+
+def _sides(
+    records: Records, sizes: Callable[[int, int], tuple[float, float]]
+) -> NDArray[np.float64]:
+    """
+    Args:
+        sizes: (height, width) of a picture → what these are to be counted as.
+    """
     counts = np.diff(records.offsets)
     shapes, place = np.unique(records.sizes, axis=0, return_inverse=True)
     factors = [
-        np.divide(transform.sizes(int(height), int(width)), (height, width))
-        for height, width in shapes
+        np.divide(sizes(int(height), int(width)), (height, width)) for height, width in shapes
     ]
     factor = np.repeat(np.array(factors).reshape(-1, 2)[place.ravel()], counts, axis=0)
     sides = (records.boxes[:, 2:] - records.boxes[:, :2]) * factor[:, ::-1]
@@ -67,6 +90,24 @@ def cluster(
         found.append((mean_iou(sizes, centres), centres))
     best, centres = max(found, key=lambda pair: pair[0])
     return centres[np.argsort(centres.prod(1), kind="stable")], best
+
+
+def spread(sides: NDArray[np.float64], number: int) -> list[float]:
+    """Sides of squares for most boxes, each as many times the one before it.
+
+    Args:
+        sides: (N,) of the squares that have the boxes' areas.
+    Returns:
+        From the 2.5th percentile to the 97.5th; one alone is their geometric mean.
+    Raises:
+        DetkitError: there are no boxes.
+    """
+    if not len(sides):
+        raise DetkitError("There are no boxes to fit sizes to.", remedy="write them as numbers.")
+    low, high = np.quantile(sides, [SELDOM, 1 - SELDOM])
+    if number == 1:
+        return [float(np.sqrt(low * high))]
+    return np.geomspace(low, high, number).tolist()
 
 
 def mean_iou(sizes: NDArray[np.float64], anchors: NDArray[np.float64]) -> float:

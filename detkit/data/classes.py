@@ -31,6 +31,27 @@ def placed(records: Records, classes: Classes, places: np.ndarray) -> Records:
     )
 
 
+def topmost(records: Records, classes: Classes) -> Records:
+    """The same objects, each of the class at the top of the tree that its own belongs to.
+
+    Raises:
+        DetkitError: there is no tree, or a class is not in it.
+    """
+    if classes.parents is None:
+        raise DetkitError(
+            "The model's classes are no tree.", record="topmost", remedy="leave topmost out."
+        )
+    if lacking := [name for name in records.names if name not in classes.names]:
+        raise DetkitError(
+            f"The model's tree lacks the class {lacking[0]}.",
+            record="topmost",
+            remedy="evaluate on data whose classes are in the tree.",
+        )
+    tops = classes.topmost
+    places = [tops[classes.names.index(name)] for name in records.names]
+    return placed(records, classes, np.array(places, np.int64))
+
+
 def joined(boxed: Records, labelled: Records) -> Records:
     """Images with boxes and, behind them, images of which only the class is known.
 

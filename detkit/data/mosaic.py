@@ -85,14 +85,13 @@ def mosaic(pictures: Sequence[Picture], size: tuple[int, int], seed: tuple[int, 
         return np.concatenate([np.concatenate(maps[:2], 1), np.concatenate(maps[2:], 1)])
 
     known = [part.proposals for part in parts if part.proposals is not None]
-    fields: dict[str, Any] = {
-        name: np.concatenate([getattr(part.annotation, name) for part in parts])
-        for name in Annotation._fields
-        if name != "image_label"
-    }
+    notes = [part.annotation for part in parts]
+    boxes, labels, crowd, difficult, areas = (
+        np.concatenate([note[field] for note in notes]) for field in range(5)
+    )
     return Picture(
         joined("image"),
-        pictures[0].annotation._replace(**fields),
+        Annotation(boxes, labels, crowd, difficult, areas, pictures[0].annotation.image_label),
         _masks(parts, quarters, size),
         joined("pixels"),
         np.concatenate(known) if known else None,

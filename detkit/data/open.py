@@ -210,7 +210,8 @@ def recognise(root: Path, needs: Needs = BOXES) -> tuple[str, str]:
     nearly = f" ({stranger}, which is not read)" if stranger else ""
     raise DetkitError(
         f"No data set with {' and '.join(sorted(needs - {ONE_OBJECT}))} was recognised"
-        f" here{nearly}. Looked for:{looked}",
+        f" here{nearly}."
+        f" Looked for:{looked}",
         file=root,
         remedy=next((f.remedy for f in faults.values()), None)  # it was nearly that
         or _for_another_task(asked, root, needs)

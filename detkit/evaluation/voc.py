@@ -15,7 +15,8 @@ here; the original Matlab function compares with `>=`. `strict=False` gives that
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -47,11 +48,77 @@ def voc(
         `voc/mAP`, `voc07/mAP`, and `voc/AP/NAME`, `voc07/AP/NAME` for each class, as fractions of
         1; None for a class without a countable object, and the means run over the others.
     """
+    area: dict[str, float | None] = {}
+    points: dict[str, float | None] = {}
+    for one in judged(records, results, iou, strict, count_difficult):
+        area[one.name], points[one.name] = average_precision(
+            one.hits, one.misses, len(one.object_images)
+        )
+    return {
+        "voc/mAP": mean(area.values()),
+        "voc07/mAP": mean(points.values()),
+        **{f"voc/AP/{name}": value for name, value in area.items()},
+        **{f"voc07/AP/{name}": value for name, value in points.items()},
+    }
+
+
+def interval(
+    records: Records, results: Results, *, draws: int = 500, share: float = 0.95, seed: int = 0
+) -> tuple[float, float] | None:
+    """Between which values `voc/mAP` would lie on other images such as these, by the bootstrap: the
+    images are drawn anew, with replacement, so many times (Efron 1979, Ann. Statist. 7(1)).
+
+    Args:
+        share: of the draws that lie between both.
+    Returns:
+        Two fractions of 1; None where nothing could be measured.
+    """
+    classes = list(judged(records, results))
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(draws):
+        times = np.bincount(rng.integers(len(records), size=len(records)), minlength=len(records))
+        values = []
+        for one in classes:
+            each = times[one.images]
+            objects = int(times[one.object_images].sum())
+            values.append(average_precision(one.hits * each, one.misses * each, objects)[0])
+        if (value := mean(values)) is not None:
+            drawn.append(value)
+    if not drawn:
+        return None
+    low, high = np.quantile(drawn, [(1 - share) / 2, (1 + share) / 2])
+    return float(low), float(high)
+
+
+class Judged(NamedTuple):
+    """The detections of one class, best first, and its objects.
+
+    Attributes:
+        name: of the class.
+        hits, misses: (D,) bool, which are right and which are wrong; ignored ones are neither.
+        images: (D,) int64, the image of each.
+        object_images: (N,) int64, the image of each object that counts.
+    """
+
+    name: str
+    hits: np.ndarray
+    misses: np.ndarray
+    images: np.ndarray
+    object_images: np.ndarray
+
+
+def judged(
+    records: Records,
+    results: Results,
+    iou: float = 0.5,
+    strict: bool = True,
+    count_difficult: bool = False,
+) -> Iterator[Judged]:
+    """Each class in its order; the arguments are those of `voc`."""
     images = np.repeat(np.arange(len(records)), np.diff(records.offsets))
     ignored = records.crowd if count_difficult else records.crowd | records.difficult
     boxes = records.boxes.astype(np.float64)
-    area: dict[str, float | None] = {}
-    points: dict[str, float | None] = {}
     for label, name in enumerate(records.names):
         ours = records.labels == label
         theirs = np.flatnonzero(results.labels == label)
@@ -62,14 +129,7 @@ def voc(
             iou,
             strict,
         )
-        objects = int(np.count_nonzero(~ignored[ours]))
-        area[name], points[name] = average_precision(hits, misses, objects)
-    return {
-        "voc/mAP": mean(area.values()),
-        "voc07/mAP": mean(points.values()),
-        **{f"voc/AP/{name}": value for name, value in area.items()},
-        **{f"voc07/AP/{name}": value for name, value in points.items()},
-    }
+        yield Judged(name, hits, misses, results.images[theirs], images[ours][~ignored[ours]])
 
 
 def judge(
@@ -141,7 +201,8 @@ def average_precision(
     """Area under the interpolated curve, and the mean of its values at 11 recalls.
 
     Args:
-        hits, misses: (D,) bool, best detection first; a detection may be neither.
+        hits, misses: (D,) bool, or how often each counts, best detection first; a detection may be
+            neither.
         objects: how many could have been found.
     Returns:
         Two fractions of 1, or None twice if there was no object to find.

@@ -50,6 +50,7 @@ def measure(
     operating: Operating = DEFAULTS,
     agnostic_nms: float | None = None,
     evaluator: Evaluator | None = None,
+    topmost: float | None = None,
 ) -> Evaluator:
     """The evaluator of the model's task, having seen each image of the records once.
 
@@ -62,11 +63,15 @@ def measure(
         operating: from which scores on detections count, and whether a best one is chosen.
         agnostic_nms: as for `inference.run.predictions`.
         evaluator: of the records; None: the task's own.
+        topmost: each object counts as one of the class at the top of the model's tree, as those of
+            the records do already; of two that overlap by more than this the less sure one goes.
     Raises:
         DetkitError: classes that the other side lacks.
     """
     task = tasks[model.task]
     label_of = match_classes(names, records.names, task.prediction.every_class)
+    if topmost is not None:
+        label_of = label_of[torch.tensor(model.class_list.topmost)]
     batches = evaluation_batches(
         dataset_of(model, records, transform),
         batch_size=batch_size,
@@ -84,7 +89,10 @@ def measure(
     for frames, predicted in tqdm(
         found, total=len(batches), unit="batch", disable=quiet, leave=False
     ):
-        evaluator.add(frames, [p.relabelled(label_of, records.names) for p in predicted])
+        matched = [p.relabelled(label_of, records.names) for p in predicted]
+        if topmost is not None:
+            matched = [p.separate(topmost, per_class=True) for p in matched]
+        evaluator.add(frames, matched)
     model.train(training)
     evaluator.merge(distributed.gather(evaluator.state(), world))
     return evaluator

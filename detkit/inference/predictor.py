@@ -66,7 +66,7 @@ class Predictor:
         self.thresholds = thresholds_of(score_thresh, meta.get("operating_point"), self.names)
         self.score_thresh = self.thresholds.value(self.names)
         self.classes = None if classes is None else self._known(classes)
-        self._agnostic_nms = stored.agnostic_nms(agnostic_nms, meta)
+        self._agnostic_nms = stored.nms_iou(agnostic_nms, meta)
         self._fast = prepare(model, device, precision)
 
     def __repr__(self) -> str:

@@ -14,7 +14,8 @@ Differences from Darknet:
 - boxes learn as `box_loss` says, whatever iou_loss does, and one ignore_thresh, the first
   output's, holds for all; truth_thresh, iou_thresh, bias_match and the options of augmentation are
   passed over;
-- [region]: softmax=0 gives YOLOv3's rules, rescore is always 1, and no anchors are learnt first;
+- [region]: softmax=0 gives YOLOv3's rules, without the anchors' loss at first, and rescore is
+  always 1;
 - convolutions in front of an output start as in `models.yolo_v3` where no file has their weights.
 """
 
@@ -30,13 +31,15 @@ from detkit.backbones.backbone import Backbone, normalize
 from detkit.backbones.darknet_cfg import DarknetCfg
 from detkit.backbones.darknet_outputs import Output, check_plain
 from detkit.errors import DetkitError
+from detkit.models.anchor_stage import GridModel, anchor_stages
 from detkit.models.heads.box_head import Selection
 from detkit.models.heads.grid_head import BoxLoss, GridHead, LossWeights
 from detkit.models.heads.grid_layers import start_predictors
 from detkit.models.heads.region_head import RegionHead
-from detkit.models.model import Model, Wants, models
+from detkit.models.model import Wants, models
+from detkit.models.stages import Stage
 from detkit.predictions import Prediction
-from detkit.ranges import Count, Positive, Share
+from detkit.ranges import Count, Natural, Positive, Share
 from detkit.structures import Classes, Targets, full_sizes
 
 IGNORE = {"yolo": ("ignore_thresh", 0.5), "region": ("thresh", 0.5)}  # option, Darknet's default
@@ -49,13 +52,15 @@ SCALES = {  # [region]'s option → what it weighs
 
 
 @models.register("darknet_cfg")
-class DarknetNetwork(Model):
+class DarknetNetwork(GridModel):
     """What `backbone.cfg=FILE` draws; without a file a small YOLOv3 of detkit's own.
 
     Args:
         ignore_iou: a predictor that no object chose is no mistake above this IoU with any object;
             null is the description's.
         class_weights: weight of each class in the class loss.
+        anchor_images: of a [region], so many first images also teach every predictor its anchor;
+            0: none, as for weights that were trained already.
         box_loss: of their four numbers (offsets), or of the boxes (ciou: Zheng et al. 2020).
         score_thresh, nms_iou, detections: what is kept of the predictions; NMS is per class.
 
@@ -74,6 +79,7 @@ class DarknetNetwork(Model):
         ignore_iou: Share | None = None,
         class_weights: Sequence[Positive] | None = None,
         box_loss: BoxLoss = "offsets",
+        anchor_images: Natural = 12800,
         score_thresh: Share = 0.01,
         nms_iou: Share = 0.45,
         detections: Count = 100,
@@ -87,6 +93,7 @@ class DarknetNetwork(Model):
         super().__init__(backbone, classes)
         by_level = {output.level: output for output in backbone.outputs}
         self.outputs = [by_level[level] for level in backbone.channels]
+        self.anchor_images = anchor_images
         first = backbone.outputs[0]
         check_outputs(self.outputs, len(classes))
         anchors = [torch.tensor(output.anchors) for output in self.outputs]
@@ -112,8 +119,15 @@ class DarknetNetwork(Model):
     ) -> dict[str, Tensor] | list[Prediction]:
         if sizes is None:
             sizes = full_sizes(images)
+        return self.grid(self.maps(images, sizes), sizes, targets)
+
+    def maps(self, images: Tensor, sizes: Tensor) -> list[Tensor]:
         maps = self.backbone(normalize(images, self.mean_std, sizes))
-        return self.grid([maps[output.level] for output in self.outputs], sizes, targets)
+        return [maps[output.level] for output in self.outputs]
+
+    def stages(self) -> Sequence[Stage]:
+        anchors = isinstance(self.grid, RegionHead)  # softmax=0 has the rules of YOLOv3
+        return anchor_stages(self.anchor_images if anchors else 0)
 
 
 def check_outputs(outputs: Sequence[Output], classes: int) -> None:

@@ -30,7 +30,7 @@ Differences from the paper:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -43,6 +43,8 @@ from detkit.predictions import Prediction
 from detkit.ranges import Count, Positive, Share
 from detkit.structures import Classes, Targets, full_sizes
 
+AnchorSizes = Sequence[Positive] | Sequence[Sequence[Positive]] | Literal["auto"] | None
+
 
 @models.register("faster_rcnn")
 class FasterRCNN(Model):
@@ -51,6 +53,7 @@ class FasterRCNN(Model):
     Args:
         tail: the upper stages as the head, where no pyramid stands on the backbone.
         anchor_sizes: pixels; with a pyramid one a level (or a list of them), else all at one map.
+            auto: spread over the sizes of the run's own boxes, before its first step.
             None: 8 strides a level, or the paper's 128, 256 and 512.
         anchor_ratios: height / width.
         rpn_pos_iou, rpn_neg_iou: overlap from which an anchor is an object, below which background.
@@ -80,7 +83,7 @@ class FasterRCNN(Model):
         classes: Classes,
         *,
         tail: Tail | None = None,
-        anchor_sizes: Sequence[Positive] | Sequence[Sequence[Positive]] | None = None,
+        anchor_sizes: AnchorSizes = None,
         anchor_ratios: Sequence[Positive] = (0.5, 1.0, 2.0),
         rpn_pos_iou: Share = 0.7,
         rpn_neg_iou: Share = 0.3,
@@ -154,14 +157,18 @@ class FasterRCNN(Model):
         return images, list(self.backbone(images).values()), sizes
 
 
-def sizes_per_level(
-    sizes: Sequence[float] | Sequence[Sequence[float]] | None, strides: Sequence[int]
-) -> list[list[float]]:
+def sizes_per_level(sizes: AnchorSizes, strides: Sequence[int]) -> list[list[float]]:
     """The anchor sizes of each level, from however they were written.
 
     Raises:
-        DetkitError: there are not as many entries as levels.
+        DetkitError: there are not as many entries as levels, or no numbers yet.
     """
+    if isinstance(sizes, str):
+        raise DetkitError(
+            f"Sizes of anchors are numbers here, not {sizes}.",
+            record="model.anchor_sizes",
+            remedy="a training run finds them by itself; write numbers elsewhere.",
+        )
     if sizes is None:
         sizes = [8 * stride for stride in strides] if len(strides) > 1 else [128, 256, 512]
     if len(strides) == 1:

@@ -75,10 +75,15 @@ class RCNN(RegionSVM):
     def wants(cls, fpn: bool, settings: Mapping[str, Any]) -> Wants:
         return Wants((COARSEST,), tail=True)
 
+    def at_once(self) -> int:
+        """How many regions go through the network together: those that are trained stay together,
+        for the sake of batch norms.
+        """
+        return max(CHUNK // self.side**2, self.rules.number)
+
     def features(self, images: Tensor, rois: list[Tensor]) -> Tensor:
         boxes, image = torch.cat(rois), image_numbers(rois)
-        # what is trained at once stays together, for the sake of batch norms
-        at_once = max(CHUNK // self.side**2, self.rules.number)
+        at_once = self.at_once()
         found = [images.new_zeros(0, self.tail.channels)]
         for some, numbers in zip(boxes.split(at_once), image.split(at_once), strict=True):
             regions = warped(images, some, numbers, self.side, self.context)

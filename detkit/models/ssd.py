@@ -26,7 +26,7 @@ Differs from the paper:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -71,6 +71,8 @@ class SSD(Model):
         smallest_scale, largest_scale: sides of the default boxes of the second map and of the last,
             shares of the image's sides; evenly between them (equation 4).
         finest_scale: the same of the first map; null: `smallest_scale` is that of the first map.
+        scales: instead of these three, that of each map and one beyond them, finest first.
+            auto: spread over the sizes of the run's own boxes, before its first step.
         pos_iou: a default box is an object from this overlap on; beside it the best one of each.
         negatives: background boxes trained for each box that is an object, the hardest ones.
         class_weights: one weight per class in the class loss.
@@ -96,6 +98,7 @@ class SSD(Model):
         smallest_scale: Positive = 0.2,
         largest_scale: Positive = 0.9,
         finest_scale: Positive | None = 0.1,
+        scales: Sequence[Positive] | Literal["auto"] | None = None,
         pos_iou: Share = 0.5,
         negatives: Positive = 3.0,
         class_weights: Sequence[Positive] | None = None,
@@ -113,10 +116,12 @@ class SSD(Model):
             self.layers.append(AddedLayer(channels[-1], width, kind))
             channels.append(width)
         initialize(self.layers)
-        scales = box_scales(len(aspect_ratios), smallest_scale, largest_scale, finest_scale)
+        if scales is None:
+            rule = (smallest_scale, largest_scale, finest_scale)
+            scales = box_scales(len(aspect_ratios), *rule)
         self.head = SSDHead(
             channels,
-            box_shapes(scales, aspect_ratios),
+            box_shapes(numbers(scales, len(aspect_ratios)), aspect_ratios),
             len(classes),
             pos_iou=pos_iou,
             negatives=negatives,
@@ -173,6 +178,27 @@ class AddedLayer(nn.Sequential):
         height, width = x.shape[2:]
         missing = (0, max(0, self.least - width), 0, max(0, self.least - height))
         return super().forward(F.pad(x, missing) if any(missing) else x)
+
+
+def numbers(scales: Sequence[float] | str, maps: int) -> Sequence[float]:
+    """The scales, if they fit.
+
+    Raises:
+        DetkitError: they are no numbers yet, or not one a map and another.
+    """
+    if isinstance(scales, str):
+        raise DetkitError(
+            f"Scales are numbers here, not {scales}.",
+            record="model.scales",
+            remedy="a training run finds them by itself; write numbers elsewhere.",
+        )
+    if len(scales) != maps + 1:
+        raise DetkitError(
+            f"{len(scales)} scales for {maps} maps.",
+            record="model.scales",
+            remedy=f"give {maps + 1}: one a map, and one beyond them.",
+        )
+    return scales
 
 
 def added_layers(layers: Sequence[str], maps: int, levels: int) -> list[str]:

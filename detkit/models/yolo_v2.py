@@ -38,11 +38,12 @@ from torch.nn import functional as F
 
 from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import DetkitError
+from detkit.models.anchor_stage import GridModel, anchor_stages
 from detkit.models.heads.box_head import Selection
 from detkit.models.heads.grid_head import Anchors, BoxLoss, LossWeights, anchors_of_levels
 from detkit.models.heads.grid_layers import convolution, predictors
 from detkit.models.heads.region_head import RegionHead
-from detkit.models.model import Model, Wants, models
+from detkit.models.model import Wants, models
 from detkit.models.stages import Stage
 from detkit.predictions import Prediction
 from detkit.ranges import Count, Natural, Positive, Share
@@ -63,7 +64,7 @@ LEVELS = ("2", "3", "4", "5")
 
 @models.register("tiny_yolo_v2", passthrough=False)
 @models.register("yolo_v2", passthrough=True)
-class YOLOv2(Model):
+class YOLOv2(GridModel):
     """Five anchors in each cell of one map (section 2).
 
     Args:
@@ -130,41 +131,23 @@ class YOLOv2(Model):
         return Wants(last if fpn else LEVELS)
 
     def stages(self) -> Sequence[Stage]:
-        if not self.anchor_images:
-            return (Stage("train"),)
-        first = Stage("anchors", images=self.anchor_images, losses=WithAnchors)
-        return first, Stage("train", continues=True)
+        return anchor_stages(self.anchor_images)
 
     def forward(
         self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None
     ) -> dict[str, Tensor] | list[Prediction]:
         if sizes is None:
             sizes = full_sizes(images)
-        return self.grid([self.outputs(images, sizes)], sizes, targets)
+        return self.grid(self.maps(images, sizes), sizes, targets)
+
+    def maps(self, images: Tensor, sizes: Tensor) -> list[Tensor]:
+        return [self.outputs(images, sizes)]
 
     def outputs(self, images: Tensor, sizes: Tensor) -> Tensor:
         """(B, A·(5 + K), H, W) of the last convolution."""
         maps = self.backbone(normalize(images, self.mean_std, sizes))
         features = [maps[level] for level in self.levels]
         return self.head(features[0] if self.neck is None else self.neck(features))
-
-
-class WithAnchors(nn.Module):
-    """The losses of a run's beginning: the model's, and that of anchors."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        assert isinstance(model, YOLOv2)
-        self.model = model
-
-    def forward(
-        self, images: Tensor, targets: list[Targets], sizes: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        if sizes is None:
-            sizes = full_sizes(images)
-        outputs = [self.model.outputs(images, sizes)]
-        losses = self.model.grid(outputs, sizes, targets)
-        return {**losses, "anchors": self.model.grid.anchor_loss(outputs, targets)}
 
 
 class Neck(nn.Module):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import detkit
+from detkit.commands.compare import compare
 from detkit.commands.evaluate import evaluate
 from detkit.commands.train import train
 from detkit.config import compose
@@ -49,6 +50,7 @@ def test_what_is_proposed_is_said_before_the_first_step(searched):
         (line,) = [row for row in log.splitlines() if row.startswith(f"proposals of {split}: ")]
         assert "boxes an image, recall@0.5 " in line
         assert "MABO 0." in line
+        assert "made anew for all, none was kept of these pixels and settings" in line
     assert log.index("proposals of val") < log.index("epoch 1, step 3")
 
 
@@ -111,3 +113,31 @@ def test_an_image_without_proposals_in_the_file_is_told_before_the_first_step(tm
     with pytest.raises(DetkitError, match="no proposals for the image 5"):
         train(from_file(tmp_path / "boxes.npz", tmp_path / "run"))
     assert (tmp_path / "run/metrics.jsonl").read_text() == ""
+
+
+def test_runs_are_compared_side_by_side(searched, tmp_path, capsys):
+    """One run in full, and through two singular values of each layer by `evaluate`."""
+    given = [f"checkpoints=[{searched},{searched}/last]", "split=val", "device=cpu"]
+    found = compare(compose("compare", [*given, f"output={tmp_path}/table.json"]))
+    assert json.loads((tmp_path / "table.json").read_text()) == found
+    results = json.loads((searched / "results.json").read_text())
+    one, other = found["runs"]
+    assert one["voc/mAP"] == results["voc/mAP"]
+    low, high = one["interval"]
+    assert 0 <= low <= high <= 1
+    assert one["proposals"] == other["proposals"] > 5
+    assert one["minutes"] > 0
+    printed = capsys.readouterr().out
+    assert printed.count("fast_rcnn (run)") == 2
+    assert "proposals  trained, min" in printed
+
+
+def test_an_evaluation_through_few_singular_values_is_another_one(searched, tmp_path):
+    given = [f"checkpoint={searched}", "device=cpu", "workers=0", "batch_size=2"]
+    whole = evaluate(compose("evaluate", [*given, f"output={tmp_path}/whole"]))
+    all_ = ["truncated_svd=[16,16]", f"output={tmp_path}/all"]
+    assert evaluate(compose("evaluate", [*given, *all_])) == whole
+    few = ["truncated_svd=[1,1]", f"output={tmp_path}/few"]
+    assert evaluate(compose("evaluate", [*given, *few])) != whole
+    with pytest.raises(DetkitError, match="3 numbers, and the model 2 fully connected"):
+        evaluate(compose("evaluate", [*given, "truncated_svd=[1,1,1]", f"output={tmp_path}/3"]))

@@ -65,7 +65,7 @@ def test_predict_writes_masks(run, tmp_path):
     for i in range(2):
         save_image(tmp_path / f"in/{i}.png", records.image(i))
     detkit("predict", f"checkpoint={run}", f"source={tmp_path / 'in'}", "score_thresh=0.05",
-           f"output={tmp_path / 'out'}", "precision=fp32")  # fmt: skip
+           "yolo_text=true", f"output={tmp_path / 'out'}", "precision=fp32")  # fmt: skip
     rows = json.loads((tmp_path / "out/predictions.json").read_text())
     assert rows
     assert all(row["segmentation"]["size"] == [64, 64] for row in rows)
@@ -73,3 +73,7 @@ def test_predict_writes_masks(run, tmp_path):
         index = cv2.imread(str(tmp_path / f"out/masks/{i}.png"), cv2.IMREAD_UNCHANGED)
         assert index.shape == (64, 64)
         assert (tmp_path / f"out/{i}.jpg").is_file()
+        lines = (tmp_path / f"out/labels/{i}.txt").read_text().splitlines()
+        assert 0 < len(lines) <= sum(row["image_id"] == str(i) for row in rows)
+        assert all(len(line.split()) >= 9 for line in lines)  # a class, and four corners at least
+    assert (tmp_path / "out/classes.txt").read_text().split() == ["circle", "square", "triangle"]

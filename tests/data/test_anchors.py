@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from detkit.__main__ import main
-from detkit.data.anchors import cluster, mean_iou, sizes_of
+from detkit.data.anchors import cluster, mean_iou, shares_of, sizes_of, spread
 from detkit.data.open import open_dataset
 from detkit.data.square_presets import square
 from detkit.errors import DetkitError
+from detkit.restore import load_model
 
 SHAPES = {"name": "shapes", "train_images": 60, "size": 64}
 
@@ -82,3 +84,46 @@ def test_the_command_prints_a_setting_that_a_run_takes(capsys, tmp_path, monkeyp
     assert "mean best IoU with the boxes" in capsys.readouterr().out
     assert main(["train", "resume=run", "training.max_steps=2"]) == 0
     assert main([*run[:-1], "run_dir=other", printed]) == 0
+
+
+def test_sizes_spread_over_the_boxes():
+    sides = np.concatenate([np.full(98, 20.0), [1.0, 4000.0]])
+    assert spread(sides, 3) == pytest.approx([20, 20, 20])
+    grown = spread(np.geomspace(10, 1000, 999), 4)
+    ratios = np.divide(grown[1:], grown[:-1])
+    assert ratios == pytest.approx(ratios[0])
+    assert grown[0] == pytest.approx(10 * 100**0.025, rel=0.01)
+    assert spread(np.array([30.0]), 1) == pytest.approx([30])
+    with pytest.raises(DetkitError, match="no boxes"):
+        spread(np.zeros(0), 2)
+
+
+def test_shares_count_a_squares_border():
+    records = open_dataset({**SHAPES, "train_images": 1}, "train")
+    wide = replace(records, sizes=np.array([[50, 100]], np.int32))
+    for letterbox, expected in ((True, (1.0, 0.5)), (False, (1.0, 1.0))):
+        transform = square(train=False, long_side=200, letterbox=letterbox)
+        whole = replace(wide, boxes=np.tile(np.float32([[0, 0, 100, 50]]), (len(wide.boxes), 1)))
+        assert shares_of(whole, transform)[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "counts"),
+    [
+        (["model=yolo_v3", "model.anchors=auto", "model.neck_width=0.0625"], "anchors", 9),
+        (["model=ssd300", "model.scales=auto", "model.layer_width=0.0625"], "scales", 7),
+        (["model=faster_rcnn", "model.anchor_sizes=auto"], "anchor_sizes", 5),
+    ],
+)
+def test_auto_becomes_numbers_of_the_runs_boxes(given, key, counts, tmp_path, capsys):
+    common = ["dataset.train_images=12", "dataset.val_images=2", "training.max_steps=1"]
+    common += ["training.workers=0", "device=cpu", f"run_dir={tmp_path / 'run'}"]
+    common += ["backbone=mobilenet_v2_fpn"] if key != "anchors" else ["backbone=darknet_tiny"]
+    assert main(["train", "dataset=shapes", *given, *common]) == 0
+    assert f"{key.replace('_', ' ')}: [" in capsys.readouterr().out
+    meta = json.loads((tmp_path / "run/last/meta.json").read_text())
+    found = meta["config"]["model"][key]
+    assert len(found) == counts
+    flat = np.array([np.ravel(one) for one in found], np.float64)
+    assert (flat > 0).all()
+    load_model(tmp_path / "run")

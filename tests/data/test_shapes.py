@@ -157,3 +157,21 @@ def test_what_detectors_learn_from_is_what_it_was():
     pixels = opened(count=20, size=160, needs=frozenset({"pixels"})).fingerprint()
     assert boxes.startswith("9ca054cfe685390f")
     assert pixels.startswith("c90ca9b797584999")
+
+
+def test_withheld_classes_stand_alone_without_their_box():
+    needs = frozenset({"boxes"})
+    names = ["star", "triangle"]
+    records = read(None, "train", needs=needs, images=True, train_images=200, unboxed=names)
+    held = {shapes.NAMES.index(name) for name in names}
+    known = np.array([records.image_labels[i] for i in range(200)])
+    counts = np.diff(records.offsets)
+    assert not set(records.labels) & held
+    assert set(known) == held | {-1}
+    assert ((known >= 0) == (counts == 0)).all()
+    assert 70 < (known >= 0).sum() < 130
+    assert counts[known < 0].mean() > 1.5
+    alone = records.image(int(np.flatnonzero(known >= 0)[0]))
+    assert alone.shape == (160, 160, 3)
+    val = read(None, "val", needs=needs, images=True, val_images=20, unboxed=names)
+    assert set(val.labels) & held

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from detkit.evaluation.voc import RECALL_POINTS, best_overlaps, box_iou, voc
+from detkit.evaluation.voc import RECALL_POINTS, best_overlaps, box_iou, interval, voc
 
 
 def the_kits_loop(records, results, label, iou, strict, count_difficult):
@@ -136,3 +138,27 @@ def test_overlap_of_boxes_without_area_is_zero():
     )
     assert overlaps.tolist() == [0, -np.inf]
     assert nearest.tolist() == [0, -1]
+
+
+def test_the_interval_is_that_of_data_sets_whose_images_are_drawn_anew(random_case):
+    """Beside copies of the images themselves, drawn by the same numbers."""
+    widths = []
+    for seed in range(6):
+        records, results = random_case(np.random.default_rng(seed))
+        results = replace(results, scores=np.random.default_rng(4).random(len(results)))
+        rng, values = np.random.default_rng(5), []
+        for _ in range(20):
+            chosen = np.sort(rng.integers(len(records), size=len(records)))
+            rows = [np.flatnonzero(results.images == image) for image in chosen]
+            copies = results.select(np.concatenate(rows))
+            places = np.repeat(np.arange(len(chosen)), list(map(len, rows)))
+            value = voc(records.subset(chosen), replace(copies, images=places))["voc/mAP"]
+            values += [] if value is None else [value]
+        low, high = interval(records, results, draws=20, seed=5)
+        assert (low, high) == pytest.approx(np.quantile(values, [0.025, 0.975]))
+        widths.append(high - low)
+    assert max(widths) > 0.1
+
+
+def test_without_an_object_there_is_no_interval(make_records, make_results):
+    assert interval(make_records([]), make_results()) is None

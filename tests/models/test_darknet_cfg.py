@@ -222,3 +222,29 @@ def test_another_backbone_is_refused():
         DetkitError, match=r"stands on a network of a \.cfg file alone, not on a VGG"
     ):
         build({"name": "darknet_cfg"}, {"name": "vgg11", "width": 0.125}, Classes.numbered(3))
+
+
+def test_a_region_begins_with_its_anchors_as_yolo_v2_does():
+    model = network(REGION, anchor_images=640)
+    first, then = model.stages()
+    assert (first.images, then.continues) == (640, True)
+    images, targets = batch(0)
+    losses, more = model(images, targets), first.losses(model)(images, targets)
+    assert set(more) == {*losses, "anchors"}
+    assert more["anchors"].item() == pytest.approx(
+        model.grid.anchor_loss(maps_of(model, images), targets).item()
+    )
+    assert more["anchors"] > 0
+    for text in (YOLO, REGION.replace("softmax=1", "softmax=0")):
+        assert [stage.name for stage in network(text).stages()] == ["train"]
+    assert len(network(REGION, anchor_images=0).stages()) == 1
+
+
+@pytest.mark.parametrize("text", [YOLO, REGION])
+@pytest.mark.parametrize("size", [(33, 47), (70, 50)])
+def test_sides_that_strides_do_not_divide_work(text, size):
+    model = network(text)
+    _, targets = batch(0)
+    images = torch.rand(3, 3, *size)
+    assert all(value.isfinite() for value in model(images, targets).values())
+    assert len(model(images)) == 3

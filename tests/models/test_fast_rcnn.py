@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 from detkit.data.formats.shapes import read
 from detkit.data.loading import Batches, Dataset
@@ -16,8 +18,11 @@ from detkit.inference.run import prepare
 from detkit.models.build import build
 from detkit.models.fast_rcnn import FastRCNN
 from detkit.models.faster_rcnn import FasterRCNN
+from detkit.models.heads.scales import at_fitting_scale, fitting
+from detkit.models.heads.solving import fit_svms
+from detkit.models.heads.truncated import factors, two_layers
 from detkit.proposals.files import ProposalsFile, write_npz
-from detkit.structures import Classes, Targets
+from detkit.structures import Batch, Classes, Targets
 
 PYRAMID = {"name": "resnet18_fpn", "width": 0.125, "fpn_channels": 8}
 IMAGES = torch.randint(
@@ -170,3 +175,88 @@ def test_copies_of_a_model_share_its_proposer_and_a_process_gets_but_its_file(tm
     ours, theirs = (p(image, image_id="3", file="") for p in (model.proposer, pickle.loads(sent)))
     assert len(ours) == 7
     assert np.array_equal(ours, theirs)
+
+
+def test_a_proposal_is_classified_at_the_scale_that_fits_it():
+    """Beside each scale alone; which one fits by a plain loop."""
+    scales = (0.5, 1.0, 2.0)
+    sides = torch.tensor([20.0, 100, 150, 300, 400, 500])
+    rois = torch.cat([torch.zeros(6, 2), sides[:, None].expand(6, 2)], 1)
+    wanted = [min(range(3), key=lambda i: abs((s * scales[i]) ** 2 - 224**2)) for s in sides]
+    assert fitting(rois, scales).tolist() == wanted == [2, 2, 1, 0, 0, 0]
+
+    def marked(images, rois):
+        return torch.cat([boxes[:, 2:3] for boxes in rois]) + images.shape[2] * 1000
+
+    images = torch.zeros(2, 3, 64, 64)
+    found = at_fitting_scale(scales, images, [rois[[0, 4]], rois[[2]]], marked)
+    assert found[:, 0].tolist() == [128_040, 32_200, 64_150]
+    none = at_fitting_scale(scales, images, [rois[:0]] * 2, marked)
+    assert none.shape == (0, 1)
+
+
+def test_at_half_the_scale_it_sees_the_picture_of_half_the_size():
+    model, small = fast(scales=[0.5, 4.0]).eval(), fast().eval()
+    half = F.interpolate(IMAGES.float() / 255, scale_factor=0.5, mode="bilinear", antialias=True)
+    boxes = [torch.tensor([[0.0, 0, 96, 96], [8, 8, 90, 80]])] * 2
+    model.scales = (0.5,)
+    mean, std = model.mean_std
+    with torch.no_grad():
+        found = model.learnt_features((IMAGES / 255 - mean) / std, boxes)
+        padded = F.pad((half - mean) / std, (0, 16, 0, 16))
+        wanted = small.learnt_features(padded, [b / 2 for b in boxes])
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_every_scale_is_trained_in_its_turn():
+    model = fast(scales=[0.5, 1.0])
+    seen = []
+    model.backbone.register_forward_hook(lambda _, given, out: seen.append(given[0].shape[2]))
+    truth = [targets([5, 5, 40, 60]), targets()]
+    for _ in range(12):
+        losses = model(IMAGES, truth, proposals=[torch.tensor([[4.0, 4, 44, 60]])] * 2)
+    assert set(seen) == {64, 96}  # 48 pixels are padded to 64
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+def test_svms_score_in_place_of_the_softmax_once_they_are_solved_for():
+    model = fast(scorer="svm", roi_pooling="align").eval()
+    assert [stage.name for stage in model.stages()] == ["train", "svms"]
+    truth = [targets([5, 5, 40, 60], [50, 10, 90, 40]), targets([20, 20, 80, 80])]
+    boxes = [torch.cat([t.boxes, t.boxes[:1] * 0.3]) for t in truth]
+    given = Batch(IMAGES, torch.tensor([[96, 96]] * 2), truth, proposals=boxes)
+    before = model(IMAGES, proposals=boxes)
+    model.svms.rules = replace(model.svms.rules, penalty=100.0)
+    fit_svms(model, [given], None, torch.Generator())
+    after = model(IMAGES, proposals=boxes)
+    assert not torch.equal(before[0].scores[:3], after[0].scores[:3])
+    mean, std = model.mean_std
+    with torch.no_grad():
+        features = model.learnt_features((IMAGES / 255 - mean) / std, [t.boxes for t in truth])
+        scores, _ = model.head.predictor.scored(features)
+    assert (scores.argmax(1) == torch.tensor([0, 1, 0])).all()
+    assert not (scores[:, 2:] > 0.01).any()  # classes without an object
+
+
+def test_vgg_is_trained_from_the_layer_that_frozen_stages_leaves():
+    """conv3_1 on with two of them, as in the paper's section 4.5."""
+    backbone = {"name": "vgg16", "width": 0.125, "frozen_stages": 2}
+    model = build({"name": "fast_rcnn"}, backbone, Classes.numbered(4))
+    names = [name for name, p in model.backbone.named_parameters() if p.requires_grad]
+    assert names[0] == "features.10.weight"
+
+
+@pytest.mark.parametrize("shape", [(12, 40), (40, 12)])
+def test_a_layer_through_its_largest_singular_values_is_the_best_of_that_rank(shape):
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.Linear(shape[1], shape[0])
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(shape, generator=generator))
+    u, s, v = torch.linalg.svd(layer.weight.detach().double(), full_matrices=False)
+    wanted = (u[:, :5] * s[:5]) @ v[:5]
+    first, second = factors(layer.weight.detach(), 5)
+    torch.testing.assert_close(second @ first, wanted.float(), atol=1e-5, rtol=1e-4)
+    x = torch.randn(7, shape[1], generator=generator)
+    torch.testing.assert_close(
+        two_layers(layer, 5)(x), x @ wanted.float().T + layer.bias, atol=1e-4, rtol=1e-4
+    )

@@ -1,10 +1,14 @@
 """R-CNN and SPPnet on a planted world: what is solved for is what the papers say."""
 
+import copy
+
 import pytest
 import torch
 
 from detkit.errors import DetkitError
 from detkit.models.build import build
+from detkit.models.heads.kept_maps import KeptMaps
+from detkit.models.heads.scales import resized
 from detkit.models.heads.solving import fit_boxes, fit_svms
 from detkit.models.region_svm import RegionSVM
 from detkit.structures import Batch, Classes, Targets
@@ -100,7 +104,7 @@ def network_images(network: RegionSVM) -> torch.Tensor:
 def test_boxes_are_moved_as_those_near_objects_were(name, together, monkeypatch):
     """Proposals lie left and above each object by a tenth of it: so much they are moved."""
     if not together:  # a pass for each class
-        monkeypatch.setattr("detkit.models.heads.solving.MEMORY", 1)
+        monkeypatch.setattr("detkit.models.heads.solving.SUMS", 1)
     network = model(name, box_penalty=1.0)
     objects = torch.tensor([[20.0, 20, 60, 50], [30, 30, 60, 90]])
     size = (objects[:, 2:] - objects[:, :2]).repeat(1, 2)
@@ -135,3 +139,57 @@ def test_sppnet_wants_one_map():
 def test_without_proposals_it_says_what_it_wants(name):
     with pytest.raises(DetkitError, match="none came with the images"):
         model(name)(IMAGES)
+
+
+def test_maps_of_a_frozen_trunk_are_kept_while_it_stays_as_it_is():
+    network = model("sppnet")
+    network.backbone.requires_grad_(False)
+    images, boxes = network_images(network), [random_boxes(5, 1), random_boxes(5, 2)]
+    fresh = network.features(images, boxes)
+    first = network.learnt_features(images, boxes)
+    again = network.learnt_features(images.flip(0), boxes[::-1])
+    assert (network.kept.made, network.kept.found) == (2, 2)
+    torch.testing.assert_close(first, fresh, atol=1e-4, rtol=1e-4)
+    assert torch.equal(again, first.roll(5, 0))
+    with torch.autocast("cpu", torch.bfloat16):  # other numbers
+        network.learnt_features(images, boxes)
+    network.learnt_features(images.flip(3), boxes)  # other pixels
+    assert network.kept.made == 6
+    assert copy.deepcopy(network).kept.made == 0
+    with torch.no_grad():
+        next(network.backbone.parameters()).mul_(2)
+    changed = network.learnt_features(images, boxes)
+    assert network.kept.made == 8
+    assert not torch.equal(changed, first)
+    torch.testing.assert_close(changed, network.features(images, boxes), atol=1e-4, rtol=1e-4)
+
+
+def test_no_more_maps_are_kept_than_there_is_room_for():
+    network = model("sppnet")
+    network.backbone.requires_grad_(False)
+    images, boxes = network_images(network), [random_boxes(5, 1), random_boxes(5, 2)]
+    size = network.backbone(images[:1])["4"].numel() * 4
+    network.kept = KeptMaps(size + 1)
+    for _ in range(2):
+        network.learnt_features(images, boxes)
+    assert network.kept.bytes == size
+    assert (network.kept.made, network.kept.found) == (3, 1)
+
+
+def test_a_trunk_that_learns_has_its_gradients():
+    network = model("sppnet").train()
+    network.learnt_features(network_images(network), [random_boxes(5, 1)] * 2).sum().backward()
+    assert all(p.grad is not None for p in network.backbone.parameters())
+    assert network.kept.made == 0
+
+
+def test_a_window_of_sppnet_is_taken_at_its_scale():
+    network = model("sppnet", scales=[0.5, 1.0]).eval()
+    small, large = torch.tensor([[0.0, 0, 20, 20]]), torch.tensor([[0.0, 0, 480, 480]])
+    images = torch.randn(1, 3, 512, 512, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        both = network.features(images, [torch.cat([large, small])])
+        alone = model("sppnet").eval()
+        torch.testing.assert_close(both[1:], alone.features(images, [small]))
+        half = resized(images, 0.5)
+        torch.testing.assert_close(both[:1], alone.features(half, [large / 2]))

@@ -11,8 +11,9 @@ from torchvision.ops import nms
 
 from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import DetkitError
+from detkit.models.anchor_stage import WithAnchors
 from detkit.models.build import build
-from detkit.models.yolo_v2 import COCO_ANCHORS, VOC_ANCHORS, Neck, WithAnchors, YOLOv2
+from detkit.models.yolo_v2 import COCO_ANCHORS, VOC_ANCHORS, Neck, YOLOv2
 from detkit.structures import Classes, Targets, full_sizes
 from detkit.training.recipe import intervals
 

@@ -129,9 +129,9 @@ def read(
             the former also that one's class.
         size: pixels a side.
         seed: another one is another data set.
-        unboxed: classes whose boxes are withheld of `train`. An image with one of these among its
-            objects is drawn anew with one object alone: of such a class it has the image's class
-            and no box, of another one its box.
+        unboxed: classes whose boxes are withheld of `train`. An image whose first object is of one
+            of these is drawn anew with such an object alone, of which it has the class and no box;
+            from all others such objects are left out.
     Raises:
         DetkitError: another split, no such class, or numbers that make no images.
     """
@@ -156,7 +156,7 @@ def read(
     image_labels: list[int] = []
     arrange = alone if needs & {"image_labels", "one_object"} else layout
     if withheld:
-        arrange = functools.partial(alone_instead, withheld)
+        arrange = functools.partial(withholding, withheld)
     for number in numbers:
         scene = arrange(seed, number, size)
         label = scene.shapes[0].label if scene.shapes else -1
@@ -230,11 +230,14 @@ def _shape(random: list[float], size: int, sides: tuple[float, float] = SIDES) -
     return Shape(label, left, top, alpha, solid, cv2.countNonZero(solid))
 
 
-def layout(seed: int, number: int, size: int) -> Layout:
+def layout(seed: int, number: int, size: int, without: Collection[int] = ()) -> Layout:
     """The objects of one image: 1 to 8, none hidden by more than 60 %, none seen smaller than 8 %.
 
     A placement that would break one of these is drawn again, at most 40 times an image; an image
     whose place runs out has fewer objects.
+
+    Args:
+        without: labels of which there is to be no object.
     """
     rng = _generator(seed, number, 0)
     wanted = int(rng.integers(1, MOST_OBJECTS + 1))
@@ -245,6 +248,8 @@ def layout(seed: int, number: int, size: int) -> Layout:
         if len(shapes) == wanted:
             break
         shape = _shape(random, size)
+        if shape.label in without:
+            continue
         trial = owner.copy()
         cv2.copyTo(np.full_like(shape.solid, len(shapes)), shape.solid, trial[shape.window])
         seen = _extents(trial, [*shapes, shape], boxes)
@@ -254,9 +259,11 @@ def layout(seed: int, number: int, size: int) -> Layout:
     return Layout(shapes, owner, np.array(boxes, np.int64).reshape(-1, 4))
 
 
-def alone(seed: int, number: int, size: int) -> Layout:
-    """One object, of 40 to 90 % of the image's sides."""
+def alone(seed: int, number: int, size: int, label: int | None = None) -> Layout:
+    """One object, of 40 to 90 % of the image's sides; of any class, or of that one."""
     (random,) = _generator(seed, number, 2).random((1, 6)).tolist()
+    if label is not None:
+        random[0] = (label + 0.5) / len(NAMES)
     shape = _shape(random, size, ALONE)
     owner = np.full((size, size), BACKGROUND, np.uint8)
     cv2.copyTo(np.zeros_like(shape.solid), shape.solid, owner[shape.window])
@@ -266,11 +273,12 @@ def alone(seed: int, number: int, size: int) -> Layout:
     return Layout([shape], owner, np.array([[left, top, left + width, top + height]], np.int64))
 
 
-def alone_instead(classes: Collection[int], seed: int, number: int, size: int) -> Layout:
-    """The objects of one image; one alone where any of them would be of these classes."""
-    scene = layout(seed, number, size)
-    among = any(shape.label in classes for shape in scene.shapes)
-    return alone(seed, number, size) if among else scene
+def withholding(classes: Collection[int], seed: int, number: int, size: int) -> Layout:
+    """One object alone where the first one is of these classes, else those of all others."""
+    first = layout(seed, number, size).shapes[0].label
+    if first in classes:
+        return alone(seed, number, size, first)
+    return layout(seed, number, size, without=classes)
 
 
 def _extents(owner: np.ndarray, shapes: list[Shape], boxes: list[Box]) -> list[Box] | None:

@@ -23,7 +23,9 @@ from detkit.ops.boxes import overlap
 from detkit.ops.ridge import Ridge
 from detkit.structures import Batch, Targets
 
-MEMORY = 3 * 2**30  # bytes of features, or of sums, that are kept; the process has less than 4 GiB
+# Bytes that are kept: with what a process has and needs at once beside them less than 4 GiB.
+MEMORY = 5 * 2**29  # of features
+SUMS = 2**31  # of the regressions' sums
 NORMED = 16  # proposals of an image that the features' norm is measured on
 
 
@@ -154,7 +156,7 @@ def fit_boxes(
     network = cast(RegionModel, model)
     head = _regressing(network)
     channels, device = head.logits.in_features, head.box_weight.device
-    together = max(1, MEMORY // (8 * (channels + 1) ** 2))
+    together = max(1, SUMS // (8 * (channels + 1) ** 2))
     for labels in torch.arange(head.num_classes).split(together):
         sums = {label: Ridge(channels, 4, device) for label in labels.tolist()}
         for images, batch in _normalised(network, batches):

@@ -1,4 +1,4 @@
-"""The CIoU loss of the grid's predictors beside the paper's equations, one pair after the other."""
+"""The losses of a grid's predictors beside the papers' equations, one number after the other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from detkit.models.build import build
-from detkit.models.heads.grid_head import ciou_loss
+from detkit.models.heads.box_head import Selection
+from detkit.models.heads.grid_head import GridHead, LossWeights, ciou_loss
+from detkit.models.heads.region_head import RegionHead
 from detkit.ops import grid
 from detkit.structures import Classes, Targets
 
@@ -88,11 +90,14 @@ def test_ciou_takes_the_place_of_the_box_loss_alone(name):
     backbone = {"name": "darknet_cfg" if name == "darknet_cfg" else "darknet_tiny"}
     if name == "yolo9000":
         backbone = {"name": "darknet19", "width": 0.125}
+    narrow = {"neck_width": 1 / 32} if name in ("yolo_v2", "yolo_v3") else {}
     classes = Classes.numbered(2)
 
     def losses(**settings):
         torch.manual_seed(0)
-        model = build({"name": name, **settings}, {**backbone, "weights": "none"}, classes)
+        model = build(
+            {"name": name, **narrow, **settings}, {**backbone, "weights": "none"}, classes
+        )
         images = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8)
         targets = [Targets(torch.tensor([[10.0, 20, 50, 70]]), torch.tensor([1]))]
         return model.train()(images, targets)
@@ -101,3 +106,132 @@ def test_ciou_takes_the_place_of_the_box_loss_alone(name):
     assert papers["classes"].item() == pytest.approx(ciou["classes"].item())
     assert papers["box"].item() != pytest.approx(ciou["box"].item(), abs=1e-3)
     ciou["box"].backward()
+
+
+KINDS = {
+    "yolo": (GridHead, [[[6.0, 9], [14, 8]], [[12.0, 22], [26, 26]]], [8, 16]),
+    "region": (RegionHead, [[[6.0, 9], [14, 8], [22, 24]]], [8]),
+}
+SIDE, K, IGNORE = 32, 3, 0.4
+WEIGHTS = LossWeights(box=2.0, no_object=0.5, object=5.0, classes=3.0)
+
+
+def sigmoid(t: float) -> float:
+    return 1 / (1 + math.exp(-t))
+
+
+def bce(t: float, wanted: float) -> float:
+    return math.log1p(math.exp(-abs(t))) + max(t, 0) - t * wanted
+
+
+def iou(a, b) -> float:
+    w = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    h = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    return w * h / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - w * h)
+
+
+def slow_losses(kind: str, rows, held, boxes, labels) -> float:
+    """Of one image, predictor by predictor: Redmon and Farhadi 2018 (2.1, 2.2) and 2016 (2).
+
+    Args:
+        rows: of each predictor its place (stride, row, column, anchor) and its numbers.
+        held: the numbers that what is to be learnt is worked out from.
+    """
+    anchors = [size for level in KINDS[kind][1] for size in level]
+    owners: dict[tuple, int] = {}
+    for n, (x1, y1, x2, y2) in enumerate(boxes):
+        shapes = [iou((0, 0, x2 - x1, y2 - y1), (0, 0, *size)) for size in anchors]
+        best = anchors[shapes.index(max(shapes))]
+        stride = next(s for level, s in zip(*KINDS[kind][1:], strict=True) if best in level)
+        place = stride, int((y1 + y2) / 2 // stride), int((x1 + x2) / 2 // stride), tuple(best)
+        owners.setdefault(place, n)
+    total = 0.0
+    for ((stride, row, column, anchor), t), now in zip(rows, held, strict=True):
+        x, y = (column + sigmoid(now[0])) * stride, (row + sigmoid(now[1])) * stride
+        w, h = anchor[0] * math.exp(now[2]), anchor[1] * math.exp(now[3])
+        box = x - w / 2, y - h / 2, x + w / 2, y + h / 2
+        n = owners.get((stride, row, column, anchor))
+        if n is None:
+            if all(iou(box, other) <= IGNORE for other in boxes):
+                total += WEIGHTS.no_object * bce(t[4], 0)
+            continue
+        x1, y1, x2, y2 = boxes[n]
+        wanted = iou(box, boxes[n]) if kind == "region" else 1
+        total += WEIGHTS.object * bce(t[4], wanted)
+        total += (
+            (2 - (x2 - x1) * (y2 - y1) / SIDE**2)
+            * WEIGHTS.box
+            * (
+                bce(t[0], (x1 + x2) / 2 / stride - column)
+                + bce(t[1], (y1 + y2) / 2 / stride - row)
+                + (t[2] - math.log((x2 - x1) / anchor[0])) ** 2 / 2
+                + (t[3] - math.log((y2 - y1) / anchor[1])) ** 2 / 2
+            )
+        )
+        if kind == "region":
+            classes = math.log(sum(map(math.exp, t[5:]))) - t[5 + labels[n]]
+        else:
+            classes = sum(bce(t[5 + k], float(k == labels[n])) for k in range(K))
+        total += WEIGHTS.classes * classes
+    return total / max(1, len(owners))
+
+
+def places_of(kind: str) -> list[tuple]:
+    """In the order of the head's rows."""
+    return [
+        (stride, row, column, tuple(anchor))
+        for level, stride in zip(*KINDS[kind][1:], strict=True)
+        for row in range(SIDE // stride)
+        for column in range(SIDE // stride)
+        for anchor in level
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_losses_and_their_slopes_are_the_slow_references(kind):
+    part, anchors, strides = KINDS[kind]
+    head = part(
+        [torch.tensor(level) for level in anchors],
+        strides,
+        K,
+        ignore_iou=IGNORE,
+        class_weights=None,
+        selection=Selection(0.01, 0.45, 100),
+        weights=WEIGHTS,
+    )
+    places, sizes, owned = places_of(kind), torch.tensor([[SIDE, SIDE]]), 0
+    for seed in range(CASES):
+        generator = torch.Generator().manual_seed(seed)
+        count = seed % 5
+        low = torch.rand(count, 2, generator=generator) * (SIDE - 6)
+        high = low + 2 + torch.rand(count, 2, generator=generator) * 24
+        boxes = torch.cat([low, high.clamp(max=SIDE)], 1)
+        labels = torch.randint(0, K, (count,), generator=generator)
+        outputs = [
+            torch.randn(1, len(level) * (5 + K), SIDE // s, SIDE // s, generator=generator)
+            for level, s in zip(anchors, strides, strict=True)
+        ]
+        logits = torch.cat([head.rows(output) for output in outputs], 1)[0].double()
+        plain, truth = logits.tolist(), (boxes.tolist(), labels.tolist())
+        expected = slow_losses(kind, list(zip(places, plain, strict=True)), plain, *truth)
+        for output in outputs:
+            output.requires_grad_()
+        loss = sum(head(outputs, sizes, [Targets(boxes, labels)]).values())
+        assert loss.item() == pytest.approx(expected, rel=1e-4)
+        # along a random direction, what is to be learnt held as it is
+        way = torch.randn(logits.shape, generator=generator, dtype=torch.float64)
+        ends = [
+            slow_losses(
+                kind,
+                list(zip(places, (logits + sign * 1e-5 * way).tolist(), strict=True)),
+                plain,
+                *truth,
+            )
+            for sign in (1, -1)
+        ]
+        slopes = torch.autograd.grad(loss, outputs)
+        slope = torch.cat([head.rows(one) for one in slopes], 1)[0].double()
+        expected_slope = (ends[0] - ends[1]) / 2e-5
+        assert (slope * way).sum().item() == pytest.approx(expected_slope, rel=1e-3, abs=1e-3)
+        owned += count > 0
+    assert owned == CASES * 4 // 5
