@@ -14,9 +14,10 @@ import pytest
 import torch
 from folders import save_image
 
-from detkit import checkpoint, restore
+from detkit import checkpoint, foreign, restore
 from detkit.__main__ import main
 from detkit.commands.evaluate import evaluate
+from detkit.config import CONF
 from detkit.errors import DetkitError
 from detkit.inference.measure import match_classes
 from detkit.inference.tasks import tasks
@@ -61,9 +62,8 @@ def runs(tmp_path_factory) -> dict[str, Path]:
 
 
 def settings(**given) -> SimpleNamespace:
-    keys = ("checkpoint", "predictions", "cfg", "names", "letterbox", "dataset", "split", "output")
-    values = dict.fromkeys((*keys, "row", "score_thresh"))
-    values |= {"device": "cpu", "precision": "fp32", "batch_size": 2, "workers": 0, "plugins": []}
+    values = foreign.read_yaml(CONF / "evaluate.yaml") | {"device": "cpu", "precision": "fp32"}
+    values |= {"batch_size": 2, "workers": 0}
     return SimpleNamespace(**{**values, **{k: _plain(v) for k, v in given.items()}})
 
 

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from detkit import checkpoint
+from detkit import checkpoint, foreign
 from detkit.commands.predict import predict
+from detkit.config import CONF
 from detkit.data import images
 from detkit.draw import save_image
 from detkit.errors import DetkitError
@@ -46,22 +47,14 @@ def run_folder(tmp_path_factory) -> Path:
 @pytest.fixture
 def settings(run_folder, tmp_path):
     def make(source, **changed):
-        values = {
+        values = foreign.read_yaml(CONF / "predict.yaml") | {
             "checkpoint": str(run_folder),
             "source": str(source),
-            **dict.fromkeys(("cfg", "names", "letterbox")),
-            **dict.fromkeys(("classes", "nms_iou", "detections", "short_side")),
             "output": str(tmp_path / "out"),
             "device": "cpu",
             "precision": "fp32",
             "score_thresh": 0.0,
             "batch_size": 2,
-            "video": True,
-            "allow_download": False,
-            "plugins": [],
-            "model": None,
-            "backbone": None,
-            "transforms": None,
         }
         return SimpleNamespace(**{**values, **changed})
 
