@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from detkit.errors import unknown
+from detkit.errors import DetkitError, unknown
 from detkit.ops.mask_paste import Window, paste
 from detkit.structures import OF_OBJECTS, Frame, Tensors
 from detkit.values import number
@@ -47,10 +47,12 @@ class Prediction(Tensors, ABC):
         names: the K class names, or empty inside a model, which does not know them.
         every_class: whether it speaks of all classes at once, so that data to measure it on need
             the very same ones.
+        picture: of which it is, as the predictor was given it: a path, an array …; or None.
     """
 
     names: tuple[str, ...]
     every_class: ClassVar[bool] = True
+    picture: Any = None
 
     @abstractmethod
     def to_image(self, frame: Frame) -> Prediction:
@@ -74,6 +76,26 @@ class Prediction(Tensors, ABC):
         Raises:
             DetkitError: it is no picture.
         """
+
+    def show(self) -> None:
+        """Shows the drawn picture: in a notebook below the cell, else in a window.
+
+        Raises:
+            DetkitError: its picture is not known, or nothing here shows pictures.
+        """
+        from detkit import notebook
+
+        if self.picture is None:
+            raise DetkitError(
+                "The picture is not known.", remedy="draw one with found.draw(picture)."
+            )
+        notebook.show(self.draw(self.picture))
+
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows of it, where the picture is known."""
+        from detkit import notebook
+
+        return None if self.picture is None else notebook.png(self.draw(self.picture))
 
     def filter(
         self,
@@ -144,7 +166,9 @@ class Detections(Prediction):
             keep = torch.as_tensor(keep, device=self.scores.device)
             if keep.dtype != torch.bool:  # also an empty list, which is of floats
                 keep = keep.long().reshape(-1)
-        return self.select(keep)  # type: ignore[arg-type]
+        chosen = self.select(keep)  # type: ignore[arg-type]
+        chosen.picture = self.picture
+        return chosen
 
     def __iter__(self) -> Iterator[Detections]:
         return (self[i] for i in range(len(self)))
@@ -264,6 +288,18 @@ class Detections(Prediction):
         if self.size is None:
             raise ValueError("the size of the image is not known before to_image")
         return self.size
+
+    def to_pandas(self) -> Any:
+        """See `notebook.table`."""
+        from detkit import notebook
+
+        return notebook.table(self)
+
+    def to_supervision(self) -> Any:
+        """See `notebook.supervision`."""
+        from detkit import notebook
+
+        return notebook.supervision(self)
 
     def to_coco(self, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
         """COCO result records: `bbox` is x, y, width, height; `segmentation` where masks are."""

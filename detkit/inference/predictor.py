@@ -22,7 +22,7 @@ from detkit.evaluation.operating import Chosen, thresholds_of
 from detkit.folders import in_home
 from detkit.inference.run import predictions, prepare
 from detkit.inference.selecting import overlapping, reselect, resized
-from detkit.inference.sources import Item, Picture
+from detkit.inference.sources import Item, Picture, Source
 from detkit.inference.tasks import tasks
 from detkit.models.heads.truncated import truncate
 from detkit.models.model import Model
@@ -91,7 +91,22 @@ class Predictor:
         given = pictures if several else [pictures]
         items = (self._picture(picture, place) for place, picture in enumerate(given))
         found = [p for _, batch in self.batches(items, batch_size) for p in batch]
+        for prediction, picture in zip(found, given, strict=True):
+            prediction.picture = picture
         return found if several else found[0]
+
+    def stream(self, source: str | Path, batch_size: int = 1) -> Iterator[Prediction]:
+        """Predictions one after the other, of a video, a folder, a pattern or a camera's number.
+
+        Each has its `picture`, an (H, W, 3) RGB array; one batch at a time is in memory.
+
+        Raises:
+            DetkitError: nothing is there, or a video that cannot be read.
+        """
+        for pictures, found in self.batches(Source(in_home(source)).pictures(), batch_size):
+            for picture, prediction in zip(pictures, found, strict=True):
+                prediction.picture = picture.image
+                yield prediction
 
     def batches(
         self, pictures: Iterable[Picture], batch_size: int = 1
