@@ -88,7 +88,7 @@ def sign_video(file: Path) -> None:
 
 
 def is_drawn(file: Path) -> bool:
-    """Whether it is a JPEG, a PNG or an MP4 that `predict` made."""
+    """Whether it is a JPEG, a PNG or an MP4 that was drawn here."""
     if file.suffix == ".mp4":
         try:
             with foreign.opened(file) as stream:
@@ -98,6 +98,12 @@ def is_drawn(file: Path) -> bool:
             return False
     head = (_head(file) or b"")[:100]
     return COMMENT in head or CHUNK in head
+
+
+def is_numbers(file: Path) -> bool:
+    """Whether it is what a picture of ours shows, as numbers beside it."""
+    numbers = _json(file)
+    return isinstance(numbers, dict) and str(numbers.get("picture")).startswith(f"{file.stem}.")
 
 
 def is_part(path: Path) -> bool:
@@ -191,6 +197,8 @@ RECORDS: dict[str, Callable[[Path], bool]] = {
     "log.txt": _is_log,
     "contents.safetensors": _is_contents,
     "metrics.jsonl": _is_metrics,
+    "data.jpg": is_drawn,
+    "data.json": is_numbers,
 }
 NEW = (".best.new", ".last.new")
 

@@ -7,7 +7,7 @@ of the picture, how it is filtered and drawn; nobody outside asks which of them 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -97,8 +97,12 @@ class Prediction(Tensors, ABC):
 
         return None if self.picture is None else notebook.png(self.draw(self.picture))
 
-    def filter(self, score_thresh: float = 0.0) -> Prediction:
-        """Without what is too unsure, where that can be left out."""
+    def filter(
+        self,
+        score_thresh: float | Mapping[str, float] = 0.0,
+        classes: Sequence[str | int] | None = None,
+    ) -> Prediction:
+        """Without what is too unsure or of other classes, where that can be left out."""
         return self
 
     def separate(self, nms_iou: float, per_class: bool = False) -> Prediction:
@@ -109,7 +113,7 @@ class Prediction(Tensors, ABC):
         """For a copy of its image of height and width `size`, `factor` times as large."""
         return self
 
-    def caption(self, score_thresh: float) -> str:
+    def caption(self, score_thresh: float | Mapping[str, float]) -> str:
         """A few words for the line below a drawn picture."""
         return "found"
 
@@ -170,15 +174,25 @@ class Detections(Prediction):
         return (self[i] for i in range(len(self)))
 
     def filter(
-        self, score_thresh: float = 0.0, classes: Sequence[str | int] | None = None
+        self,
+        score_thresh: float | Mapping[str, float] = 0.0,
+        classes: Sequence[str | int] | None = None,
     ) -> Detections:
         """Those at or above a score, of some classes (names or labels).
 
+        Args:
+            score_thresh: one for all, or by class name: of the others every detection stays.
         Raises:
             DetkitError: a class name that the detector does not know.
         """
         remedy = "pass a score of 0 … 1; classes come behind it: filter(0.5, ['dog'])."
-        keep = self.scores >= number("score_thresh", score_thresh, remedy)
+        if isinstance(score_thresh, Mapping):
+            least = self.scores.new_zeros(len(self.names))
+            for name, value in score_thresh.items():
+                least[self._label(name)] = number(f"score_thresh of {name}", value, remedy)
+            keep = self.scores >= least[self.labels]
+        else:
+            keep = self.scores >= number("score_thresh", score_thresh, remedy)
         if classes is not None:
             chosen = [classes] if isinstance(classes, str) else classes
             wanted = [self._label(c) for c in chosen]
@@ -214,8 +228,9 @@ class Detections(Prediction):
             large.masks = masks
         return large
 
-    def caption(self, score_thresh: float) -> str:
-        return f"{'found' if len(self) else 'nothing found'} (score from {score_thresh:g})"
+    def caption(self, score_thresh: float | Mapping[str, float]) -> str:
+        least = min(score_thresh.values()) if isinstance(score_thresh, Mapping) else score_thresh
+        return f"{'found' if len(self) else 'nothing found'} (score from {least:g})"
 
     def ground_truth(self) -> Detections:
         return replace(self, annotated=True)
@@ -407,7 +422,7 @@ class Classification(Prediction):
             for k, (name, score) in zip(labels, words, strict=True)
         ]
 
-    def caption(self, score_thresh: float) -> str:
+    def caption(self, score_thresh: float | Mapping[str, float]) -> str:
         name, score = self.best(1)[0]
         return f"{name} {score:.2f}"
 
