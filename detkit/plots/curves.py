@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from detkit import foreign
 from detkit.plots import canvas
 
 MOST = 1000  # points of a curve; more are thinned out
@@ -22,7 +23,7 @@ def draw(metrics: Path, keys: Sequence[str], file: Path) -> None:
         metrics: the run's metrics.jsonl.
         keys: the figures on validation that are shown, the one that chooses first.
     """
-    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in foreign.read_text(metrics).splitlines()]
     found = {name: _column(rows, name) for row in rows for name in row if _shown(name, keys)}
     losses = {k: v for k, v in found.items() if k.startswith(("loss", "val_loss"))}
     figures = {k: found[k] for k in (*keys, *AT_A_SCORE) if k in found}

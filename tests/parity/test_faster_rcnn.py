@@ -150,7 +150,7 @@ def test_every_stage_agrees_with_torchvisions(pair, photos):
     rois = torch.cat(their_proposals)
     pooled = pool_rois(maps[:4], [2, 3, 4, 5], rois, image, 7)
     assert_equal_to_scale(pooled, seen["rois"], "RoI features")
-    logits, deltas = ours.head.predict(photos, maps, rois, image)
+    logits, deltas = ours.head.predictor(ours.head.extractor(photos, maps, rois, image))
     their_logits, their_deltas = seen["logits"]
     assert_equal_to_scale(logits, their_logits.roll(-1, 1), "class logits")
     assert_equal_to_scale(deltas, their_deltas.reshape(len(rois), -1, 4)[:, 1:], "box deltas")

@@ -129,7 +129,7 @@ FAULTS: dict[str, tuple[Callable, Callable, list[str]]] = {
     "voc: no box": (
         voc,
         replace(XML, "<bndbox>.*?</bndbox>", ""),
-        [XML, "object 1 (dog)", "<bndbox> is missing"],
+        [XML, "object 1 (dog)", "the object has no box"],
     ),
     "voc: no name": (
         voc,
@@ -203,7 +203,7 @@ FAULTS: dict[str, tuple[Callable, Callable, list[str]]] = {
         thing(bbox=[1, 2, 3]),
         [JSON, "annotation 101", "[1, 2, 3]", "four numbers"],
     ),
-    "coco: no box": (coco, thing(bbox=None), [JSON, "annotation 101", "None", "four numbers"]),
+    "coco: no box": (coco, thing(bbox=None), [JSON, "annotation 101", "the object has no box"]),
     "coco: box of NaN": (
         coco,
         thing(bbox=[1, 2, NAN, 4]),
@@ -256,7 +256,11 @@ FAULTS: dict[str, tuple[Callable, Callable, list[str]]] = {
     ),
     "yolo: class between two": (yolo, replace(TEXT, "^1 ", "1.5 "), [TEXT, "line 1", "1.5"]),
     "yolo: four numbers": (yolo, replace(TEXT, "^1 ", ""), [TEXT, "line 1", "it has 4 numbers"]),
-    "yolo: a word": (yolo, replace(TEXT, "^1 ", "dog "), [TEXT, "line 1", "not all numbers"]),
+    "yolo: a word": (
+        yolo,
+        replace(TEXT, "^1 ", "dog "),
+        [TEXT, "line 1", "not with the number of a class"],
+    ),
     "yolo: NaN": (
         yolo,
         replace(TEXT, r"^1 \S+", "1 nan"),

@@ -194,7 +194,6 @@ def test_a_threshold_is_held_to_the_range_of_the_command_line(tmp_path, name, se
 
 def test_an_older_one_may_lack_a_setting_that_has_come_since(run):
     spoil(run, lambda config: config["training"].pop("val_losses"))
-    with pytest.raises(DetkitError, match="val_losses is not given"):
-        compose("train", [f"resume={run}"])
-    assert compose("train", [f"resume={run}", "+training.val_losses=true"]).training.val_losses
+    assert compose("train", [f"resume={run}"]).training.val_losses is False  # its default
+    assert compose("train", [f"resume={run}", "training.val_losses=true"]).training.val_losses
     assert torch.is_tensor(next(detkit.load(run, device="cpu").model.parameters()))
