@@ -124,6 +124,10 @@ def _run(verb: str, rest: list[str]) -> int:
         print(page(verb, [argument for argument in rest if argument not in ("--help", "-h")]))
         return 0
     from detkit.config import launch
+    from detkit.config.compose import home
+    from detkit.config.mistakes import misspelt
+
+    misspelt(verb, rest, home(verb))  # seconds sooner than with PyTorch
     from detkit.ops.device import keep_freed_memory
 
     keep_freed_memory()

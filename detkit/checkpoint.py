@@ -7,6 +7,7 @@ place of the old one, so a kill at any moment leaves the old or the new one whol
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -74,6 +75,15 @@ def _make_way(old: Path, new: Path) -> None:
         else:
             path.rename(new / path.name)
     old.rmdir()
+
+
+def drop(folder: Path) -> None:
+    """Removes a checkpoint; what the user put beside it stays."""
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.name in ours.CHECKPOINT or ours.is_part(path):
+            path.unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _to_disk(folder: Path) -> None:

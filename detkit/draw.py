@@ -303,11 +303,17 @@ def _label(
 @lru_cache(maxsize=4096)
 def _extent(text: str, size: int) -> tuple[int, int, int]:
     """Width and height of the strip that a text needs, and its base line's height in it."""
+    text = _decodable(text)
     if hasattr(cv2, "FontFace"):
         width = cv2.getTextSize((0, 0), text, (0, 0), _face(), size)[2]
     else:
         width = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size / 26, 1)[0][0]
     return width + size // 2, size + size // 3, size // 3
+
+
+def _decodable(text: str) -> str:
+    """With ? for what a file's name has that is no UTF-8: OpenCV would end the process."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 @lru_cache(maxsize=1)
@@ -318,6 +324,7 @@ def _face() -> Any:
 def _write(
     canvas: np.ndarray, text: str, at: tuple[int, int], ink: tuple[int, int, int], size: int
 ) -> None:
+    text = _decodable(text)
     if hasattr(cv2, "FontFace"):
         cv2.putText(canvas, text, at, ink, _face(), size)
     else:  # OpenCV 4, which shows ? for what is not ASCII

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ RECORDS_OF_PREDICT = (  # and the keys of its JSON's records, for boxes and for 
 )
 _SIGN = b"drawn by detkit"
 COMMENT = b"\xff\xfe" + (len(_SIGN) + 2).to_bytes(2, "big") + _SIGN  # a segment of a JPEG
+PNG = b"\x89PNG\r\n\x1a\n"
+_TEXT = b"tEXtSoftware\0" + _SIGN
+CHUNK = (len(_TEXT) - 4).to_bytes(4, "big") + _TEXT + zlib.crc32(_TEXT).to_bytes(4, "big")
 CONTENTS = {"stats", "digests"}  # of each split, in contents.safetensors
 CHECKPOINT = ("model.safetensors", "meta.json", "resume.safetensors", "resume.json")
 _PART = re.compile(r"\.[0-9a-f]{32}\.part")
@@ -65,7 +69,10 @@ def is_table(file: Path) -> bool:
 
 
 def signed(picture: bytes) -> bytes:
-    """The same JPEG with a comment that tells whose it is; other files as they are."""
+    """The same JPEG, or PNG, with a comment that tells whose it is; other files as they are."""
+    if picture.startswith(PNG):
+        end = len(PNG) + 25  # of its header, the first chunk
+        return picture[:end] + CHUNK + picture[end:]
     if not picture.startswith(b"\xff\xd8\xff\xe0"):
         return picture
     end = 4 + int.from_bytes(picture[4:6], "big")  # of the first segment, which stays the first
@@ -73,8 +80,15 @@ def signed(picture: bytes) -> bytes:
 
 
 def is_drawn(file: Path) -> bool:
-    """Whether it is a JPEG that `predict` drew."""
-    return COMMENT in (_head(file) or b"")[:100]
+    """Whether it is a JPEG or a PNG that was drawn here."""
+    head = (_head(file) or b"")[:100]
+    return COMMENT in head or CHUNK in head
+
+
+def is_numbers(file: Path) -> bool:
+    """Whether it is what a picture of ours shows, as numbers beside it."""
+    numbers = _json(file)
+    return isinstance(numbers, dict) and str(numbers.get("picture")).startswith(f"{file.stem}.")
 
 
 def is_part(path: Path) -> bool:
@@ -168,6 +182,8 @@ RECORDS: dict[str, Callable[[Path], bool]] = {
     "log.txt": _is_log,
     "contents.safetensors": _is_contents,
     "metrics.jsonl": _is_metrics,
+    "data.jpg": is_drawn,
+    "data.json": is_numbers,
 }
 NEW = (".best.new", ".last.new")
 

@@ -7,7 +7,7 @@ of the picture, how it is filtered and drawn; nobody outside asks which of them 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from detkit.errors import unknown
+from detkit.errors import DetkitError, unknown
 from detkit.ops.mask_paste import Window, paste
 from detkit.structures import OF_OBJECTS, Frame, Tensors
 from detkit.values import number
@@ -47,10 +47,12 @@ class Prediction(Tensors, ABC):
         names: the K class names, or empty inside a model, which does not know them.
         every_class: whether it speaks of all classes at once, so that data to measure it on need
             the very same ones.
+        picture: of which it is, as the predictor was given it: a path, an array …; or None.
     """
 
     names: tuple[str, ...]
     every_class: ClassVar[bool] = True
+    picture: Any = None
 
     @abstractmethod
     def to_image(self, frame: Frame) -> Prediction:
@@ -75,8 +77,32 @@ class Prediction(Tensors, ABC):
             DetkitError: it is no picture.
         """
 
-    def filter(self, score_thresh: float = 0.0) -> Prediction:
-        """Without what is too unsure, where that can be left out."""
+    def show(self) -> None:
+        """Shows the drawn picture: in a notebook below the cell, else in a window.
+
+        Raises:
+            DetkitError: its picture is not known, or nothing here shows pictures.
+        """
+        from detkit import notebook
+
+        if self.picture is None:
+            raise DetkitError(
+                "The picture is not known.", remedy="draw one with found.draw(picture)."
+            )
+        notebook.show(self.draw(self.picture))
+
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows of it, where the picture is known."""
+        from detkit import notebook
+
+        return None if self.picture is None else notebook.png(self.draw(self.picture))
+
+    def filter(
+        self,
+        score_thresh: float | Mapping[str, float] = 0.0,
+        classes: Sequence[str | int] | None = None,
+    ) -> Prediction:
+        """Without what is too unsure or of other classes, where that can be left out."""
         return self
 
     def separate(self, nms_iou: float, per_class: bool = False) -> Prediction:
@@ -87,7 +113,7 @@ class Prediction(Tensors, ABC):
         """For a copy of its image of height and width `size`, `factor` times as large."""
         return self
 
-    def caption(self, score_thresh: float) -> str:
+    def caption(self, score_thresh: float | Mapping[str, float]) -> str:
         """A few words for the line below a drawn picture."""
         return "found"
 
@@ -140,21 +166,33 @@ class Detections(Prediction):
             keep = torch.as_tensor(keep, device=self.scores.device)
             if keep.dtype != torch.bool:  # also an empty list, which is of floats
                 keep = keep.long().reshape(-1)
-        return self.select(keep)  # type: ignore[arg-type]
+        chosen = self.select(keep)  # type: ignore[arg-type]
+        chosen.picture = self.picture
+        return chosen
 
     def __iter__(self) -> Iterator[Detections]:
         return (self[i] for i in range(len(self)))
 
     def filter(
-        self, score_thresh: float = 0.0, classes: Sequence[str | int] | None = None
+        self,
+        score_thresh: float | Mapping[str, float] = 0.0,
+        classes: Sequence[str | int] | None = None,
     ) -> Detections:
         """Those at or above a score, of some classes (names or labels).
 
+        Args:
+            score_thresh: one for all, or by class name: of the others every detection stays.
         Raises:
             DetkitError: a class name that the detector does not know.
         """
         remedy = "pass a score of 0 … 1; classes come behind it: filter(0.5, ['dog'])."
-        keep = self.scores >= number("score_thresh", score_thresh, remedy)
+        if isinstance(score_thresh, Mapping):
+            least = self.scores.new_zeros(len(self.names))
+            for name, value in score_thresh.items():
+                least[self._label(name)] = number(f"score_thresh of {name}", value, remedy)
+            keep = self.scores >= least[self.labels]
+        else:
+            keep = self.scores >= number("score_thresh", score_thresh, remedy)
         if classes is not None:
             chosen = [classes] if isinstance(classes, str) else classes
             wanted = [self._label(c) for c in chosen]
@@ -190,8 +228,9 @@ class Detections(Prediction):
             large.masks = masks
         return large
 
-    def caption(self, score_thresh: float) -> str:
-        return f"{'found' if len(self) else 'nothing found'} (score from {score_thresh:g})"
+    def caption(self, score_thresh: float | Mapping[str, float]) -> str:
+        least = min(score_thresh.values()) if isinstance(score_thresh, Mapping) else score_thresh
+        return f"{'found' if len(self) else 'nothing found'} (score from {least:g})"
 
     def ground_truth(self) -> Detections:
         return replace(self, annotated=True)
@@ -249,6 +288,18 @@ class Detections(Prediction):
         if self.size is None:
             raise ValueError("the size of the image is not known before to_image")
         return self.size
+
+    def to_pandas(self) -> Any:
+        """See `notebook.table`."""
+        from detkit import notebook
+
+        return notebook.table(self)
+
+    def to_supervision(self) -> Any:
+        """See `notebook.supervision`."""
+        from detkit import notebook
+
+        return notebook.supervision(self)
 
     def to_coco(self, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
         """COCO result records: `bbox` is x, y, width, height; `segmentation` where masks are."""
@@ -371,7 +422,7 @@ class Classification(Prediction):
             for k, (name, score) in zip(labels, words, strict=True)
         ]
 
-    def caption(self, score_thresh: float) -> str:
+    def caption(self, score_thresh: float | Mapping[str, float]) -> str:
         name, score = self.best(1)[0]
         return f"{name} {score:.2f}"
 

@@ -16,6 +16,7 @@ from detkit.checkpoint import damaged
 from detkit.data.transforms import Transform, transforms
 from detkit.data.transforms import build as build_transform
 from detkit.errors import DetkitError, UnknownName
+from detkit.evaluation.operating import Point, is_point
 from detkit.models.model import models
 from detkit.values import checked
 
@@ -50,6 +51,18 @@ def transform_of(meta: Mapping[str, Any], path: str | Path) -> Transform:
         return build_transform(config["transforms"], train=False)
     except DetkitError as error:
         raise damaged(file, f"In its config: {error.problem}") from error
+
+
+def point_of(meta: Mapping[str, Any], path: str | Path) -> Point | None:
+    """The scores that were best on the validation split, where the checkpoint has them.
+
+    Raises:
+        DetkitError: they are none.
+    """
+    point = meta.get("operating_point")
+    if point is not None and not is_point(point, meta["names"]):
+        raise damaged(checkpoint.find(path), "Its operating_point holds no scores of its classes.")
+    return point
 
 
 def nms_iou(asked: bool, meta: Mapping[str, Any]) -> float | None:

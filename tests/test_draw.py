@@ -234,3 +234,7 @@ def test_a_tensor_without_its_values_is_no_picture(how):
     with pytest.raises(DetkitError, match="not a picture") as error:
         draw.as_rgb(picture)
     assert "holds its values" in error.value.remedy
+
+
+def test_a_name_that_is_no_utf_8_can_be_written():
+    assert draw.lettered("a\udcff", 12).std() > 1

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from detkit.config.compose import compose
+from detkit.config.compose import compose, use_threads
 from detkit.config.settings import TrainingSettings
 from detkit.data import open as opening
 from detkit.data.formats import BOXES, Needs
@@ -29,7 +29,9 @@ def train(**settings: Any) -> dict[str, Any]:
     """
     from detkit.commands.train import train as verb
 
-    return verb(compose("train", arguments("train", settings)))
+    own = compose("train", arguments("train", settings))
+    use_threads(own.threads)
+    return verb(own)
 
 
 def evaluate(**settings: Any) -> dict[str, Any]:
@@ -44,7 +46,9 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     """
     from detkit.commands.evaluate import evaluate as verb
 
-    return verb(compose("evaluate", arguments("evaluate", settings)))
+    own = compose("evaluate", arguments("evaluate", settings))
+    use_threads(own.threads)
+    return verb(own)
 
 
 def open_dataset(

@@ -9,9 +9,10 @@ from typing import Any
 
 from detkit import checkpoint, distributed, ours, restore, stored
 from detkit.commands.recording import recorded
+from detkit.commands.validating import draw_figures
 from detkit.data.classes import topmost
 from detkit.data.formats import Needs
-from detkit.data.open import open_dataset, split_name
+from detkit.data.open import is_validation, open_dataset, split_name
 from detkit.data.records import Records
 from detkit.data.splits import ALL
 from detkit.distributed import World
@@ -19,6 +20,7 @@ from detkit.errors import DetkitError
 from detkit.evaluation import files
 from detkit.evaluation.evaluate import DetectionEvaluator, Evaluator, Figures, InstanceEvaluator
 from detkit.evaluation.membranes import MembraneEvaluator
+from detkit.evaluation.operating import Operating, line, thresholds_of
 from detkit.folders import dated, in_home, make_folder
 from detkit.inference.measure import headline, measure, report
 from detkit.inference.run import prepare
@@ -75,7 +77,7 @@ def _predictions(settings: Any, world: World) -> Figures:
     output = None
     if world.main:
         output = in_home(settings.output) if settings.output else dated("evaluation", "output")
-        _check_free(output)
+        _check_free(output, plotted=tasks["detect"].plotted)
     output = distributed.share(output, world)
     _say(
         world,
@@ -87,14 +89,17 @@ def _predictions(settings: Any, world: World) -> Figures:
             f"note: no score is below {least:.2g}, and AP counts the unsure ones too; detkit's own"
             " come with `predict score_thresh=0.05`",
         )
-    evaluator: Evaluator = DetectionEvaluator(records, results)
+    chosen = thresholds_of(settings.score_thresh, None, records.names)
+    validates = is_validation(settings.dataset, split)
+    operating = Operating(chosen, split if validates else None)
+    evaluator: Evaluator = DetectionEvaluator(records, results, operating)
     if results.masks is not None:
         try:
             masked = open_dataset(settings.dataset, split, needs=MASKS, images=False)
-            evaluator = InstanceEvaluator(masked, files.read(path, masked))
+            evaluator = InstanceEvaluator(masked, files.read(path, masked), operating)
         except DetkitError as fault:
             _say(world, f"note: boxes alone are measured, not the masks. {fault}")
-    return _finish(evaluator, world, output, split, foreign=True)
+    return _finish(evaluator, "detect", world, output, split, foreign=True)
 
 
 def _no_ground_truth() -> DetkitError:
@@ -119,11 +124,16 @@ def _checkpoint(settings: Any, world: World) -> Figures:
     dataset = settings.dataset or stored.part(config, "dataset", file)
     split = settings.split or split_name(dataset, "val", model.needs)
     records = open_dataset(dataset, split, needs=model.needs)
+    point = stored.point_of(meta, file)
+    chosen = thresholds_of(settings.score_thresh, point, meta["names"])
+    fingerprint = records.fingerprint()  # of the very pictures that the run was measured on
+    validates = is_validation(dataset, split) and meta.get("val_data", fingerprint) == fingerprint
     if settings.topmost:
-        records = topmost(records, model.class_list)
+        records, validates = topmost(records, model.class_list), False
     output = _output(settings, f"{split}_topmost" if settings.topmost else split)
     if world.main:
-        _check_free(output, tasks[model.task].evaluator.written)
+        task = tasks[model.task]
+        _check_free(output, task.evaluator.written, task.plotted)
     dtype = resolve(settings.precision, world.device)
     _say(
         world,
@@ -140,11 +150,12 @@ def _checkpoint(settings: Any, world: World) -> Figures:
         precision=settings.precision,
         batch_size=settings.batch_size,
         workers=settings.workers,
+        operating=Operating(chosen, split if validates else None),
         agnostic_nms=stored.nms_iou(settings.agnostic_nms, meta),
         topmost=stored.nms_iou(settings.topmost, meta),
         evaluator=_membranes(settings, records, model.needs),
     )
-    return _finish(evaluator, world, output, split)
+    return _finish(evaluator, model.task, world, output, split)
 
 
 def _membranes(settings: Any, records: Records, needs: Needs) -> Evaluator | None:
@@ -177,11 +188,12 @@ def _output(settings: Any, split: str) -> Path:
     return run / "evaluation" / re.sub(r"[^\w.+-]+", "_", split).strip("_")
 
 
-def _check_free(output: Path, written: Sequence[str] = ()) -> None:
+def _check_free(output: Path, written: Sequence[str] = (), plotted: Sequence[str] = ()) -> None:
     """Makes the folder.
 
     Args:
         written: names of the files that come beside `results.json`.
+        plotted: of pictures and their numbers, which are known by a sign in them.
     Raises:
         DetkitError: it cannot be made, or a file in it that `evaluate` has not written would be
             replaced.
@@ -192,6 +204,8 @@ def _check_free(output: Path, written: Sequence[str] = ()) -> None:
     # predict's come with a table
     if not results.exists() or (output / "predictions.csv").exists():
         foreign += [output / name for name in written if (output / name).exists()]
+    pictures = [output / name for name in plotted if name not in written]
+    foreign += [p for p in pictures if p.exists() and not (ours.is_drawn(p) or ours.is_numbers(p))]
     if foreign:
         raise DetkitError(
             "The results would replace this file, which is not evaluate's.",
@@ -206,7 +220,12 @@ def _say(world: World, text: str) -> None:
 
 
 def _finish(
-    evaluator: Evaluator, world: World, output: Path, split: str, foreign: bool = False
+    evaluator: Evaluator,
+    task: str,
+    world: World,
+    output: Path,
+    split: str,
+    foreign: bool = False,
 ) -> Figures:
     """Writes and tells the result, and the last line; and what was found, unless it was given."""
     for note in evaluator.records.notes:
@@ -214,6 +233,8 @@ def _finish(
     figures = report(evaluator, world, output, split, foreign)
     if world.main and not foreign:
         evaluator.save(output)
+    if world.main and not {*tasks[task].plotted} <= {*evaluator.written}:
+        draw_figures(evaluator, task, output, print)
     told, file = headline(evaluator, figures), output / "results.json"
-    _say(world, f"done: {told} on {split}.  See {file}")
+    _say(world, f"done: {told} on {split}.{line(figures)}  See {file}")
     return figures

@@ -15,7 +15,7 @@ from detkit.data.classes import joined, placed
 from detkit.data.crops import CROWDS
 from detkit.data.formats import LABELS, Needs
 from detkit.data.loading import PROPOSALS, Dataset, Propose
-from detkit.data.open import open_dataset, split_name
+from detkit.data.open import is_validation, open_dataset, split_name
 from detkit.data.records import Records
 from detkit.data.transforms import Transform
 from detkit.data.transforms import build as build_transform
@@ -41,6 +41,7 @@ class Data:
         classes: what the model tells apart: those of `records`, whose labels are places among them.
         dataset: `records`, transformed as in training.
         transform: that of inference.
+        chooses: whether `val` is a validation split, by which a score may be chosen.
         fingerprints: of `records` (`data`) and `val` (`val_data`), for the checkpoint.
     """
 
@@ -52,6 +53,7 @@ class Data:
     dataset: Dataset
     transform: Transform
     fingerprints: dict[str, str]
+    chooses: bool = True
 
     def proposed_by(self, proposer: Propose | None) -> Data:
         """With where the proposals of `dataset` come from."""
@@ -120,7 +122,8 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
         channels=settings.backbone.get("in_channels"),
     )
     transform = build_transform(settings.transforms, train=False)
-    return Data(train, val, records, measured, classes, learnt, transform, fingerprints)
+    chooses = is_validation(settings.dataset, val) and not twice
+    return Data(train, val, records, measured, classes, learnt, transform, fingerprints, chooses)
 
 
 def _labelled(root: str) -> Records:

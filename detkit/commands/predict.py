@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from detkit import distributed
+from detkit.commands.telling import number
 from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.folders import dated, held, in_home, make_folder
@@ -18,12 +19,14 @@ from detkit.inference.predictor import Predictor, load
 from detkit.inference.published import published
 from detkit.inference.sources import Source
 from detkit.inference.tasks import tasks
+from detkit.inference.video import written_as
 from detkit.inference.write import ENDINGS, Writer, check_free, is_ours, merge
 from detkit.inference.write_yolo import WithYoloText, check_labels
 from detkit.ops.precision import describe, resolve
 from detkit.predictions import Detections
 from detkit.training.signals import stop_signals
 
+OF_CHECKPOINT = ("classes", "nms_iou", "detections", "short_side")  # its own where they are null
 Output = Writer | WithYoloText
 EXTRAS = ("probabilities", "polygons")  # what a writer leaves only where it is asked for
 SHOWN = 10  # faults that are told in full
@@ -90,9 +93,11 @@ def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
     if world.main:
         task = tasks[predictor.model.task]
         if task.noun and pictures and not found:
-            least = settings.score_thresh
+            least = predictor.thresholds.overall
             print(f"Nothing scored {least:g} or more: try a lower score_thresh.")
-        seen = _number(pictures, "frame" if all(i.video for i in source.items) else "picture")
+        seen = number(pictures, "frame" if all(i.video for i in source.items) else "picture")
+        if settings.video and any(item.video for item in source.items):
+            print(f"videos are {written_as()}")
         leaves = ", ".join([writer.leaves, *_extras(predictor, settings)])
         _tell(faults, seen, found, task.noun, f"{output}: {leaves}", stopped)
     return {
@@ -107,6 +112,7 @@ def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
 def _predictor(settings: Any, world: World) -> Predictor:
     """Of a checkpoint, or of a published file."""
     how = str(world.device), settings.precision, settings.score_thresh
+    of_checkpoint = {key: getattr(settings, key) for key in OF_CHECKPOINT}
     if settings.checkpoint is not None:
         return load(
             settings.checkpoint,
@@ -116,6 +122,12 @@ def _predictor(settings: Any, world: World) -> Predictor:
             letterbox=settings.letterbox,
             truncated_svd=settings.truncated_svd,
             agnostic_nms=settings.agnostic_nms,
+            **of_checkpoint,
+        )
+    if given := [key for key, value in of_checkpoint.items() if value is not None]:
+        raise DetkitError(
+            f"A published network of ImageNet's classes has no {given[0]}.",
+            remedy=f"leave {given[0]} out.",
         )
     if settings.agnostic_nms:
         raise DetkitError(
@@ -215,18 +227,22 @@ def _join(writer: Output, source: Source, output: Path, world: World) -> None:
 def _first_line(predictor: Predictor, source: Source, output: Path) -> str:
     config, items = predictor.meta["config"], source.items
     images = sum(not item.video for item in items)
-    kinds = [_number(images, "image")] if images else []
-    kinds += [_number(len(items) - images, "video")] if images < len(items) else []
+    kinds = [number(images, "image")] if images else []
+    kinds += [number(len(items) - images, "video")] if images < len(items) else []
     dtype = resolve(predictor.precision, predictor.device)
     return (
         f"predicting with {config['model']['name']} ({config['backbone']['name']}, "
-        f"{_number(len(predictor.names), 'class')}) on {' and '.join(kinds)}, "
-        f"{predictor.device} in {describe(dtype, predictor.device)} → {output}"
+        f"{number(len(predictor.names), 'class')}) on {' and '.join(kinds)}, "
+        f"{predictor.device} in {describe(dtype, predictor.device)}{_least(predictor)} → {output}"
     )
 
 
-def _number(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 'es' if word.endswith('s') else 's'}"
+def _least(predictor: Predictor) -> str:
+    """From which score on, and why."""
+    if not tasks[predictor.model.task].scored:
+        return ""
+    kept = f", of {', '.join(predictor.classes)} alone" if predictor.classes else ""
+    return f"; score from {predictor.thresholds}{kept}"
 
 
 def _tell(
@@ -238,6 +254,6 @@ def _tell(
     if len(faults) > SHOWN:
         names = ", ".join(str(fault.file) for fault in faults[SHOWN:])
         print(f"warning: and {len(faults) - SHOWN} more: {names}")
-    what = f"{_number(found, noun)} in " if noun else ""
-    left_out = f", {_number(len(faults), 'fault')} (above)" if faults else ""
+    what = f"{number(found, noun)} in " if noun else ""
+    left_out = f", {number(len(faults), 'fault')} (above)" if faults else ""
     print(f"{'stopped' if stopped else 'done'}: {what}{seen}{left_out}.  See {output}")

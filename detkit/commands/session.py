@@ -15,7 +15,7 @@ import torch
 from detkit import checkpoint, distributed, restore
 from detkit.backbones import build as backbones
 from detkit.backbones.norms import match_norms
-from detkit.commands import telling
+from detkit.commands import beginning
 from detkit.commands.forecasting import forecast
 from detkit.commands.opening import open_data
 from detkit.commands.own_boxes import of_own_boxes
@@ -27,21 +27,18 @@ from detkit.data.order import epoch_length, training_batches
 from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.folders import held
-from detkit.inference.measure import headline, match_classes, measure
-from detkit.inference.run import prepare
-from detkit.inference.tasks import tasks
 from detkit.models.build import build
 from detkit.models.model import Model, models
 from detkit.models.stages import Stage
 from detkit.ops.precision import layout, resolve
 from detkit.training import recipe, run_folder, transfer
+from detkit.training.fitted import fitted
 from detkit.training.journal import Journal
 from detkit.training.loop import Plan
 from detkit.training.optimization import build_optimizer, build_schedule
 from detkit.training.recipe import Beginning, Interval
 from detkit.training.run_folder import Saved
 from detkit.training.state import State
-from detkit.training.validation import validation_losses
 
 
 def seed_everything(seed: int) -> None:
@@ -59,6 +56,7 @@ class Session:
     Attributes:
         data, plan, schedule, state, folder, journal: see their classes.
         recipe: the stages with their steps.
+        why: the optimiser and the schedule were chosen as they are; empty if they were given.
         begin: gives the state what a stage of descent begins with.
     """
 
@@ -82,6 +80,10 @@ class Session:
                 file=saved.folder,
                 remedy="set training.epochs or training.max_steps higher, or evaluate the run.",
             )
+        optimizer, schedule, self.why = fitted(
+            settings.optimizer, settings.schedule, self.plan.steps, self.batch
+        )
+        settings = replace(settings, optimizer=optimizer, schedule=schedule)
         self.schedule = build_schedule(settings.schedule)
         self.transferred: dict[str, Any] | None = None
         model = self._model(settings, saved)
@@ -90,6 +92,7 @@ class Session:
         stages = transfer.stages_of(model, share, self.transferred, first)
         self.recipe = recipe.intervals(stages, self.plan.steps, self.batch, kept)
         self._check_complete(saved)
+        self._check_patience()
         self.data = self.data.proposed_by(model.proposer)
         self.begin = self._beginning(settings, model)
         self.state = self._state(model, settings.seed, saved)
@@ -106,7 +109,7 @@ class Session:
         self._keep_start(saved)
         self.versions = run_folder.versions()
         if world.main:
-            self._record(saved)
+            beginning.record(self, saved)
         if model.proposer is not None and not saved:
             propose_first(self.data, model.proposer, self.options.workers, self.journal, world)
             size = self.options.batch_size
@@ -194,6 +197,16 @@ class Session:
                 " run from its weights with weights=.",
             )
 
+    def _check_patience(self) -> None:
+        """Raise where a run would wait for figures that its last stage does not give."""
+        last = self.recipe[-1].stage
+        if self.options.patience and (last.solve is not None or not last.measured):
+            raise DetkitError(
+                f"The recipe ends with the stage {last.name}, which has no figures to wait for.",
+                record="training.patience",
+                remedy="leave it out: the stages have their fixed shares of the steps.",
+            )
+
     def _start_of(self, number: int) -> int:
         return self.recipe[number].start if number < len(self.recipe) else self.plan.steps
 
@@ -222,49 +235,6 @@ class Session:
         if weights == "auto":
             weights = class_weights(self.data.records, self.data.dataset.needs).tolist()
         return {**settings, "class_weights": weights}
-
-    def _record(self, saved: Saved | None) -> None:
-        """config.yaml, classes.json, run.json, and the first lines."""
-        data, say = self.data, self.journal.say
-        telling.write_record(
-            self.folder,
-            self.settings,
-            {data.train_split: data.records, data.val_split: data.val},
-            {"trunk": self.state.model.backbone.weights_report, "checkpoint": self.transferred},
-            versions=self.versions,
-            step=self.state.step,
-            resumed=saved is not None,
-        )
-        stages = recipe.stage_names([interval.stage for interval in self.recipe])
-        size = self.plan, self.world
-        say(telling.first_line(self.state, self.settings, data.records, *size, stages))
-        if room := telling.room_line(self.state):
-            say(room)
-        if self.fitted is not None:
-            say(self.fitted)
-        if self.options.head_first:
-            say(transfer.line(self.state.model, self.recipe))
-        if rates := self.settings.optimizer.get("rates"):
-            factors = ", ".join(f"{part} × {factor:g}" for part, factor in rates.items())
-            say(f"learning rates: {factors}")
-        changes = run_folder.changes(asdict(self.settings), saved.meta["config"]) if saved else []
-        for change in changes:
-            say(f"changed: {change}")
-        for split, part in (("train", data.records), ("val", data.val)):
-            say(f"{split}: {part.source}")
-            for note in part.notes:
-                say(f"note: {note}")
-        if self.state.step == self.plan.steps and self.state.stage >= len(self.recipe) - 1:
-            say(
-                "note: all its steps are made; a larger training.epochs or max_steps makes it go on"
-            )
-        if self.transferred:
-            say(telling.weights_line(self.transferred))
-            if same := telling.taken_over(self.settings):
-                say(f"note: as in {self.settings.weights}: {same}")
-        start = not self.transferred and self.state.model.backbone.weights_report is None
-        if start and self.state.step == 0 and self.settings.backbone.get("frozen_stages"):
-            say("note: backbone.frozen_stages keeps random weights as they are")
 
     def batches(self, interval: Interval) -> Batches:
         """The training batches of a stage, from the state's step on."""
@@ -302,56 +272,6 @@ class Session:
         self.state.due = stage.measured
         self.save(self.state)
 
-    def validate(self, state: State) -> None:
-        """Measures the shown weights; writes `best/` when they are the best so far."""
-        data = self.data
-        distributed.align(state.shown, self.world)
-        evaluator = self.measure(prepare(state.shown, self.world.device, self.options.precision))
-        figures = distributed.share(evaluator.result() if self.world.main else None, self.world)
-        more = {}
-        if self.options.val_losses:
-            more = validation_losses(
-                state.shown,
-                replace(data.dataset, records=data.val, transform=data.transform, seed=0),
-                match_classes(
-                    data.val.names,
-                    data.records.names,
-                    tasks[state.model.task].prediction.every_class,
-                ),
-                dtype=self.plan.dtype,
-                batch_size=self.options.batch_size,
-                workers=self.options.workers,
-                world=self.world,
-            )
-        key = self.options.best_by or evaluator.headline
-        value = -1.0 if figures[key] is None else float(figures[key])
-        # without a countable object all are alike: the latest is trained longest
-        better = state.best is None or value > state.best or figures[key] is None
-        epoch = self.plan.epochs(state.step)
-        numbers = {k: v for k, v in figures.items() if v is None or isinstance(v, (int, float))}
-        self.journal.write(state.step, {"epoch": epoch, **more, **numbers})
-        loss = f", val_loss {more['val_loss']:.3f}" if more else ""
-        best = " (best so far)" if better else ""
-        line = f"{headline(evaluator, figures, key)}{loss}{best}"
-        self.journal.say(f"epoch {round(epoch, 2):g}, step {state.step:,}: {line}")
-        if better:
-            state.best = value
-            if self.world.main:
-                meta = self._meta(state, numbers)
-                checkpoint.save(self.folder / "best", state.shown.state_dict(), meta)
-
-    def measure(self, model: Model) -> Any:
-        return measure(
-            model,
-            self.data.val,
-            self.data.transform,
-            names=self.data.records.names,
-            world=self.world,
-            precision=self.options.precision,
-            batch_size=self.options.batch_size,
-            workers=self.options.workers,
-        )
-
     def save(self, state: State) -> None:
         """Writes `last/`."""
         packed, plain = state.pack(self.world)
@@ -361,9 +281,9 @@ class Session:
             if self.options.head_first:
                 plain["first"] = list(self.recipe[0].stage.trains)
             shown = state.shown.state_dict()
-            checkpoint.save(self.folder / "last", shown, self._meta(state, {}), (packed, plain))
+            checkpoint.save(self.folder / "last", shown, self.meta(state, {}), (packed, plain))
 
-    def _meta(self, state: State, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    def meta(self, state: State, metrics: Mapping[str, Any]) -> dict[str, Any]:
         classes = state.model.class_list
         number = min(state.stage, len(self.recipe) - 1)
         stage = {"stage": self.recipe[number].stage.name} if len(self.recipe) > 1 else {}

@@ -57,8 +57,9 @@ def first_line(
     slow = world.device.type == "cpu" and parameters > MANY and trunk == "random weights"
     return (
         f"training {settings.model['name']} ({settings.backbone['name']}, {parameters:.1f} M "
-        f"parameters, {trunk}) on {len(records):,} images, {len(records.names)} classes; "
-        f"{plan.steps:,} steps{parts} on {place} in {describe(plan.dtype, world.device)}"
+        f"parameters, {trunk}) on {number(len(records), 'image')}, "
+        f"{number(len(records.names), 'class')}; {number(plan.steps, 'step')}{parts} on {place} in "
+        f"{describe(plan.dtype, world.device)}"
         f" → {settings.run_dir}" + (TOO_LARGE if slow else "")
     )
 
@@ -160,6 +161,12 @@ def taken_over(settings: Any) -> str:
     if sides:
         told[0] += f" ({', '.join(sides)})"
     return ", ".join(told)
+
+
+def number(count: int, word: str) -> str:
+    """`1 step`, `12 classes`."""
+    ending = "" if count == 1 else "es" if word.endswith("s") else "s"
+    return f"{count:,} {word}{ending}"
 
 
 def script(verb: str) -> str:

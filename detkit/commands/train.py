@@ -5,13 +5,16 @@ from __future__ import annotations
 import shlex
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
-from detkit import distributed
+from detkit import checkpoint, distributed
 from detkit.commands import telling
 from detkit.commands.recording import recorded
 from detkit.commands.session import Session
+from detkit.commands.validating import draw_figures, measured, validate
 from detkit.config.settings import TrainSettings
+from detkit.evaluation import operating
 from detkit.inference.measure import headline, report
 from detkit.inference.predictor import load
 from detkit.inference.run import prepare
@@ -75,12 +78,14 @@ def carry_out(session: Session, interval: Interval) -> None:
     if state.optimizer is None or state.stage != interval.number:
         measure_due(session)
         session.begin(state, interval, resumed=False)
+        state.since_best = 0
+    last = interval is session.recipe[-1]
     fit(
         state,
         session.batches(interval),
         session.schedule,
         session.plan,
-        Hooks(session.validate, session.save),
+        Hooks(partial(validate, session), session.save, session.options.patience if last else None),
         session.journal,
         session.folder,
         session.world,
@@ -92,7 +97,7 @@ def measure_due(session: Session) -> None:
     """Measures what was saved, where that is still to be done."""
     if session.state.due:
         with same_random_states(session.world.device), stop_signals() as stop, stop.at_once():
-            session.validate(session.state)
+            validate(session, session.state)
         session.state.due = False
 
 
@@ -104,17 +109,22 @@ def finish(session: Session) -> dict[str, Any]:
     predictor = load(folder, str(device), precision)
     epoch = f"{round(predictor.meta['epoch'], 2):g}"
     session.journal.say(f"the best checkpoint, of epoch {epoch}, on {data.val_split}:")
-    evaluator = session.measure(prepare(predictor.model, device, precision))
+    model = prepare(predictor.model, device, precision)
+    evaluator = measured(session, model, predictor.thresholds)
     figures = report(evaluator, world, folder, data.val_split)
     if world.main:
+        draw_figures(evaluator, predictor.model.task, folder, session.journal.say)
         sheet = folder / "predictions.jpg"
         drawn = draw_sheet(predictor, data.val, sheet)
         modules = session.settings.plugins
         plugins = f" plugins=[{','.join(modules)}]" if modules else ""
         session.journal.say(
             f"done: {headline(evaluator, figures)} on {data.val_split}, best "
-            f"after epoch {epoch}.  See {sheet if drawn else folder};"
+            f"after epoch {epoch}.{operating.line(figures)}  See {sheet if drawn else folder};"
             f"  next: {telling.script('predict')} checkpoint={shlex.quote(str(folder))} "
             f"source=my.jpg{plugins}"
         )
+        if not session.options.keep_last:
+            checkpoint.drop(folder / "last")
+            session.journal.say("last/ is removed (training.keep_last): this run does not go on")
     return {**figures, "run_dir": str(folder)}

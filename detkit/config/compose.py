@@ -24,10 +24,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import detkit
+from detkit import foreign
 from detkit.config import arguments, groups
 from detkit.config.mistakes import mistake, parsed
 from detkit.config.settings import TrainSettings, typed
 from detkit.config.stored import config_of, part_of, plugin_needed
+from detkit.config.sweep import Sweep
 from detkit.errors import DetkitError
 from detkit.folders import date
 
@@ -112,10 +114,18 @@ def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
             raise plugin_needed(missing[0], modules, given["resume"])
         for group in (*groups.GROUPS, "training"):
             part_of(config, group, given["resume"], "last")
+        config = _with_new_settings(config)
         config["row"] = None  # named anew: no run says which files are written outside of it
         ConfigStore.instance().store(STORED, _literal(config))
         return STORED, overrides
     return verb, [*_implied(verb, given), *overrides]
+
+
+def _with_new_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored run's settings; those that came into being after it have their defaults."""
+    own = foreign.read_yaml(CONF / "train.yaml")
+    defaults = {key: value for key, value in own.items() if key != "defaults"}
+    return {**defaults, **config, "training": {**own["training"], **config["training"]}}
 
 
 def _is_table(override: Override) -> bool:
@@ -144,6 +154,11 @@ def _implied(verb: str, given: Mapping[str, str]) -> list[str]:
         experiment = f"shapes_{given.get('model', 'faster_rcnn')}"
         there = not implied and (CONF / "experiment" / f"{experiment}.yaml").exists()
         implied.append(f"experiment={experiment}" if there else "dataset=shapes")
+    chosen = {
+        key.partition(".")[0] for key in (*given, *(one.partition("=")[0] for one in implied))
+    }
+    if not chosen & {*groups.FITTED, "experiment"}:  # a recipe of somebody's stays as it is
+        implied += [f"{group}=auto" for group in groups.FITTED]
     return implied
 
 
@@ -214,7 +229,9 @@ def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> Non
     overrides = [a for a in argv if not a.startswith("-") and ("=" in a or a.startswith("~"))]
     flags = [a for a in argv if a not in overrides]
     if not any(a.startswith("-") for a in flags) and not any(map(_is_hydras, overrides)):
-        result = command(compose(verb, argv))
+        settings = compose(verb, argv)
+        use_threads(getattr(settings, "threads", None))
+        result = command(settings)
         if isinstance(result, Mapping) and result.get("stopped"):
             raise SystemExit(130)  # what comes after it in a shell should not take it for whole
         return
@@ -229,17 +246,24 @@ def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> Non
         prepared = [f"hydra.sweep.dir={arguments.quote(folder)}", *prepared]
     quiet = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.sweep.subdir=${hydra.job.num}"]
     quiet += ["hydra/job_logging=none", f"hydra.job.name={verb}"]
-    done: list[tuple[str, float | None, list[str]]] = []
+    sweep = Sweep()
 
     def job(config: DictConfig) -> Any:
-        settings = _settings(verb, config, HydraConfig.get().overrides.task)
-        if verb in FOLDER and HydraConfig.get().mode == RunMode.MULTIRUN:  # one folder a job
-            settings = replace(settings, **{FOLDER[verb]: HydraConfig.get().runtime.output_dir})
+        hydras = HydraConfig.get()
+        given = list(hydras.overrides.task)
+        settings = _settings(verb, config, given)
+        several = hydras.mode == RunMode.MULTIRUN
+        if verb in FOLDER and several:  # one folder a job
+            settings = replace(settings, **{FOLDER[verb]: hydras.runtime.output_dir})
+        if verb == "train" and several:
+            settings = sweep.lean(settings, given)
+        use_threads(getattr(settings, "threads", None))
         result = command(settings)
         if verb != "train" or not result:
             return result
         figure = _figure(settings)
-        done.append((figure, result[figure], list(HydraConfig.get().overrides.task)))
+        if several:
+            sweep.add(Path(hydras.sweep.dir), figure, result, given)
         return result[figure]  # to a sweeper that looks for the best settings
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through, for __main__ to tell
@@ -249,13 +273,17 @@ def launch(verb: str, argv: Sequence[str], command: Callable[[Any], Any]) -> Non
     except _REFUSALS as error:
         with hydra.initialize_config_dir(str(home(verb)), version_base="1.3"):
             raise mistake(verb, name, prepared, error) from error
-    if len(done) > 1:  # of a launcher that runs its jobs in this process
-        same = set.intersection(*(set(given) for *_, given in done))
-        print("\njob  figure           settings")
-        for number, (figure, value, given) in enumerate(done):
-            shown = "–" if value is None else f"{value:.3f}"
-            own = " ".join(one for one in given if one not in same)
-            print(f"{number:>3}  {figure:<9} {shown:<6} {own}")
+    sweep.tell()
+
+
+def use_threads(number: int | None) -> None:
+    """Lets PyTorch and OpenCV compute on so many of the CPU's cores; None leaves their choice."""
+    if number is not None:
+        import cv2
+        import torch
+
+        torch.set_num_threads(number)
+        cv2.setNumThreads(number)
 
 
 def _no_flag(verb: str, flag: str, overrides: Sequence[str]) -> DetkitError:

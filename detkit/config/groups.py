@@ -23,6 +23,7 @@ _REGISTRIES = {
     "schedule": ("detkit.training.optimization", "schedules"),
 }
 GROUPS = _REGISTRIES.keys()
+FITTED = ("optimizer", "schedule")  # auto is what fits a run's length, see training.fitted
 
 # What the commands ask of a data set that lies in a folder, and what they say to its reader.
 _DATASET = {
@@ -62,6 +63,8 @@ def parameters(group: str, name: str) -> dict[str, tuple[Any, Any]]:
     """
     if name not in (known := choices(group)):
         raise errors.unknown(group, name, known)
+    if name == "auto" and group in FITTED:
+        return {}
     in_a_folder = group == "dataset" and name != DRAWN
     parts = registry(group)
     if in_a_folder and name == "auto":
@@ -75,7 +78,8 @@ def parameters(group: str, name: str) -> dict[str, tuple[Any, Any]]:
 
 def choices(group: str) -> list[str]:
     """The names that a group's `name` may have."""
-    return sorted(registry(group).names() + (["auto"] if group == "dataset" else []))
+    automatic = group == "dataset" or group in FITTED
+    return sorted(registry(group).names() + (["auto"] if automatic else []))
 
 
 def descriptions(builder: Any) -> dict[str, str]:

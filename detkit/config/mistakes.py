@@ -15,8 +15,10 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from detkit import errors, foreign
+from detkit.config import words
 from detkit.errors import DetkitError
 
+ALIKE = 0.7  # of two names, to take one for the other: imgsz is no weights
 PACKAGE = "# @package _global_"
 
 
@@ -135,10 +137,49 @@ def unknown_setting(verb: str, key: str, known: Sequence[str]) -> DetkitError:
     names = {last, initials}  # lr and learning_rate are optimizer.lr
     near = [beside[one] for one in names & beside.keys()]
     near += [one for one in known if one.rpartition(".")[2] in names]
-    near += [beside[one] for one in difflib.get_close_matches(last, beside, n=1)]
     if near:
         return DetkitError(f"No setting {key!r}. Did you mean {near[0]}?", remedy=remedy)
-    return errors.unknown("setting", key, known, remedy)
+    if own := words.here(verb, key):
+        return DetkitError(f"No setting {key!r}. Here it is {own}.", remedy=remedy)
+    ends = {one.rpartition(".")[2]: one for one in reversed(known)} | beside
+    close = [ends[one] for one in difflib.get_close_matches(last, ends, n=1, cutoff=ALIKE)]
+    guess = f" Did you mean {close[0]}?" if close else ""
+    return DetkitError(f"No setting {key!r}.{guess}", remedy=remedy)
+
+
+def misspelt(verb: str, argv: Sequence[str], folder: Path) -> None:
+    """Raises the error of a setting that cannot be, before anything large is imported.
+
+    What a group's choice takes is not known yet, so only keys of no group are looked at, and of
+    these only what other toolkits have, or what is almost a setting's name.
+
+    Args:
+        folder: of the verb's primary config.
+    """
+    own = foreign.read_yaml(folder / f"{verb}.yaml")
+    known = list(_keys({k: v for k, v in own.items() if k != "defaults"}, ""))
+    known += [name for entry in own.get("defaults", []) for name in _named(entry)]
+    for argument in argv:
+        key = argument.lstrip("+~-").partition("=")[0].replace("-", "_")
+        group, _, last = key.partition(".")
+        if (
+            "=" not in argument
+            or argument[0] == "-"
+            or key in known
+            or group in ("hydra", "optimizer", "schedule")
+        ):
+            continue
+        plain = not last or key.isupper() or group == "training"
+        if not plain or (not key.isupper() and not key.replace(".", "_").isidentifier()):
+            continue
+        error = unknown_setting(verb, key, known)
+        if error.problem != f"No setting {key!r}.":
+            raise error
+
+
+def _named(entry: Any) -> list[str]:
+    """The group of an entry of the defaults list."""
+    return [str(one) for one in entry] if isinstance(entry, Mapping) else []
 
 
 def _choices(override: Override) -> list[str]:

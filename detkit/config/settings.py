@@ -22,6 +22,7 @@ from detkit.values import absent, checked
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Seed = Annotated[int, Interval(ge=0, lt=2**32)]  # what NumPy takes
 Group = dict[str, Any]
+ScoreThresh = Share | Literal["per_class"] | dict[str, Share] | None
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class TrainingSettings:
     workers: Natural
     checkpoint_every: Count | None
     evaluate_every: Count
+    keep_last: bool
+    patience: Count | None
     log_every: Count
     best_by: str | None
     val_losses: bool
@@ -63,6 +66,7 @@ class TrainSettings:
     resume: str | None
     weights: str | None
     allow_download: bool
+    threads: Count | None
     plugins: list[str]
     row: str | None
 
@@ -78,6 +82,7 @@ class EvaluateSettings:
     letterbox: bool | None
     dataset: Group | None
     split: str | None
+    score_thresh: ScoreThresh
     membrane: str | None
     membrane_thresh: Share
     output: str | None
@@ -88,6 +93,7 @@ class EvaluateSettings:
     workers: Natural
     agnostic_nms: bool
     topmost: bool
+    threads: Count | None
     plugins: list[str]
     row: str | None
 
@@ -123,8 +129,12 @@ class PredictSettings:
     truncated_svd: list[Count] | None
     device: str
     precision: Precision
-    score_thresh: Share
+    score_thresh: ScoreThresh
+    classes: list[str] | None
+    nms_iou: Share | None
     agnostic_nms: bool
+    detections: Count | None
+    short_side: Count | None
     tiles: Count | None
     probabilities: bool
     polygons: bool
@@ -132,6 +142,7 @@ class PredictSettings:
     video: bool
     yolo_text: bool
     allow_download: bool
+    threads: Count | None
     plugins: list[str]
 
 
@@ -153,6 +164,7 @@ class ExplainSettings:
     filter: list[list[float]] | None
     numbers: list[list[float]] | None
     allow_download: bool
+    threads: Count | None
     plugins: list[str]
 
 
@@ -163,6 +175,7 @@ class ExportSettings:
     checkpoint: str
     format: Literal["darknet"]
     output: str | None
+    threads: Count | None
     plugins: list[str]
 
 
@@ -181,6 +194,7 @@ class ProposeSettings:
     format: Literal["npz", "json"]
     output: str | None
     workers: Natural
+    threads: Count | None
     plugins: list[str]
 
 
@@ -195,6 +209,7 @@ class AnchorsSettings:
     long_side: Count | None
     letterbox: bool
     seed: Seed
+    threads: Count | None
     plugins: list[str]
 
 

@@ -116,6 +116,9 @@ def _left_out(root: Path) -> list[str]:
     return notes
 
 
+BESIDE_PICTURES = ("Annotations", "SegmentationClass")  # of VOC's JPEGImages
+
+
 def split_name(
     settings: Mapping[str, Any], which: str, needs: Needs = BOXES, unsplit: str | None = None
 ) -> str:
@@ -144,6 +147,11 @@ def split_name(
     return next((s for w in wanted if (s := splits.find(w, existing))), which)
 
 
+def is_validation(settings: Mapping[str, Any], split: str) -> bool:
+    """Whether a split is there to choose by: it was named so, or is called so."""
+    return settings.get("val_split") == split or splits.find("val", [split]) is not None
+
+
 def _chosen(settings: Mapping[str, Any], needs: Needs) -> tuple[str, str, dict[str, Any]]:
     """The format, why it was chosen (empty if it was named), and its arguments."""
     left_out = ("name", "train_split", "val_split", "labels_root", *CROPS, MORE)
@@ -163,6 +171,8 @@ def _root(arguments: Mapping[str, Any]) -> Path:
     root = in_home(given)
     if not root.exists():
         raise DetkitError("There is no such folder.", file=root, remedy="correct dataset.root.")
+    if root.name == "JPEGImages" and any((root.parent / name).is_dir() for name in BESIDE_PICTURES):
+        root = root.parent
     if root.is_dir() and not any(root.iterdir()):
         raise DetkitError("The folder is empty.", file=root, remedy="correct dataset.root.")
     return root

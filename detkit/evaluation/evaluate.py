@@ -13,21 +13,26 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from detkit.evaluation.boundaries import count_boundaries
-from detkit.evaluation.coco import BY_CLASS, coco, implementation
+from detkit.evaluation.coco import coco
 from detkit.evaluation.diagnosis import LITTLE, diagnose
 from detkit.evaluation.files import write_coco
+from detkit.evaluation.operating import DEFAULTS, Operating
 from detkit.evaluation.pixels import boundaries, count, pixels
 from detkit.evaluation.results import Results
-from detkit.evaluation.text import aligned as _aligned
-from detkit.evaluation.text import figure as _figure
-from detkit.evaluation.voc import voc
+from detkit.evaluation.tables import (
+    Figures,
+    absent_classes,
+    class_rows,
+    detection_figures,
+    detection_table,
+)
+from detkit.evaluation.text import aligned, condensed, figure
 from detkit.predictions import Detections, Segmentation
 from detkit.structures import Frame
 
 if TYPE_CHECKING:
     from detkit.data.records import Records
 
-Figures = dict[str, Any]
 # boxes, scores, labels and run lengths of an image's detections, see `Results`
 Part = tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]] | None]
 
@@ -80,14 +85,20 @@ class DetectionEvaluator:
 
     Args:
         given: detections of all images, from a file; then nothing is added.
+        operating: from which scores on detections count, and whether the best one is chosen here.
     """
 
     headline: ClassVar[str] = "voc/mAP"
     beside: ClassVar[tuple[str, ...]] = ("coco/AP50", "coco/AP")
     written: ClassVar[tuple[str, ...]] = ("predictions.json",)
 
-    def __init__(self, records: Records, given: Results | None = None) -> None:
-        self.records = records
+    def __init__(
+        self,
+        records: Records,
+        given: Results | None = None,
+        operating: Operating = DEFAULTS,
+    ) -> None:
+        self.records, self.operating = records, operating
         self._given = given
         self._parts: dict[int, Part] = {}
 
@@ -122,7 +133,7 @@ class DetectionEvaluator:
         return Results(images, boxes, scores, labels, known)
 
     def result(self) -> Figures:
-        return detection_figures(self.records, self.results())
+        return detection_figures(self.records, self.results(), self.operating)
 
     def table(self, result: Figures) -> str:
         return detection_table(self.records, result)
@@ -163,6 +174,15 @@ class InstanceEvaluator(DetectionEvaluator):
         )
 
 
+PIXEL_COLUMNS = {
+    "IoU": "pixels/IoU",
+    "Dice": "pixels/Dice",
+    "boundary IoU": "pixels/boundary_IoU",
+    "precision": "pixels/precision",
+    "recall": "pixels/recall",
+}
+
+
 class PixelEvaluator:
     """Mean intersection over union, Dice, accuracy of pixels, and the same near outlines."""
 
@@ -201,6 +221,11 @@ class PixelEvaluator:
         if len(self._seen) != sum(len(seen) for _, seen in states):
             raise ValueError("two processes evaluated the same image")
 
+    @property
+    def confusion(self) -> np.ndarray:
+        """(K, K) int64: how many pixels of class `row` were called class `column`."""
+        return self._counts
+
     def result(self) -> Figures:
         names, there = self.records.names, self._counts.sum(1) > 0
         absent = [name for name, found in zip(names, there, strict=True) if not found]
@@ -212,19 +237,21 @@ class PixelEvaluator:
         }
 
     def table(self, result: Figures) -> str:
-        columns = {key: f"pixels/{key}" for key in ("IoU", "Dice", "boundary_IoU")}
-        rows = _class_rows(self.records.names, result, columns)
+        rows, left_out = condensed(class_rows(self.records.names, result, PIXEL_COLUMNS))
         means = ("pixels/mIoU", "pixels/mDice", "pixels/boundary_mIoU")
-        mean = ["mean", *(_figure(result[key]) for key in means)]
-        accuracy = _figure(result["pixels/accuracy"])
+        mean = ["mean", *(figure(result[key]) for key in means), "", ""]
+        accuracy = figure(result["pixels/accuracy"])
         lines = [
-            *_aligned([["class", "IoU", "Dice", "boundary IoU"], mean, *rows]),
+            *aligned([["class", *PIXEL_COLUMNS], mean, *rows]),
+            *left_out,
             "",
             f"{result['images']:,} images. Pixel accuracy {accuracy}.",
             "IoU: right pixels of a class / pixels that are or were called it, over the whole set; "
-            "pixels that are marked as void count nowhere. Dice: twice the right ones / the sum of "
-            "both. Boundary IoU: of pixels within 2 % of the diagonal from a class's outline.",
-            *_absent(result),
+            "pixels that are marked as void count nowhere. Dice (F1): twice the right ones / the"
+            " sum of both. Boundary IoU: of pixels within 2 % of the diagonal from the outline.",
+            "Precision: right pixels / those called it; recall: right ones / those of the class;"
+            " each pixel has its best class, so that there is no score to choose.",
+            *absent_classes(result),
         ]
         return "\n".join(lines)
 
@@ -233,99 +260,3 @@ class PixelEvaluator:
 
     def save(self, output: Path) -> None:
         """Nothing: the counts are in the figures, and maps would take gigabytes."""
-
-
-def detection_figures(records: Records, results: Results) -> Figures:
-    """COCO's figures, both VOC metrics, and what they were counted on."""
-    ordinary = ~records.crowd & ~records.difficult
-    countable, easy = (
-        np.bincount(records.labels[kept], minlength=len(records.names))
-        for kept in (~records.crowd, ordinary)
-    )
-    counts = list(zip(records.names, countable.tolist(), easy.tolist(), strict=True))
-    return {
-        **coco(records, results),
-        **voc(records, results),
-        "images": len(records),
-        "objects": int(countable.sum()),
-        "difficult": int(np.count_nonzero(records.difficult)),
-        "crowd": int(np.count_nonzero(records.crowd)),
-        "detections": len(results),
-        "detections_of_unknown_images": results.unknown_images.total(),
-        "detections_of_unknown_classes": results.unknown_classes.total(),
-        "classes_without_objects": [name for name, number, _ in counts if not number],
-        "classes_without_detections": [
-            name for k, name in enumerate(records.names) if not (results.labels == k).any()
-        ],
-        "classes_only_difficult": [name for name, number, n in counts if number and not n],
-    }
-
-
-CLASS_COLUMNS = {
-    "coco/AP": "coco/AP",
-    "coco/AP50": "coco/AP50",
-    "voc/AP": "voc/AP",
-    "voc07/AP": "voc07/AP",
-}
-MEANS = ("coco/AP", "coco/AP50", "voc/mAP", "voc07/mAP")
-OTHERS = ("AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-
-
-MASKS = "segm/: the same as coco/, of the overlap of masks instead of boxes."
-
-
-def detection_table(records: Records, result: Figures, kinds: Sequence[str] = ("coco",)) -> str:
-    """The figures of each class and of all, with their definitions.
-
-    Args:
-        kinds: "coco" for boxes, "segm" for masks.
-    """
-    masks = {f"segm/{name}": f"segm/{name}" for name in BY_CLASS} if "segm" in kinds else {}
-    columns = {**masks, **CLASS_COLUMNS}
-    mean = ["mean", *(_figure(result[key]) for key in (*masks, *MEANS))]
-    rows = _class_rows(records.names, result, columns)
-    others = [[kind, *(_figure(result[f"{kind}/{name}"]) for name in OTHERS)] for kind in kinds]
-    lines = [
-        *_aligned([["class", *columns], mean, *rows]),
-        "",
-        *_aligned([["", *OTHERS], *others]),
-        "",
-        f"{result['images']:,} images, {result['objects']:,} objects, "
-        f"{result['detections']:,} detections; – where no object counts.",
-        "coco/AP: mean over overlaps of 0.5, 0.55 … 0.95, AP50 and AP75 at one; s, m, l: objects "
-        "below 32², up to 96², above; AR: recall with 1, 10, 100 detections an image "
-        f"(computed by {implementation()}).",
-        "voc/AP: area under the precision-recall curve at overlaps above 0.5; voc07/AP: mean "
-        "of 11 points of it.",
-    ]
-    if masks:
-        lines.append(MASKS)
-    if result["difficult"]:
-        lines.append(
-            f"{result['difficult']:,} difficult objects: ordinary ones for coco/, ignored by voc/ "
-            "and voc07/."
-        )
-    if only := result["classes_only_difficult"]:
-        lines.append(f"Only difficult objects, so not in the means of voc/: {', '.join(only)}.")
-    if result["crowd"]:
-        lines.append(f"{result['crowd']:,} crowd regions: ignored by all.")
-    silent = set(result["classes_without_detections"]) - set(result["classes_without_objects"])
-    if silent and result["detections"]:
-        never = ", ".join(name for name in records.names if name in silent)
-        lines.append(f"Never detected: {never}.")
-    for what in ("images", "classes"):
-        if number := result[f"detections_of_unknown_{what}"]:
-            lines.append(f"{number:,} detections of {what} that this split lacks were left out.")
-    return "\n".join([*lines, *_absent(result)])
-
-
-def _class_rows(names: Sequence[str], result: Figures, columns: dict[str, str]) -> list[list[str]]:
-    return [
-        [name, *(_figure(result[f"{prefix}/{name}"]) for prefix in columns.values())]
-        for name in names
-    ]
-
-
-def _absent(result: Figures) -> list[str]:
-    absent = result["classes_without_objects"]
-    return [f"Not in the ground truth, so not in the means: {', '.join(absent)}."] if absent else []

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from detkit.evaluation.evaluate import Figures
 
 AMONG = 5  # of top-5
+OF_CLASS = ("precision", "recall", "F1")
 TOLD = 5  # of the most frequent confusions, in the table
 
 
@@ -86,13 +87,13 @@ class LabelEvaluator:
         keys = {"top-1": "top1", "top-5": "top5", "balanced": "balanced"}
         means = [[name, figure(result[f"classify/{key}"])] for name, key in keys.items()]
         rows = [
-            [name, figure(result[f"classify/recall/{name}"]), f"{n:,}"]
+            [name, *(figure(result[f"classify/{key}/{name}"]) for key in OF_CLASS), f"{n:,}"]
             for name, n in zip(names, of_class, strict=True)
         ]
         lines = [
             *aligned(means),
             "",
-            *aligned([["class", "recall", "images"], *rows]),
+            *aligned([["class", *OF_CLASS, "images"], *rows]),
             "",
             f"{result['images']:,} images; top-1: the right class scores best, top-5: it is among"
             " the five best (– for five classes or fewer); balanced: mean of the recalls.",
@@ -138,10 +139,11 @@ def accuracies(counts: np.ndarray, names: Sequence[str]) -> dict[str, float | No
     Args:
         counts: (K, K) int64, true class by predicted class.
     Returns:
-        `classify/top1`, `classify/balanced`, and `classify/recall/NAME` for each class, as
-        fractions of 1; None for a class without an image, and the mean runs over the others.
+        `classify/top1`, `classify/balanced`, and `classify/recall/NAME`, `classify/precision/NAME`
+        and `classify/F1/NAME` for each class, as fractions of 1; None for a class without an image
+        (of precision: that no image is called), and the mean runs over the others.
     """
-    right, truth = np.diagonal(counts), counts.sum(1)
+    right, truth, called = np.diagonal(counts), counts.sum(1), counts.sum(0)
     found = truth > 0
     recall = np.divide(right, truth, out=np.zeros(len(right)), where=found)
     return {
@@ -149,6 +151,16 @@ def accuracies(counts: np.ndarray, names: Sequence[str]) -> dict[str, float | No
         "classify/balanced": float(recall[found].mean()) if found.any() else None,
         **{
             f"classify/recall/{name}": float(recall[k]) if found[k] else None
+            for k, name in enumerate(names)
+        },
+        **{
+            f"classify/precision/{name}": float(right[k] / called[k]) if called[k] else None
+            for k, name in enumerate(names)
+        },
+        **{
+            f"classify/F1/{name}": float(2 * right[k] / (truth[k] + called[k]))
+            if found[k]
+            else None
             for k, name in enumerate(names)
         },
     }

@@ -47,22 +47,27 @@ def pixels(counts: np.ndarray, names: Sequence[str]) -> dict[str, float | None]:
     Args:
         counts: (K, K) int64, true class by predicted class.
     Returns:
-        `pixels/mIoU`, `pixels/mDice`, `pixels/accuracy`, and `pixels/IoU/NAME` and
-        `pixels/Dice/NAME` for each class, as fractions of 1; None for a class without a pixel in
-        the truth, and the mean runs over the others.
+        `pixels/mIoU`, `pixels/mDice`, `pixels/accuracy`, and `pixels/IoU/NAME`,
+        `pixels/Dice/NAME` (F1), `pixels/precision/NAME` and `pixels/recall/NAME` for each class, as
+        fractions of 1; None for a class without a pixel in the truth (of precision: that no pixel
+        is called), and the mean runs over the others.
     """
     right = np.diagonal(counts)
-    truth = counts.sum(1)
-    both = truth + counts.sum(0)
+    truth, called = counts.sum(1), counts.sum(0)
+    both = truth + called
     found = truth > 0
     iou = np.divide(right, both - right, out=np.zeros(len(right)), where=found)
     dice = np.divide(2 * right, both, out=np.zeros(len(right)), where=found)
+    precision = np.divide(right, called, out=np.zeros(len(right)), where=called > 0)
+    recall = np.divide(right, truth, out=np.zeros(len(right)), where=found)
     return {
         "pixels/mIoU": _mean(iou, found),
         "pixels/mDice": _mean(dice, found),
         "pixels/accuracy": float(right.sum() / truth.sum()) if found.any() else None,
         **_of_classes("pixels/IoU", iou, found, names),
         **_of_classes("pixels/Dice", dice, found, names),
+        **_of_classes("pixels/precision", precision, called > 0, names),
+        **_of_classes("pixels/recall", recall, found, names),
     }
 
 

@@ -17,3 +17,21 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
         for row in rows
     ]
+
+
+def condensed(
+    rows: Sequence[Sequence[str]], most: int = 20, telling: slice = slice(1, None)
+) -> tuple[list[Sequence[str]], list[str]]:
+    """Rows of a long table without those that say nothing, and a line that counts these.
+
+    Args:
+        rows: of words, a name first.
+        most: rows up to which a table is left as it is.
+        telling: the columns that would say something.
+    """
+    silent = [row for row in rows if {*row[telling]} <= {"0.000", "–"}]
+    if len(rows) <= most or len(silent) < 2:
+        return list(rows), []
+    few = ", ".join(row[0] for row in silent[:5]) + (", …" if len(silent) > 5 else "")
+    kept = [row for row in rows if row not in silent]
+    return kept, [f"and {len(silent):,} at 0.000 or –: {few}"]

@@ -18,6 +18,7 @@ from detkit.data.transforms import Transform
 from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.evaluation.evaluate import Evaluator, Figures
+from detkit.evaluation.operating import DEFAULTS, Operating
 from detkit.inference.run import predictions
 from detkit.inference.tasks import tasks
 from detkit.models.model import Model
@@ -46,6 +47,7 @@ def measure(
     precision: str = "auto",
     batch_size: int = 1,
     workers: int = 0,
+    operating: Operating = DEFAULTS,
     agnostic_nms: float | None = None,
     evaluator: Evaluator | None = None,
     topmost: float | None = None,
@@ -58,6 +60,7 @@ def measure(
         names: the model's classes, brought to those of the records.
         world: each process takes its share of the images, and all get the whole result.
         batch_size: images at once in this process.
+        operating: from which scores on detections count, and whether a best one is chosen.
         agnostic_nms: as for `inference.run.predictions`.
         evaluator: of the records; None: the task's own.
         topmost: each object counts as one of the class at the top of the model's tree, as those of
@@ -77,7 +80,7 @@ def measure(
         world=world.size,
         pin_memory=world.device.type == "cuda",
     )
-    evaluator = evaluator or task.evaluator(records)
+    evaluator = evaluator or task.measured(records, operating)
     how: dict[str, Any] = {"device": world.device, "precision": precision, "names": names}
     found = predictions(model, batches, **how, agnostic_nms=agnostic_nms)
     quiet = None if world.main else True

@@ -18,17 +18,19 @@ from detkit.data import images
 from detkit.data.loading import collate
 from detkit.data.transforms import Loaded, Transform
 from detkit.draw import as_rgb, eight_bit
-from detkit.errors import DetkitError
+from detkit.errors import DetkitError, unknown
+from detkit.evaluation.operating import Chosen, thresholds_of
 from detkit.folders import in_home
 from detkit.inference.run import predictions, prepare
-from detkit.inference.sources import Item, Picture
+from detkit.inference.selecting import overlapping, reselect, resized
+from detkit.inference.sources import Item, Picture, Source
+from detkit.inference.tasks import tasks
 from detkit.inference.tiles import Tiled
 from detkit.models.heads.truncated import truncate
 from detkit.models.model import Model
 from detkit.ops.device import pick_device
 from detkit.predictions import Prediction
 from detkit.structures import Batch
-from detkit.values import number
 
 
 class Predictor:
@@ -38,7 +40,13 @@ class Predictor:
         model: the module as the checkpoint holds it; predictions come from a faster copy of it.
         names, category_ids: of its K classes.
         meta: what else the checkpoint says: its resolved config, metrics, versions.
-        score_thresh: detections below it are left out; the model's own limit holds as well.
+        thresholds: from which scores on detections count, and where those come from.
+        score_thresh: the same as a number, or by class name; detections below it are left out. The
+            model's own limit holds as well.
+        classes: names of those that are kept, None: all.
+
+    Raises:
+        DetkitError: a score that is none, or a class that is not there.
     """
 
     def __init__(
@@ -49,14 +57,17 @@ class Predictor:
         *,
         device: torch.device | str,
         precision: str = "auto",
-        score_thresh: float = 0.5,
+        score_thresh: Chosen = None,
+        classes: Sequence[str] | None = None,
         agnostic_nms: bool = False,
     ) -> None:
         self.model, self.meta, self.transform = model, meta, transform
         self.names: tuple[str, ...] = tuple(meta["names"])
         self.category_ids: list[int] = list(meta["category_ids"])
         self.device, self.precision = torch.device(device), precision
-        self.score_thresh = number("score_thresh", score_thresh, "pass a score of 0 … 1.")
+        self.thresholds = thresholds_of(score_thresh, meta.get("operating_point"), self.names)
+        self.score_thresh = self.thresholds.value(self.names)
+        self.classes = None if classes is None else self._known(classes)
         self._agnostic_nms = stored.nms_iou(agnostic_nms, meta)
         self._fast: nn.Module = prepare(model, device, precision)
 
@@ -77,7 +88,9 @@ class Predictor:
     def __repr__(self) -> str:
         name, few = self.meta["config"]["model"]["name"], ", ".join(self.names[:5])
         more = ", …" if len(self.names) > 5 else ""
-        return f"<Predictor: {name} on {self.device}, {len(self.names)} classes: {few}{more}>"
+        count = "1 class" if len(self.names) == 1 else f"{len(self.names)} classes"
+        least = f"; score {self.thresholds}" if tasks[self.model.task].scored else ""
+        return f"<Predictor: {name} on {self.device}, {count}: {few}{more}{least}>"
 
     def __call__(self, pictures: Any, batch_size: int = 1) -> Any:
         """
@@ -94,7 +107,23 @@ class Predictor:
         given = pictures if several else [pictures]
         items = (self._picture(picture, place) for place, picture in enumerate(given))
         found = [p for _, batch in self.batches(items, batch_size) for p in batch]
+        for prediction, picture in zip(found, given, strict=True):
+            prediction.picture = picture
         return found if several else found[0]
+
+    def stream(self, source: str | Path, batch_size: int = 1) -> Iterator[Prediction]:
+        """Predictions one after the other, of a video, a folder, a pattern or a camera's number.
+
+        Each has its `picture`, an (H, W, 3) RGB array; one batch at a time is in memory.
+
+        Raises:
+            DetkitError: nothing is there, or a video that cannot be read.
+        """
+        given = Source(in_home(source), channels=self.channels)
+        for pictures, found in self.batches(given.pictures(), batch_size):
+            for picture, prediction in zip(pictures, found, strict=True):
+                prediction.picture = picture.image
+                yield prediction
 
     def batches(
         self, pictures: Iterable[Picture], batch_size: int = 1
@@ -117,7 +146,19 @@ class Predictor:
             agnostic_nms=self._agnostic_nms,
         )
         for _, batch in found:
-            yield waiting.popleft(), [p.filter(self.score_thresh) for p in batch]
+            yield waiting.popleft(), [p.filter(self.score_thresh, self.classes) for p in batch]
+
+    def _known(self, classes: Sequence[str]) -> list[str]:
+        if not tasks[self.model.task].scored:
+            raise DetkitError(
+                f"{self.meta['config']['model']['name']} finds no objects of classes to choose.",
+                remedy="leave classes out.",
+            )
+        chosen = [classes] if isinstance(classes, str) else list(classes)
+        for name in chosen:
+            if name not in self.names:
+                raise unknown("class", str(name)[:80], self.names)
+        return chosen
 
     def _sample(self, picture: Picture) -> Loaded:
         return sample_of(self.model, self.transform, picture)
@@ -182,8 +223,12 @@ def load(
     path: str | Path,
     device: str = "auto",
     precision: str = "auto",
-    score_thresh: float = 0.5,
+    score_thresh: Chosen = None,
     *,
+    classes: Sequence[str] | None = None,
+    nms_iou: float | None = None,
+    detections: int | None = None,
+    short_side: int | None = None,
     cfg: str | Path | None = None,
     names: str | Path | None = None,
     letterbox: bool | None = None,
@@ -197,18 +242,28 @@ def load(
     Args:
         device: `auto` (CUDA, MPS, else the CPU), `cpu`, `cuda`, `cuda:1` or `mps`.
         precision: `auto` (bf16 where the device is fast at it), `fp32`, `bf16` or `fp16`.
-        score_thresh: detections below it are left out.
+        score_thresh: detections below it are left out. None: the best score on the validation
+            split, which training stores in the checkpoint (`predictor.thresholds` tells), else 0.5;
+            a number; scores of some classes by name; or `per_class`, the best of each.
+        classes: names of those that are kept; None: all.
+        nms_iou: of two of a class that overlap by more the worse one goes; None: as trained.
+        detections: at most so many of a picture, the best; None: as trained.
+        short_side: pixels that a picture's shorter side is brought to; None: as trained.
         cfg, names: of a Darknet file, where they lie elsewhere.
         letterbox: of a Darknet file, whether pictures keep their aspect ratio.
         truncated_svd: singular values that are left of each fully connected layer behind the RoIs.
         agnostic_nms: whether of two objects that overlap by more than the model's `nms_iou` the
             less sure one goes also where their classes differ.
     Raises:
-        DetkitError: no checkpoint there, or one that cannot be read.
+        DetkitError: no checkpoint there, one that cannot be read, a class that it does not know, or
+            a setting that its model lacks.
     """
     picked = pick_device(device)
     cfg, names = (None if file is None else str(file) for file in (cfg, names))
     model, meta = restore.load_model(path, picked, beside=restore.Beside(cfg, names, letterbox))
+    stored.point_of(meta, path)
+    reselect(model, nms_iou, detections)
+    meta = resized(overlapping(meta, nms_iou), short_side)
     transform = stored.transform_of(meta, path)
     truncate(model, truncated_svd or ())
     return Predictor(
@@ -218,5 +273,6 @@ def load(
         device=picked,
         precision=precision,
         score_thresh=score_thresh,
+        classes=classes,
         agnostic_nms=agnostic_nms,
     )

@@ -11,6 +11,7 @@ import torchvision
 from detkit.backbones.pretrained import COUNTER
 from detkit.data.transforms import build as build_transform
 from detkit.errors import DetkitError
+from detkit.evaluation.operating import Chosen
 from detkit.inference.predictor import Predictor
 from detkit.models.build import build
 from detkit.structures import Classes
@@ -22,7 +23,7 @@ def published(
     transforms: Mapping[str, Any],
     device: torch.device | str,
     precision: str,
-    score_thresh: float,
+    score_thresh: Chosen,
     allow_download: bool = False,
 ) -> Predictor:
     """A predictor of ImageNet's classes, as `inference.predictor.load` gives one of a checkpoint.

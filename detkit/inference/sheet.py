@@ -10,9 +10,9 @@ import numpy as np
 from detkit.data.records import Records
 from detkit.draw import eight_bit, save_image, visible
 from detkit.errors import DetkitError
-from detkit.inference.contact import contact_sheet
 from detkit.inference.predictor import Predictor
 from detkit.inference.tasks import tasks
+from detkit.plots.contact import contact_sheet
 
 PAIRS = 8
 CELL = 400  # pixels: smaller pictures are enlarged before boxes and names are put on them

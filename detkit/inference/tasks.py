@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,15 +22,20 @@ from detkit.evaluation.evaluate import (
 )
 from detkit.evaluation.labels import LabelEvaluator
 from detkit.evaluation.localization import LocalizationEvaluator
+from detkit.evaluation.operating import DEFAULTS, Operating
 from detkit.inference.write import DetectionWriter, InstanceWriter, Writer
 from detkit.inference.write_labels import LabelWriter
 from detkit.inference.write_localizations import LocalizationWriter
 from detkit.inference.write_pixels import PixelWriter
 from detkit.localization import Localization
+from detkit.plots.evaluation import OF_DETECTIONS, OF_PIXELS, of_detections, of_labels, of_pixels
 from detkit.predictions import Classification, Detections, Prediction, Segmentation
 
 if TYPE_CHECKING:
     from detkit.data.records import Records
+
+
+Plots = Callable[[Any, Path, Callable[[str], Any]], None]
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class Task:
         writer: leaves it on disk.
         truth: what the data say of an image, as such a prediction in the file's pixels.
         noun: what messages count, in the singular; empty where there is nothing to count.
+        plots: draws what an evaluator measured into a folder, in the files that `plotted` names.
+        scored: whether predictions count from a score on, which its evaluator takes as `operating`.
     """
 
     prediction: type[Prediction]
@@ -48,6 +56,15 @@ class Task:
     writer: type[Writer]
     truth: Callable[[Records, int], Prediction]
     noun: str = ""
+    scored: bool = False
+    plots: Plots | None = None
+    plotted: tuple[str, ...] = ()
+
+    def measured(self, records: Records, operating: Operating = DEFAULTS) -> Evaluator:
+        """An evaluator of these records; `operating` where detections count from a score on."""
+        if not self.scored:
+            return self.evaluator(records)
+        return self.evaluator(records, operating=operating)  # type: ignore[call-arg]
 
 
 class Tasks(dict[str, Task]):
@@ -95,10 +112,27 @@ def localized(records: Records, i: int) -> Localization:
     return Localization(scores, records.names, True, torch.from_numpy(truth.boxes[0]))
 
 
+OF_OBJECTS: dict[str, Any] = {
+    "scored": True,
+    "plots": of_detections,
+    "plotted": OF_DETECTIONS,
+}
+
 tasks = Tasks(
-    detect=Task(Detections, DetectionEvaluator, DetectionWriter, objects, "object"),
-    segment_instances=Task(Detections, InstanceEvaluator, InstanceWriter, instances, "object"),
-    segment_pixels=Task(Segmentation, PixelEvaluator, PixelWriter, pixels),
-    classify=Task(Classification, LabelEvaluator, LabelWriter, image_class),
+    detect=Task(Detections, DetectionEvaluator, DetectionWriter, objects, "object", **OF_OBJECTS),
+    segment_instances=Task(
+        Detections, InstanceEvaluator, InstanceWriter, instances, "object", **OF_OBJECTS
+    ),
+    segment_pixels=Task(
+        Segmentation, PixelEvaluator, PixelWriter, pixels, plots=of_pixels, plotted=OF_PIXELS
+    ),
+    classify=Task(
+        Classification,
+        LabelEvaluator,
+        LabelWriter,
+        image_class,
+        plots=of_labels,
+        plotted=LabelEvaluator.written,
+    ),
     localize=Task(Localization, LocalizationEvaluator, LocalizationWriter, localized, "object"),
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -67,13 +68,24 @@ def open_reader(source: str | int) -> Reader:
 
 def open_writer(path: Path, like: Reader, size: tuple[int, int]) -> Writer:
     """An MP4 of (height, width) pixels with the clock of `like`; odd sides gain one pixel."""
-    if find_spec("av"):
-        import av
+    codec = encoder()
+    return _AvWriter(path, like, size, codec) if codec else _CvWriter(path, like, size)
 
-        for codec in H264:
-            if codec in av.codec.codecs_available:
-                return _AvWriter(path, like, size, codec)
-    return _CvWriter(path, like, size)
+
+def encoder() -> str | None:
+    """PyAV's encoder of H.264, None where there is none."""
+    if not find_spec("av"):
+        return None
+    import av
+
+    return next((codec for codec in H264 if codec in av.codec.codecs_available), None)
+
+
+def written_as() -> str:
+    """What videos are written as here, and how to get the other."""
+    if encoder():
+        return "H.264, without sound; without the package av they would be MPEG-4 part 2"
+    return "MPEG-4 part 2, which browsers do not play; for H.264: pip install av (detkit[video])"
 
 
 def _unreadable(source: str | int, why: object) -> DetkitError:
@@ -161,11 +173,24 @@ class _AvReader:
         self._container.close()
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without OpenCV's own lines about what it cannot open."""
+    log = cv2.utils.logging
+    before = log.getLogLevel()
+    log.setLogLevel(log.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        log.setLogLevel(before)
+
+
 class _CvReader:
     def __init__(self, source: str | int) -> None:
         self.fault: str | None = None
         self._camera = isinstance(source, int)
-        self._capture = cv2.VideoCapture(source)
+        with _quiet():  # the error that comes says it
+            self._capture = cv2.VideoCapture(source)
         if not self._capture.isOpened():
             raise _unreadable(source, "OpenCV does not open it")
         rate = self._capture.get(cv2.CAP_PROP_FPS)

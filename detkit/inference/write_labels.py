@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 
 from detkit.draw import as_rgb, eight_bit, save_image
-from detkit.inference.contact import contact_sheet
 from detkit.inference.sources import Picture
 from detkit.inference.write import (
     CSV,
@@ -26,6 +25,7 @@ from detkit.inference.write import (
     part_of,
     rounded,
 )
+from detkit.plots.contact import contact_sheet
 from detkit.predictions import Classification
 
 SHEET = "sheet.jpg"

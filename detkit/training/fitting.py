@@ -140,7 +140,7 @@ def _scaler(fresh: Mapping[str, Any], saved: Mapping[str, Any]) -> Iterator[str]
 
 
 def _numbers(plain: Mapping[str, Any]) -> Iterator[str]:
-    for key in ("step", "count", "stage"):  # a run of one stage may not tell it
+    for key in ("step", "count", "stage", "since_best"):  # a run of one stage may not tell it
         value = plain.get(key, 0)
         if type(value) is not int or value < 0:
             yield f"{key} is {value!r:.80}"

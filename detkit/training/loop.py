@@ -91,10 +91,17 @@ class Hooks:
     Attributes:
         validate: measures `state.shown`, writes `best/` when it is the best so far.
         save: writes `last/`. Both are called in every process.
+        patience: so many measurements in a row that are no better than the best one end the run;
+            None: none does.
     """
 
     validate: Callable[[State], None]
     save: Callable[[State], None]
+    patience: int | None = None
+
+    def impatient(self, state: State) -> bool:
+        """Whether the run has waited long enough for a better figure."""
+        return self.patience is not None and state.since_best >= self.patience
 
 
 def fit(
@@ -139,7 +146,7 @@ def fit(
         if state.due:  # the run was saved, and then ended before or while it was measured
             measure()
         feed = undisturbed(batches, device)
-        while state.step < end:
+        while state.step < end and not hooks.impatient(state):
             factor = schedule(state.step - first, interval.last - first)
             rate = set_rate(optimizer, stage.rate * factor)
             images = backward(net, feed, state, plan, watch, device)
@@ -162,6 +169,11 @@ def fit(
                 raise Interrupted
             if state.due:
                 measure()
+        if state.step < end:
+            journal.say(
+                f"step {state.step:,}: {state.since_best} measurements without a better figure"
+                " (training.patience), so the run ends here"
+            )
 
 
 def backward(

@@ -27,7 +27,7 @@ CHANGEABLE = (
     *("resume", "run_dir", "weights", "device", "allow_download", "plugins", "dataset"),
     *(f"training.{key}" for key in ("epochs", "max_steps", "batch_size", "accumulate", "workers")),
     *(f"training.{key}" for key in ("checkpoint_every", "evaluate_every", "log_every")),
-    *("training.val_losses", "row"),
+    *("training.val_losses", "training.patience", "training.keep_last", "row", "threads"),
 )
 
 # of a run, in resume.json

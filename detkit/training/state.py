@@ -35,6 +35,7 @@ class State:
         solved: what solved stages wrote: a digest of their folder by their name.
         due: whether the shown weights of this step are still to be measured.
         best: the best value so far of the metric that chooses `best/`, None before the first.
+        since_best: measurements since that one.
         sums, count: losses since the last line of metrics.jsonl, and over how many batches.
     """
 
@@ -46,6 +47,7 @@ class State:
     stage: int = 0
     due: bool = False
     best: float | None = None
+    since_best: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     count: int = 0
     solved: dict[str, str] = field(default_factory=dict)
@@ -64,6 +66,7 @@ class State:
             "solved": self.solved,
             "due": self.due,
             "best": self.best,
+            "since_best": self.since_best,
             "sums": self.sums,
             "count": self.count,
             "scaler": self.scaler.state_dict(),
@@ -120,6 +123,7 @@ class State:
             if plain["scaler"] and self.scaler.is_enabled():
                 self.scaler.load_state_dict(dict(plain["scaler"]))
             self.step, self.due, self.best = plain["step"], plain["due"], plain["best"]
+            self.since_best = plain.get("since_best", 0)
             self.stage, self.solved = plain.get("stage", 0), dict(plain.get("solved", {}))
             self.sums, self.count = dict(plain["sums"]), plain["count"]
             if len(plain["random"]) == world.size:

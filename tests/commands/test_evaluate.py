@@ -14,11 +14,13 @@ import pytest
 import torch
 from folders import save_image
 
-from detkit import checkpoint, restore
+from detkit import checkpoint, foreign, restore
 from detkit.__main__ import main
 from detkit.commands.evaluate import evaluate
+from detkit.config import CONF
 from detkit.errors import DetkitError
 from detkit.inference.measure import match_classes
+from detkit.inference.tasks import tasks
 from detkit.models.build import build
 from detkit.predictions import Detections, Segmentation
 from detkit.structures import Classes
@@ -60,10 +62,8 @@ def runs(tmp_path_factory) -> dict[str, Path]:
 
 
 def settings(**given) -> SimpleNamespace:
-    keys = ("checkpoint", "predictions", "cfg", "names", "letterbox", "dataset", "split", "output")
-    values = dict.fromkeys((*keys, "row", "membrane"), None) | {"membrane_thresh": 0.5}
-    values |= {"device": "cpu", "precision": "fp32", "batch_size": 2, "workers": 0, "plugins": []}
-    values |= {"agnostic_nms": False, "truncated_svd": None}
+    values = foreign.read_yaml(CONF / "evaluate.yaml") | {"device": "cpu", "precision": "fp32"}
+    values |= {"batch_size": 2, "workers": 0}
     return SimpleNamespace(**{**values, **{k: _plain(v) for k, v in given.items()}})
 
 
@@ -90,7 +90,10 @@ def test_what_a_checkpoint_finds_scores_the_same_from_its_file(runs, tmp_path, c
     second = evaluate(settings(predictions=found, dataset=SHAPES, output=tmp_path / "b"))
     assert figures(second) == figures(first)
     assert second["detections"] == first["detections"]
-    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["results.json"]
+    for key in ("operating_points", "best/f1", "in_use/precision"):
+        assert second[key] == first[key] is not None
+    there = {path.name for path in (tmp_path / "b").iterdir()}
+    assert there == {"results.json", *tasks["detect"].plotted}
 
 
 def test_ground_truth_named_by_its_file_is_meant_whole_and_predicts_folder_is_taken(tmp_path):
@@ -110,8 +113,11 @@ def test_ground_truth_named_by_its_file_is_meant_whole_and_predicts_folder_is_ta
     given = {"predictions": tmp_path / "found", "output": tmp_path / "out"}
     whole = evaluate(settings(dataset={"name": "auto", "root": tmp_path / "labels.json"}, **given))
     assert (whole["images"], whole["coco/AP"]) == (10, 1.0)
+    assert (whole["in_use/score_thresh"], whole["in_use/f1"]) == (0.5, 1.0)
+    assert whole["best/score_thresh"] is None  # it is no validation split
     root = {"name": "auto", "root": tmp_path}
-    assert evaluate(settings(dataset=root, **given))["images"] == 2  # the fifth that is val
+    fifth = evaluate(settings(dataset=root, **given))
+    assert (fifth["images"], fifth["best/score_thresh"]) == (2, 0.9)  # the fifth that is val
     both = settings(dataset=root, **given)
     both.split = "train+val"
     assert evaluate(both)["images"] == 10

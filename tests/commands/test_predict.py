@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,9 +16,11 @@ import numpy as np
 import pytest
 import torch
 
-from detkit import checkpoint
+from detkit import checkpoint, foreign
 from detkit.commands.predict import predict
+from detkit.config import CONF
 from detkit.data import images
+from detkit.draw import save_image
 from detkit.errors import DetkitError
 from detkit.inference import video
 from detkit.models.build import build
@@ -44,10 +47,9 @@ def run_folder(tmp_path_factory) -> Path:
 @pytest.fixture
 def settings(run_folder, tmp_path):
     def make(source, **changed):
-        values = {
+        values = foreign.read_yaml(CONF / "predict.yaml") | {
             "checkpoint": str(run_folder),
             "source": str(source),
-            **dict.fromkeys(("cfg", "names", "letterbox")),
             "output": str(tmp_path / "out"),
             "device": "cpu",
             "precision": "fp32",
@@ -58,12 +60,6 @@ def settings(run_folder, tmp_path):
             "probabilities": False,
             "polygons": False,
             "batch_size": 2,
-            "video": True,
-            "allow_download": False,
-            "plugins": [],
-            "model": None,
-            "backbone": None,
-            "transforms": None,
         }
         return SimpleNamespace(**{**values, **changed})
 
@@ -92,8 +88,40 @@ def test_a_folder_with_broken_pictures_gives_the_others_and_names_them(
         assert -0.01 <= y <= y + height <= rows + 0.01
 
 
-def test_a_clip_is_drawn_whole(settings, shared, tmp_path):
+def test_the_best_score_is_used_and_told(settings, run_folder, tmp_path, capsys):
+    """Unless another is given; a class that is not there is an error before any picture."""
+    best = shutil.copytree(run_folder, tmp_path / "scored") / "best"
+    meta = json.loads((best / "meta.json").read_text())
+    figures = {"score_thresh": 0.25, "precision": 0.9, "recall": 0.8, "f1": 0.85}
+    point = {**figures, "split": "val", "iou": 0.5, "classes": {"cat": figures}}
+    (best / "meta.json").write_text(json.dumps({**meta, "operating_point": point}))
+    save_image(tmp_path / "a.png", np.full((40, 60, 3), 90, np.uint8))
+
+    def said(**changed):
+        values = {"checkpoint": str(tmp_path / "scored"), "score_thresh": None, **changed}
+        predict(settings(tmp_path / "a.png", **values))
+        lines = capsys.readouterr().out.splitlines()
+        return next(line for line in lines if line.startswith("predicting with"))
+
+    assert said().count("; score from 0.25 (best on val: precision 0.90, recall 0.80)") == 1
+    assert "; score from 0.5 (the default)" in said(checkpoint=str(run_folder))
+    assert "; score from 0.1 (given), of dog alone" in said(score_thresh=0.1, classes=["dog"])
+    said(score_thresh=0.0, classes=["dog"], detections=3, nms_iou=0.9, short_side=32)
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
+        found = [row["class"] for row in csv.DictReader(file)]
+    assert 0 < len(found) <= 3
+    assert {*found} == {"dog"}
+    for changed in ({"score_thresh": {"cow": 0.3}}, {"classes": ["cow"]}):
+        with pytest.raises(DetkitError, match="No class 'cow'"):
+            said(**changed)
+    (best / "meta.json").write_text(json.dumps({**meta, "operating_point": {"score_thresh": 9}}))
+    with pytest.raises(DetkitError, match="operating_point holds no scores of its classes"):
+        said()
+
+
+def test_a_clip_is_drawn_whole(settings, shared, tmp_path, capsys):
     told = predict(settings(shared / "video" / "traffic.avi", batch_size=7))
+    assert f"videos are {video.written_as()}" in capsys.readouterr().out
     assert (told["pictures"], told["faults"], told["stopped"]) == (40, [], False)
     drawn = [frame for frame, _ in video.open_reader(str(tmp_path / "out" / "traffic.mp4"))]
     plain = [frame for frame, _ in video.open_reader(str(shared / "video" / "traffic.avi"))]

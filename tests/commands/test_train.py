@@ -22,6 +22,7 @@ from detkit.commands.opening import open_data
 from detkit.commands.train import train
 from detkit.config import compose
 from detkit.errors import DetkitError
+from detkit.inference.tasks import tasks
 from detkit.ops.precision import describe, resolve
 from detkit.training import loop
 
@@ -77,7 +78,8 @@ EVERYTHING = (
 def test_a_run_folder_holds_what_belongs_there(whole):
     assert {p.name for p in whole.iterdir()} - {"tensorboard"} == {
         *("best", "last", "config.yaml", "classes.json", "run.json", "metrics.jsonl", "log.txt"),
-        *("results.json", "predictions.jpg"),
+        *("results.json", "predictions.jpg", "data.jpg", "data.json", "curves.png", "curves.json"),
+        *tasks["detect"].plotted,
     }
     assert {p.name for p in (whole / "best").iterdir()} == {"model.safetensors", "meta.json"}
     assert {p.name for p in (whole / "last").iterdir()} == {

@@ -1,12 +1,13 @@
 """Hydra's own ways to run, and that they leave nothing of Hydra's behind."""
 
+import csv
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from detkit.config import launch
+from detkit.config import compose, launch
 from detkit.errors import DetkitError
 
 SHAPES = ["dataset=shapes", "backbone=resnet18"]
@@ -90,17 +91,56 @@ def test_a_sweeper_is_told_the_figure_that_chooses_checkpoints(told, tmp_path, m
     said = [*SHAPES, watch, "-m", "training.best_by=null,coco/AP"]
     launch("train", said, lambda settings: figures)
     assert sys.modules["watcher_of_test"].seen == [0.5, 0.25]
-    heading, first, second = capsys.readouterr().out.splitlines()[-3:]
+    heading, first, second, last = capsys.readouterr().out.splitlines()[-4:]
     assert heading.split() == ["job", "figure", "settings"]
     assert first.split()[:3] == ["0", "voc/mAP", "0.500"]
     assert second.split()[3:] == ["training.best_by=coco/AP"]  # what all jobs share is left out
+    (sweep,) = (tmp_path / "runs").iterdir()
+    assert last.startswith(f"See {sweep.relative_to(tmp_path) / 'sweep.csv'}")
+    with (sweep / "sweep.csv").open(newline="") as file:
+        rows = [
+            [row["figure"], row["value"], row["training.best_by"]] for row in csv.DictReader(file)
+        ]
+    assert rows == [["voc/mAP", "0.5", "null"], ["coco/AP", "0.25", "coco/AP"]]
+    assert (sweep / "sweep.png").is_file()
+
+
+def test_a_sweeps_jobs_keep_no_last_unless_told(told, capsys):
+    several = [*SHAPES, "-m", "seed=0,1"]
+    assert [job.training.keep_last for job in told("train", *several)] == [False] * 2
+    assert capsys.readouterr().out.count("training.keep_last=true keeps last/") == 1
+    kept = told("train", *several, "training.keep_last=true")[2:]
+    assert [job.training.keep_last for job in kept] == [True] * 2
+    assert told("train", *SHAPES)[-1].training.keep_last
+
+
+def test_threads_are_those_that_are_asked_for(told, monkeypatch):
+    asked = []
+    monkeypatch.setattr("torch.set_num_threads", asked.append)
+    monkeypatch.setattr("cv2.setNumThreads", asked.append)
+    told("predict", "checkpoint=x", "source=y")
+    assert asked == []
+    told("predict", "checkpoint=x", "source=y", "threads=3")
+    assert asked == [3, 3]
+
+
+def test_what_nobody_chose_fits_the_run():
+    def chosen(*argv):
+        settings = compose("train", argv)
+        return settings.optimizer["name"], settings.schedule["name"]
+
+    assert chosen("dataset.root=x") == ("auto", "auto")
+    assert chosen("dataset.root=x", "optimizer.lr=0.1") == ("sgd", "multistep")
+    assert chosen("dataset.root=x", "schedule=cosine") == ("sgd", "cosine")
+    assert chosen("dataset.root=x", "experiment=blood_cells_vgg16")[0] != "auto"
+    assert "auto" not in chosen("model=yolo_v3")  # its experiment on shapes
 
 
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
         (["--epochs", "3"], r"Did you mean training\.epochs\?"),
-        (["--learning-rate=3"], r"Did you mean optimizer\.lr\?"),
+        (["--learning-rate=3"], r"Here it is optimizer\.lr\."),
         (["--seed", "3"], r"No flag --seed\.\n.*seed=VALUE"),
     ],
 )

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     ROOT / "README.md",
     *(ROOT / "docs" / f"{name}.md" for name in ("data", "training", "evaluation", "prediction")),
+    ROOT / "docs" / "python.md",
     *(ROOT / "docs" / f"{name}.md" for name in ("troubleshooting", "coming_from")),
 ]
 

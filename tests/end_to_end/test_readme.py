@@ -40,6 +40,10 @@ ADDED = {
     "evaluate": "device=cpu workers=0",
     "predict": "device=cpu score_thresh=0.001",
 }
+PYTHON = (  # what makes the call of the page small
+    'max_steps=2, workers=0, device="cpu", backbone={"width": 0.125},'
+    ' transforms={"short_side": 48, "long_side": 64}'
+)
 DRAWN = "dataset.train_images=8 dataset.val_images=4 dataset.size=64"
 
 
@@ -123,6 +127,7 @@ def test_the_python_lines_run(ran, monkeypatch):
     assert replaced == 1
     array = np.zeros((60, 80, 3), np.uint8)
     names = {"array": array}
+    code = code.replace('run_dir="mine"', f'run_dir="mine", {PYTHON}')
     exec(compile(code, "README.md", "exec"), names)
     assert names["picture"].shape == array.shape
     assert not array.any()

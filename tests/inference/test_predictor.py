@@ -166,3 +166,15 @@ def test_a_stream_of_unlike_pictures_goes_through_in_batches(predictor_of, detec
         for picture, one in zip(pictures, found, strict=True):
             height, width = picture.image.shape[:2]
             assert one.boxes[0].tolist() == pytest.approx([0, 0, width / 2, height / 2], rel=0.02)
+
+
+def test_a_stream_gives_each_picture_with_what_is_found(run_folder, tmp_path):
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        Image.fromarray(np.full((40, 50, 3), 60 * i, np.uint8)).save(tmp_path / f"in/{i}.png")
+    predictor = detkit.load(run_folder, "cpu")
+    found = predictor.stream(tmp_path / "in", batch_size=2)
+    first = next(found)  # a generator: nothing else was read yet
+    assert first.picture.shape == (40, 50, 3)
+    assert [int(one.picture.max()) for one in found] == [60, 120]
+    assert predictor(tmp_path / "in/1.png").picture == tmp_path / "in/1.png"

@@ -10,9 +10,10 @@ from detkit.data import images
 from detkit.data.open import open_dataset
 from detkit.data.records import Strings
 from detkit.draw import colour
-from detkit.inference import contact, sheet
+from detkit.inference import sheet
 from detkit.inference.sheet import contact_sheet, draw_sheet
 from detkit.inference.tasks import tasks
+from detkit.plots import contact
 from detkit.predictions import Detections, Segmentation
 from detkit.structures import Frame
 

@@ -217,6 +217,22 @@ def test_the_loop_learns(tmp_path):
     assert rows[-1]["loss"] == pytest.approx(rows[-1]["loss/class"] + rows[-1]["loss/box"])
 
 
+def test_a_run_without_a_better_figure_ends_and_goes_on_exactly(tmp_path):
+    def falling(step: int) -> float:
+        return -float(step)
+
+    whole = run(tmp_path / "whole", steps=20, figure=falling)
+    for _ in range(2):  # a run that has ended so ends so again
+        state = run(tmp_path / "run", steps=20, figure=falling, patience=2)
+        assert (state.step, state.best, state.since_best) == (15, -5.0, 2)
+        assert [row["val"] for row in lines(tmp_path / "run") if "val" in row] == [-5, -10, -15]
+    state = run(tmp_path / "run", steps=20, figure=falling)
+    assert (state.step, state.since_best) == (20, 3)
+    for one, other in zip(whole.model.parameters(), state.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert run(tmp_path / "better", steps=20, figure=float, patience=1).step == 20
+
+
 @pytest.mark.parametrize(("apart", "ending"), [(5.0, KeyboardInterrupt), (0.1, Interrupted)])
 def test_a_later_signal_ends_at_once_but_not_a_double_one(tmp_path, monkeypatch, apart, ending):
     def twice(step: int) -> None:

@@ -122,6 +122,8 @@ def run(
     losses: Callable[[int, dict[str, Tensor]], dict[str, Tensor]] = lambda step, losses: losses,
     clip_norm: float | None = 1.0,
     norm: bool = True,
+    figure: Callable[[int], float] | None = None,
+    patience: int | None = None,
 ) -> State:
     """Trains in `folder`, going on with what is there; returns the last state."""
     folder.mkdir(exist_ok=True)
@@ -162,7 +164,10 @@ def run(
         torch.rand(3)  # must not matter
         state.shown.eval()
         mean = float(sum(t.double().abs().sum() for t in state.shown.state_dict().values()))
-        state.best = max(state.best or 0.0, mean)
+        mean = mean if figure is None else figure(state.step)
+        better = state.best is None or mean > state.best
+        state.since_best = 0 if better else state.since_best + 1
+        state.best = mean if better else state.best
         journal.write(state.step, {"val": mean})
 
     plan = Plan(
@@ -181,7 +186,7 @@ def run(
     feed = DataLoader(images, batch_size=None, num_workers=workers)
     schedule = build_schedule({"name": "cosine", "warmup_steps": 4})
     try:
-        fit(state, feed, schedule, plan, Hooks(validate, save), journal, folder, world)
+        fit(state, feed, schedule, plan, Hooks(validate, save, patience), journal, folder, world)
     finally:
         journal.close()
     return state

@@ -97,6 +97,10 @@ class GridHead(nn.Module):
         """(A, 2) of each level."""
         return self.all_anchors.split(self.counts)
 
+    def anchor_sizes(self, size: tuple[int, int]) -> Tensor:
+        """(A of all levels, 2) widths and heights of its anchors, whatever the image's size."""
+        return self.all_anchors
+
     def forward(
         self, outputs: list[Tensor], sizes: Tensor, targets: list[Targets] | None = None
     ) -> dict[str, Tensor] | list[Prediction]:

@@ -127,6 +127,10 @@ class RPN(nn.Module):
         logits = objectness.permute(0, 2, 3, 1).flatten(1)
         return logits.float(), deltas.permute(0, 2, 3, 1).reshape(len(logits), -1, 4).float()
 
+    def anchor_sizes(self, size: tuple[int, int]) -> Tensor:
+        """(L·A, 2) widths and heights of its anchors, whatever the image's size."""
+        return (self.shapes[..., 2:] - self.shapes[..., :2]).reshape(-1, 2)
+
     def anchors(self, maps: list[Tensor]) -> list[Tensor]:
         """(H·W·A, 4) of each level."""
         return [

@@ -100,6 +100,10 @@ class SSDHead(nn.Module):
             matched = self.match(anchors, centres, sizes, targets)
         return self.losses(logits, deltas, anchors, matched, targets)
 
+    def anchor_sizes(self, size: tuple[int, int]) -> Tensor:
+        """(ΣA, 2) widths and heights of its default boxes in an image of (height, width)."""
+        return self.shapes * self.shapes.new_tensor(size).flip(0)
+
     def predict(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) of each map → logits (B, P, K + 1), deltas (B, P, 4), float32."""
         rows = [

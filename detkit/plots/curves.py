@@ -1,0 +1,97 @@
+"""`curves.png`: how a run went so far: losses, learning rate, the figures on validation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detkit.plots import canvas
+
+MOST = 1000  # points of a curve; more are thinned out
+AT_A_SCORE = ("in_use/precision", "in_use/recall", "best/f1")  # beside the figures of the task
+
+
+def draw(metrics: Path, keys: Sequence[str], file: Path) -> None:
+    """Writes the picture and its numbers.
+
+    Args:
+        metrics: the run's metrics.jsonl.
+        keys: the figures on validation that are shown, the one that chooses first.
+    """
+    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    found = {name: _column(rows, name) for row in rows for name in row if _shown(name, keys)}
+    losses = {k: v for k, v in found.items() if k.startswith(("loss", "val_loss"))}
+    figures = {k: found[k] for k in (*keys, *AT_A_SCORE) if k in found}
+    with canvas.sheet(1200, 420, keys, ncols=2) as (figure, (left, right)):
+        _lines(left, losses, logarithmic=True)
+        left.set_title("losses")
+        _lines(right, figures)
+        right.set_title("figures on validation")
+        right.set_ylim(0, 1)
+        for axes in (left, right):
+            axes.set_xlabel("step")
+            axes.set_xlim(
+                0, max([1, *(step for steps, _ in found.values() for step in steps)]) * 1.02
+            )
+        if rate := found.get("lr"):
+            beside = left.twinx()
+            steps, values = _thin(rate)
+            few = "." if len(steps) <= 40 else None
+            beside.plot(steps, values, color="#aaaaaa", linewidth=1, marker=few)
+            beside.set_ylabel("learning rate", color="#888888")
+            beside.set_ylim(0, None)
+            beside.grid(visible=False)
+            beside.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3), useMathText=False)
+        canvas.save(figure, file, {name: {"step": s, "value": v} for name, (s, v) in found.items()})
+
+
+def _shown(name: str, keys: Sequence[str]) -> bool:
+    """Whether a metric has a curve; those of single classes have none."""
+    return name in (*keys, *AT_A_SCORE, "lr") or name.partition("/")[0] in ("loss", "val_loss")
+
+
+def _column(rows: Sequence[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:
+    known = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+    return [step for step, _ in known], [value for _, value in known]
+
+
+def _thin(points: tuple[list[int], list[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Means of as many neighbours as leave `MOST` points."""
+    steps, values = map(np.asarray, points)
+    each = -(-len(steps) // MOST)
+    if each <= 1:
+        return steps, values
+    starts = np.arange(0, len(steps), each)
+    sizes = np.diff(np.append(starts, len(steps)))
+    return steps[starts], np.add.reduceat(values, starts) / sizes
+
+
+def plain(value: float, _: Any = None) -> str:
+    """A tick's number: matplotlib's own of a logarithmic axis are formulas."""
+    return f"{value:g}"
+
+
+def _lines(axes: Any, curves: dict[str, Any], logarithmic: bool = False) -> None:
+    for place, (name, points) in enumerate(curves.items()):
+        steps, values = _thin(points)
+        few = len(steps) <= 40
+        axes.plot(
+            steps,
+            values,
+            color=canvas.paint(place),
+            linewidth=2 if place == 0 else 1,
+            linestyle="--" if name.startswith("val_") else "-",
+            marker="o" if few else None,
+            markersize=3,
+            label=name,
+        )
+        if logarithmic and (values > 0).all():
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(plain)
+            axes.yaxis.set_minor_formatter("")
+    if curves:
+        axes.legend(loc="best")
