@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from detkit import checkpoint, ours
+from detkit.draw import save_image
 from detkit.errors import DetkitError
+from detkit.inference import video
+from detkit.inference.write import InstanceWriter
 from detkit.training import run_folder
 
 RUN = json.dumps({"versions": {}, "seed": 0, "data": {}, "weights": {}, "calls": []})
@@ -117,3 +124,32 @@ def test_a_save_clears_away_its_own_leftovers_alone(tmp_path):
 def test_a_table_is_known_by_its_head(name, text, own, tmp_path):
     (tmp_path / name).write_text(text)
     assert ours.is_table(tmp_path / name) == own
+
+
+def test_index_masks_and_videos_bear_a_sign(tmp_path):
+    mask = np.random.default_rng(0).integers(0, 300, (20, 30)).astype(np.uint16)
+    path = save_image(tmp_path / "a.png", mask)
+    assert ours.is_drawn(path)
+    assert (np.asarray(Image.open(path)) == mask).all()
+    Image.open(path).save(tmp_path / "b.png")
+    assert not ours.is_drawn(tmp_path / "b.png")
+    clock = SimpleNamespace(rate=Fraction(25), time_base=Fraction(1, 12800), frames=0, fault=None)
+    writer = video.open_writer(tmp_path / "a.mp4", clock, (32, 48))
+    for frame in range(4):
+        writer.write(np.full((32, 48, 3), 40 * frame, np.uint8), frame / 25)
+    writer.close()
+    assert not ours.is_drawn(tmp_path / "a.mp4")
+    ours.sign_video(tmp_path / "a.mp4")
+    assert ours.is_drawn(tmp_path / "a.mp4")
+    assert len(list(video.open_reader(str(tmp_path / "a.mp4")))) == 4
+
+
+def test_somebodys_masks_are_left_alone_beside_a_table_of_ours(tmp_path):
+    made = InstanceWriter(tmp_path, ["cat"], [1])
+    made.close()
+    save_image(tmp_path / "masks/a.png", np.zeros((4, 4), np.uint8))
+    InstanceWriter(tmp_path, ["cat"], [1]).close()
+    Image.new("L", (4, 4)).save(tmp_path / "masks/mine.png")
+    with pytest.raises(DetkitError, match="not predict's") as caught:
+        InstanceWriter(tmp_path, ["cat"], [1])
+    assert caught.value.file.name == "mine.png"

@@ -31,7 +31,6 @@ from detkit.structures import Classes
 CLASSES = 20
 SIZE = (375, 500)  # pixels of a picture, as VOC's are
 SHORT = 688  # pixels of SPPnet's picture
-BACKBONE = "alexnet"
 
 
 def regions(settings: Any) -> dict[str, dict[str, float]]:
@@ -44,8 +43,9 @@ def regions(settings: Any) -> dict[str, dict[str, float]]:
     """
     device, precision = pick_device(settings.device), settings.precisions[0]
     torch.manual_seed(0)
-    rcnn = _ready({"name": "rcnn", "warp": settings.warp}, device, precision)
-    sppnet = _ready({"name": "sppnet"}, device, precision)
+    place = settings.backbone, device, precision
+    rcnn = _ready({"name": "rcnn", "warp": settings.warp}, *place)
+    sppnet = _ready({"name": "sppnet"}, *place)
     assert isinstance(rcnn, RCNN)
     assert isinstance(sppnet, SPPnet)
     dtype, rounds = resolve(precision, device), []
@@ -76,9 +76,9 @@ def regions(settings: Any) -> dict[str, dict[str, float]]:
     return result
 
 
-def _ready(model: dict[str, Any], device: torch.device, precision: str) -> RegionSVM:
+def _ready(model: dict[str, Any], backbone: str, device: torch.device, precision: str) -> RegionSVM:
     """With SVMs of random weights, by which a part of the boxes are detections."""
-    made = build(model, {"name": BACKBONE}, Classes.numbered(CLASSES))
+    made = build(model, {"name": backbone}, Classes.numbered(CLASSES))
     assert isinstance(made, RegionSVM)
     made.head.solved.fill_(True)
     made.head.svm_weight.normal_(std=0.01)

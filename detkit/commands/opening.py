@@ -163,7 +163,6 @@ def check_learnable(records: Records, needs: Needs) -> None:
         raise DetkitError(
             f"There is nothing to learn from: all {count:,} objects are crowds (iscrowd is 1).",
             file=records.root,
-            record=records.source,
             remedy=CROWDS,
         )
     raise DetkitError(

@@ -96,9 +96,9 @@ def _predict(settings: Any, world: World, stack: ExitStack) -> dict[str, Any]:
             least = predictor.thresholds.overall
             print(f"Nothing scored {least:g} or more: try a lower score_thresh.")
         seen = number(pictures, "frame" if all(i.video for i in source.items) else "picture")
+        leaves = ", ".join([writer.leaves, *_extras(predictor, settings)])
         if settings.video and any(item.video for item in source.items):
             print(f"videos are {written_as()}")
-        leaves = ", ".join([writer.leaves, *_extras(predictor, settings)])
         _tell(faults, seen, found, task.noun, f"{output}: {leaves}", stopped)
     return {
         "pictures": pictures,

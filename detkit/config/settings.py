@@ -230,6 +230,7 @@ class BenchmarkSettings:
     pictures: Count
     proposals: Count
     warp: Count
+    backbone: str
     workers: Count
     checkpoint: str | None
     opencv: str | None

@@ -109,7 +109,8 @@ def localized(records: Records, i: int) -> Localization:
     if len(truth.labels) != 1:
         return Localization(torch.zeros(0), records.names, annotated=True, box=torch.zeros(4))
     scores = torch.eye(len(records.names))[truth.labels[0]]
-    return Localization(scores, records.names, True, torch.from_numpy(truth.boxes[0]))
+    box = torch.from_numpy(truth.boxes[0])
+    return Localization(scores, records.names, annotated=True, box=box)
 
 
 OF_OBJECTS: dict[str, Any] = {

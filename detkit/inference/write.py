@@ -112,6 +112,7 @@ class Drawings:
         """Finishes the video that is being written."""
         if self._writer is not None and self._path is not None:
             self._writer.close()
+            ours.sign_video(partial(self._path))
             partial(self._path).replace(self._path)
         self._clip = self._path = self._writer = None
 
@@ -269,11 +270,13 @@ def check_free(output: Path, items: Sequence[Item]) -> None:
     for path in drawn:
         if os.path.realpath(path) in sources:
             raise _taken("The drawn copy would replace this source.", path)
-    known = bool(_heads(output))  # a video bears no sign
+    begun = bool(_heads(output))  # a video that was not ended bears no sign
     there = [
         path
         for path in drawn
-        if os.path.lexists(path) and not (ours.is_drawn(path) if path.suffix == ".jpg" else known)
+        if os.path.lexists(path)
+        and not ours.is_drawn(path)
+        and not (begun and path.name.endswith(ENDINGS[1]))
     ]
     if there:
         raise _taken("The drawn copy would replace this file, which is not predict's.", there[0])
@@ -297,10 +300,10 @@ def check_drawn(picture: Path) -> None:
 
 def check_masks(masks: Path) -> None:
     """Any file there counts: masks that were found do not belong among someone's own."""
-    filled = masks.is_dir() and any(masks.iterdir())
-    found = csv_row(DetectionWriter.columns)
-    if filled and all(head.rstrip("\r\n") == found for head in _heads(masks.parent)):
-        raise _taken("There are masks here already, which are not predict's.", masks)
+    there = (path for path in sorted(masks.rglob("*")) if not path.is_dir())
+    for path in there:
+        if not ours.is_drawn(path) and not ours.is_part(path):
+            raise _taken("There are masks here already, which are not predict's.", path)
 
 
 def _heads(output: Path) -> list[str]:

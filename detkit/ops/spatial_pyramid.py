@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.ops import roi_pool
 
 BINS = (1, 2, 3, 6)  # section 4.1: 50 bins
@@ -53,6 +54,9 @@ def spatial_pyramid(
     """
     # the library's RoIPool has these very bins where a window's corners are whole cells
     numbered = torch.cat([image[:, None], cells], 1).float()
-    whole = features.float()
-    pooled = [roi_pool(whole, numbered, n).flatten(1) for n in bins]
-    return torch.cat(pooled, 1).to(features.dtype)
+    whole, most = features.float(), max(bins)
+    finest = roi_pool(whole, numbered, most)
+    pooled = [  # bins of which some make a coarser one need no second look at the map
+        roi_pool(whole, numbered, n) if most % n else F.max_pool2d(finest, most // n) for n in bins
+    ]
+    return torch.cat([maxima.flatten(1) for maxima in pooled], 1).to(features.dtype)

@@ -24,9 +24,9 @@ def test_ratios_are_those_of_all_pictures_and_of_single_ones():
 def test_it_times_both_peers_and_says_so(monkeypatch, capsys):
     monkeypatch.setattr(benchmark_regions, "SIZE", (48, 64))
     monkeypatch.setattr(benchmark_regions, "SHORT", 64)
-    monkeypatch.setattr(benchmark_regions, "BACKBONE", "squeezenet1_0")
     given = [
         "model=rcnn",
+        "backbone=squeezenet1_0",
         "pictures=1",
         "proposals=6",
         "warp=48",
