@@ -34,7 +34,9 @@ COMMENT = b"\xff\xfe" + (len(_SIGN) + 2).to_bytes(2, "big") + _SIGN  # a segment
 PNG = b"\x89PNG\r\n\x1a\n"
 _TEXT = b"tEXtComment\0" + _SIGN  # a chunk of a PNG: length, kind and text, checksum
 CHUNK = (len(_TEXT) - 4).to_bytes(4, "big") + _TEXT + zlib.crc32(_TEXT).to_bytes(4, "big")
+TIFF = (b"II*\0", b"MM\0*")
 BOX = (len(_SIGN) + 8).to_bytes(4, "big") + b"free" + _SIGN  # of an MP4
+ENDS = {".mp4": BOX, ".tif": _SIGN}  # of files whose sign is behind the rest
 CONTENTS = {"stats", "digests"}  # of each split, in contents.safetensors
 CHECKPOINT = ("model.safetensors", "meta.json", "resume.safetensors", "resume.json")
 _PART = re.compile(r"\.[0-9a-f]{32}\.part")
@@ -71,7 +73,9 @@ def is_table(file: Path) -> bool:
 
 
 def signed(picture: bytes) -> bytes:
-    """The same JPEG or PNG with a comment that tells whose it is; other files as they are."""
+    """The same JPEG, PNG or TIFF with a comment that tells whose it is; other files as they are."""
+    if picture.startswith(TIFF):
+        return picture + _SIGN  # behind the pages, which are found by their places
     if picture.startswith(PNG):
         end = len(PNG) + 25  # of the header, which stays the first chunk
         return picture[:end] + CHUNK + picture[end:]
@@ -88,12 +92,12 @@ def sign_video(file: Path) -> None:
 
 
 def is_drawn(file: Path) -> bool:
-    """Whether it is a JPEG, a PNG or an MP4 that was drawn here."""
-    if file.suffix == ".mp4":
+    """Whether it is a JPEG, a PNG, a TIFF or an MP4 that was drawn here."""
+    if end := ENDS.get(file.suffix):
         try:
             with foreign.opened(file) as stream:
-                stream.seek(-min(len(BOX), stream.seek(0, os.SEEK_END)), os.SEEK_END)
-                return stream.read() == BOX
+                stream.seek(-min(len(end), stream.seek(0, os.SEEK_END)), os.SEEK_END)
+                return stream.read() == end
         except (OSError, DetkitError):
             return False
     head = (_head(file) or b"")[:100]

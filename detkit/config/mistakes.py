@@ -131,6 +131,8 @@ def _headless(experiment: str, hydras: Sequence[Override]) -> Path | None:
 def unknown_setting(verb: str, key: str, known: Sequence[str]) -> DetkitError:
     """The error of a setting that does not exist, with the one that was probably meant."""
     remedy = f"see all of them: detkit {verb} --help"
+    if own := words.here(verb, key):
+        return DetkitError(f"No setting {key!r}. Here it is {own}.", remedy=remedy)
     parent, _, last = key.rpartition(".")
     beside = {one.rpartition(".")[2]: one for one in known if one.rpartition(".")[0] == parent}
     initials = "".join(word[:1] for word in last.split("_")) if "_" in last else last
@@ -139,8 +141,6 @@ def unknown_setting(verb: str, key: str, known: Sequence[str]) -> DetkitError:
     near += [one for one in known if one.rpartition(".")[2] in names]
     if near:
         return DetkitError(f"No setting {key!r}. Did you mean {near[0]}?", remedy=remedy)
-    if own := words.here(verb, key):
-        return DetkitError(f"No setting {key!r}. Here it is {own}.", remedy=remedy)
     ends = {one.rpartition(".")[2]: one for one in reversed(known)} | beside
     close = [ends[one] for one in difflib.get_close_matches(last, ends, n=1, cutoff=ALIKE)]
     guess = f" Did you mean {close[0]}?" if close else ""

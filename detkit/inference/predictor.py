@@ -119,7 +119,8 @@ class Predictor:
         Raises:
             DetkitError: nothing is there, or a video that cannot be read.
         """
-        for pictures, found in self.batches(Source(in_home(source)).pictures(), batch_size):
+        given = Source(in_home(source), channels=self.channels)
+        for pictures, found in self.batches(given.pictures(), batch_size):
             for picture, prediction in zip(pictures, found, strict=True):
                 prediction.picture = picture.image
                 yield prediction

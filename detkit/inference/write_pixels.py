@@ -10,6 +10,7 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
+from detkit import ours
 from detkit.atomic import write_bytes
 from detkit.draw import save_image
 from detkit.inference.outlines import regions
@@ -81,7 +82,8 @@ class PixelWriter:
         if self._sure:
             pages = [self._page(prediction, label) for label in range(len(self.names))]
             _, data = cv2.imencodemulti(".tif", pages)
-            write_bytes(mask_path(self.probabilities, picture, ".tif"), data.tobytes())
+            file = mask_path(self.probabilities, picture, ".tif")
+            write_bytes(file, ours.signed(data.tobytes()))
         self.found += 1
         counts = np.bincount(labels.ravel(), minlength=len(self.names))[: len(self.names)]
         shares = [round(float(share), 6) for share in counts / labels.size]

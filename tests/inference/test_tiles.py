@@ -112,3 +112,8 @@ def test_probabilities_and_polygons_are_written(tmp_path, predictor_of, segmente
         label = predictor.names.index(record["category"])
         assert record["category_id"] == predictor.category_ids[label]
         assert record["score"] == pytest.approx(scores[label][labels == label].mean(), abs=0.2)
+    kind = tasks["segment_pixels"].writer
+    kind(out, predictor.names, predictor.category_ids, **how).close()  # its own files make way
+    (out / "probabilities/mine.tif").write_bytes((out / "probabilities/a.tif").read_bytes()[:-1])
+    with pytest.raises(DetkitError, match="not predict's"):
+        kind(out, predictor.names, predictor.category_ids, **how)

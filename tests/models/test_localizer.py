@@ -67,7 +67,7 @@ def test_the_boxes_loss_is_nothing_for_the_right_box_and_for_no_object():
     sizes = torch.tensor([[40, 80]] * 3)
     known = torch.tensor([True, True, False])
     # the second touches: IoU 0 and no gap, so 1 − GIoU is 1; it is 10 of 80 off on two sides
-    assert box_loss(boxes, wanted, known, sizes).item() == pytest.approx((1 + 2 / 8) / 2)
+    assert box_loss(boxes, wanted, known, sizes).item() == pytest.approx((1 + 2 / 8) / 3)
     assert box_loss(boxes, wanted, known & False, sizes).item() == 0
 
 
