@@ -7,7 +7,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from detkit.config.arguments import quote
 from detkit.config.compose import compose, use_threads
+from detkit.config.groups import GROUPS
 from detkit.config.settings import TrainingSettings
 from detkit.data import open as opening
 from detkit.data.formats import BOXES, Needs
@@ -78,7 +80,7 @@ def arguments(verb: str, settings: Mapping[str, Any]) -> list[str]:
             and Path(value).expanduser().exists()
         ):
             given.append(("dataset.root", value))
-        elif isinstance(value, Mapping):
+        elif isinstance(value, Mapping) and key in (*GROUPS, "training"):
             own = dict(value)
             if "name" in own:
                 given.append((key, own.pop("name")))
@@ -86,6 +88,11 @@ def arguments(verb: str, settings: Mapping[str, Any]) -> list[str]:
         else:
             given.append((f"training.{key}" if key in loop else key, value))
     return [f"{key}={_text(key, value)}" for key, value in given]
+
+
+def _item(key: str, value: Any) -> str:
+    """Of a list: a text arrives whole, commas and all."""
+    return quote(value) if isinstance(value, str) else _text(key, value)
 
 
 def _text(key: str, value: Any) -> str:
@@ -96,7 +103,7 @@ def _text(key: str, value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{k}:{_text(key, v)}" for k, v in value.items()) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ",".join(_text(key, item) for item in value) + "]"
+        return "[" + ",".join(_item(key, item) for item in value) + "]"
     if isinstance(value, (str, Path, int, float)):
         return str(value)
     raise DetkitError(

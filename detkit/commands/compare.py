@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from detkit import checkpoint, distributed, restore, stored
+from detkit import checkpoint, distributed, foreign, restore, stored
 from detkit.atomic import write_json
 from detkit.commands.recording import cost_of_run
 from detkit.data.open import open_dataset, split_name
@@ -44,6 +44,9 @@ def compare(settings: Any) -> dict[str, Any]:
     """
     if not settings.checkpoints:
         raise DetkitError("There is nothing to compare.", remedy="give checkpoints=[RUN,RUN,…].")
+    output = in_home(settings.output) if settings.output else None
+    if output is not None:
+        _check_free(output)
     world = distributed.start(settings.device)
     try:
         runs = [_measured(path, settings, world) for path in settings.checkpoints]
@@ -51,9 +54,25 @@ def compare(settings: Any) -> dict[str, Any]:
         distributed.stop()
     found = {"runs": runs}
     print(f"\n{table(runs)}\n\n{NOTE}")
-    if settings.output:
-        write_json(in_home(settings.output), found)
+    if output is not None:
+        write_json(output, found)
     return found
+
+
+def _check_free(output: Path) -> None:
+    """Raises where a file of somebody else's would be replaced, before anything is measured."""
+    if not output.exists():
+        return
+    try:
+        told = foreign.read_json(output)
+    except (DetkitError, OSError):
+        told = None
+    if not isinstance(told, dict) or list(told) != ["runs"]:
+        raise DetkitError(
+            "The comparison would replace this, which is not compare's.",
+            file=output,
+            remedy="choose another file with output=FILE.",
+        )
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:

@@ -8,6 +8,7 @@ from detkit import restore, stored
 from detkit.data import images
 from detkit.data.transforms import build as build_transform
 from detkit.errors import DetkitError
+from detkit.evaluation.operating import DEFAULT, thresholds_of
 from detkit.explain import page
 from detkit.explain.sections import Explained, Wanted, of_model, ready
 from detkit.folders import dated, in_home, make_folder
@@ -37,7 +38,7 @@ def explain(settings: Any) -> dict[str, Any]:
             "There are two things to explain.",
             remedy="give checkpoint=PATH, or backbone=NAME (and model=NAME), one of them.",
         )
-    explained, title = _trained(settings) if settings.checkpoint else _untrained(settings)
+    explained, title, least = _trained(settings) if settings.checkpoint else _untrained(settings)
     layers = [settings.layers] if isinstance(settings.layers, str) else settings.layers
     wanted = Wanted(
         layers,
@@ -46,7 +47,7 @@ def explain(settings: Any) -> dict[str, Any]:
         settings.numbers,
         settings.filter,
         settings.regions,
-        settings.score_thresh,
+        least if settings.score_thresh is None else settings.score_thresh,
     )
     if settings.output:
         page.check_free(in_home(settings.output))
@@ -67,15 +68,17 @@ def explain(settings: Any) -> dict[str, Any]:
     return {"pictures": count, "page": str(file)}
 
 
-def _trained(settings: Any) -> tuple[Explained, str]:
+def _trained(settings: Any) -> tuple[Explained, str, float]:
+    """A checkpoint, and the score from which on its detections count."""
     model, meta = restore.load_model(settings.checkpoint)
     transform = stored.transform_of(meta, settings.checkpoint)
     ready(model)
     name = f"{meta['config']['model']['name']} on {meta['config']['backbone']['name']}"
-    return Explained(model, tuple(meta["names"]), transform, trained=True), name
+    least = thresholds_of(None, meta.get("operating_point"), meta["names"]).overall
+    return Explained(model, tuple(meta["names"]), transform, trained=True), name, least
 
 
-def _untrained(settings: Any) -> tuple[Explained, str]:
+def _untrained(settings: Any) -> tuple[Explained, str, float]:
     """A published network, or a random one."""
     if settings.backbone is None:
         raise DetkitError(
@@ -90,7 +93,7 @@ def _untrained(settings: Any) -> tuple[Explained, str]:
     ready(model)
     transform = build_transform(transforms, train=False)
     name = f"{config['name']} on {settings.backbone['name']}"
-    return Explained(model, classes.names, transform, trained=False), name
+    return Explained(model, classes.names, transform, trained=False), name, DEFAULT
 
 
 def _picture(source: str | None) -> Picture | None:

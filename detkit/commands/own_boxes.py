@@ -56,7 +56,7 @@ def _anchors(settings: Mapping[str, Any], data: Data, seed: int) -> Found:
         )
     number = len(models.settings(settings["name"])["anchors"].default)
     found, iou = cluster(sizes_of(data.records, data.transform), number, seed)
-    return found.round(1).tolist(), iou
+    return _extended(found.round(1).tolist(), "model.anchors"), iou
 
 
 def _scales(settings: Mapping[str, Any], data: Data) -> Found:
@@ -77,8 +77,25 @@ def _sizes(settings: Mapping[str, Any], backbone: Mapping[str, Any], data: Data)
     boxes = sizes_of(data.records, data.transform)
     found = iter(round(size, 1) for size in spread(np.sqrt(boxes.prod(1)), sum(counts)))
     sizes: list[Any] = [[next(found) for _ in range(count)] for count in counts]
+    _extended(sizes, "model.anchor_sizes")
     ratios = models.complete(settings["name"], settings)["anchor_ratios"]
     root = np.sqrt(np.array(ratios, np.float64))
     sides = np.concatenate(sizes)[:, None]
     anchors = np.stack([sides / root, sides * root], -1).reshape(-1, 2)
     return sizes[0] if len(sizes) == 1 else sizes, mean_iou(boxes, anchors)
+
+
+def _extended(sizes: list[Any], setting: str) -> list[Any]:
+    """The same.
+
+    Raises:
+        DetkitError: one of them is nothing, rounded to a tenth of a pixel.
+    """
+    if np.min(np.concatenate([np.ravel(own) for own in sizes])) <= 0:
+        raise DetkitError(
+            "Boxes are below a tenth of a pixel in the network's pictures.",
+            record=setting,
+            remedy="raise transforms.short_side or transforms.long_side, or give the sizes as"
+            " numbers.",
+        )
+    return sizes

@@ -44,6 +44,10 @@ def validate(session: Session, state: State) -> None:
         state.best = value
         if world.main:
             point = figures.get("operating_points", {}).get("best")
+            if point:  # validation may have classes that the model does not know
+                known = set(state.model.class_list.names)
+                own = {name: v for name, v in point["classes"].items() if name in known}
+                point = {**point, "classes": own}
             meta = session.meta(state, numbers) | ({"operating_point": point} if point else {})
             checkpoint.save(session.folder / "best", state.shown.state_dict(), meta)
     if world.main:

@@ -159,7 +159,7 @@ class ExplainSettings:
     layers: list[str] | str
     answer: Count | None
     boxes: list[Annotated[list[float], Len(4, 4)]] | None
-    score_thresh: Share
+    score_thresh: Share | None
     regions: Count
     filter: list[list[float]] | None
     numbers: list[list[float]] | None

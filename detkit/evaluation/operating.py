@@ -113,13 +113,21 @@ def thresholds_of(chosen: Chosen, point: Point | None, names: Sequence[str]) -> 
         known = {name: value for name, value in own.items() if value is not None}
         return Thresholds(stored.overall, known, f"best of each class on {point['split']}")
     if isinstance(chosen, Mapping):
+        chosen = {str(name): value for name, value in chosen.items()}
         for name in chosen:
             if name not in names:
                 raise unknown("class", str(name)[:80], names)
         remedy = "give {CLASS: SCORE, …} with scores of 0 … 1."
-        values = {k: number(f"score_thresh of {k}", v, remedy) for k, v in chosen.items()}
+        values = {k: _score(f"score_thresh of {k}", v, remedy) for k, v in chosen.items()}
         return Thresholds(stored.overall, values, f"given for some classes; else {stored.source}")
-    return Thresholds(number("score_thresh", chosen, "pass a score of 0 … 1."), {}, "given")
+    return Thresholds(_score("score_thresh", chosen, "pass a score of 0 … 1."), {}, "given")
+
+
+def _score(key: str, value: Any, remedy: str) -> float:
+    score = number(key, value, remedy)
+    if not 0 <= score <= 1:
+        raise DetkitError(f"{key} is {score:g}.", remedy=remedy)
+    return score
 
 
 def is_point(value: Any, names: Sequence[str]) -> bool:

@@ -111,19 +111,22 @@ class Predictor:
             prediction.picture = picture
         return found if several else found[0]
 
-    def stream(self, source: str | Path, batch_size: int = 1) -> Iterator[Prediction]:
+    def stream(self, source: str | Path | int, batch_size: int = 1) -> Iterator[Prediction]:
         """Predictions one after the other, of a video, a folder, a pattern or a camera's number.
 
         Each has its `picture`, an (H, W, 3) RGB array; one batch at a time is in memory.
 
         Raises:
-            DetkitError: nothing is there, or a video that cannot be read.
+            DetkitError: nothing is there; or, once the others are through, the first picture or
+                video that cannot be read.
         """
-        given = Source(in_home(source), channels=self.channels)
+        given = Source(str(source), channels=self.channels)
         for pictures, found in self.batches(given.pictures(), batch_size):
             for picture, prediction in zip(pictures, found, strict=True):
                 prediction.picture = picture.image
                 yield prediction
+        if given.faults:
+            raise given.faults[0]
 
     def batches(
         self, pictures: Iterable[Picture], batch_size: int = 1

@@ -14,7 +14,7 @@ from typing import Any
 from detkit.atomic import write_text
 from detkit.errors import DetkitError
 from detkit.inference.sources import Picture
-from detkit.inference.write import Writer, is_ours
+from detkit.inference.write import Writer
 from detkit.ops.outline import polygon
 from detkit.predictions import Detections
 
@@ -62,11 +62,11 @@ class WithYoloText:
 
 
 def check_labels(output: Path) -> None:
-    """Raises where labels are there already that are not predict's."""
+    """Raises where labels are there already: nothing tells predict's from corrected ones."""
     there = [path for path in (output / FOLDER, output / NAMES) if path.exists()]
-    if there and not is_ours(output):
+    if there:
         raise DetkitError(
-            "There are labels here already, which are not predict's.",
+            "There are labels here already, which somebody may have corrected.",
             file=there[0],
             remedy="choose another folder with output=DIR.",
         )

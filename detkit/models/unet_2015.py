@@ -114,6 +114,13 @@ class UNet2015(Model):
             height, width = images.shape[2:]
             return [Segmentation(image[:, :height, :width]) for image in logits]
         labels = pixel_map(targets, images, sizes)
+        if not mirror and min(labels.shape[1:]) <= 2 * MARGIN:
+            raise DetkitError(
+                f"Pictures of {labels.shape[2]}×{labels.shape[1]} pixels: unpadded convolutions"
+                f" take {MARGIN} of each side, so nothing is left to learn from.",
+                record="model.mirror",
+                remedy="set transforms.crop=284 or more (the paper's 572), or model.mirror=true.",
+            )
         labels = cut(labels, 0 if mirror else MARGIN, logits.shape[2:])
         return self.losses(logits, labels, self.borders(labels))
 

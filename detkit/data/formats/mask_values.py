@@ -158,17 +158,26 @@ def _counts(masks: Sequence[Path], colours: NDArray[np.uint8] | None) -> NDArray
     """(256,) pixels of each value."""
     counts = np.zeros(256, np.int64)
     for path in masks:
-        counts += np.bincount(_read(path, colours).ravel(), minlength=256)
+        for page in range(_pages(path)):
+            counts += np.bincount(_read(path, colours, page).ravel(), minlength=256)
     return counts
 
 
-def _read(path: Path, colours: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+def _pages(path: Path) -> int:
+    """Of a stack; 1 of a bad mask, which is told of where its image is checked."""
+    try:
+        return decoder.pages(path)
+    except DetkitError:
+        return 1
+
+
+def _read(path: Path, colours: NDArray[np.uint8] | None = None, page: int = 0) -> NDArray[np.uint8]:
     """Its values; none of a bad mask, which is told of where its image is checked."""
     try:
         if colours is None or not decoder.has_colours(path):
-            return decoder.read_values(path)
+            return decoder.read_values(path, page)
         listed, values = _with_void(colours)
-        found = places(decoder.read_colours(path), listed)
+        found = places(decoder.read_colours(path, page), listed)
         return values[found[found >= 0]].astype(np.uint8)
     except DetkitError:
         return np.zeros((0, 0), np.uint8)

@@ -168,6 +168,7 @@ def fit_boxes(
         for label, ridge in sums.items():
             weight, bias = ridge.solve(head.rules.box_penalty)
             head.box_weight[label], head.box_bias[label] = weight, bias
+        sums.clear()  # before those of the next classes are there
 
 
 def _regressing(network: RegionModel) -> SVMHead:
