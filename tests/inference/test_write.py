@@ -88,7 +88,7 @@ def test_pycocotools_loads_the_records(predictor_of, detector, few, tmp_path):
 def test_no_object_at_all_leaves_empty_tables_and_drawn_pictures(
     predictor_of, detector, few, tmp_path
 ):
-    fill(predictor_of(detector, 2.0), few, tmp_path)
+    fill(predictor_of(detector, 1.0), few, tmp_path)
     assert json.loads((tmp_path / "predictions.json").read_text()) == []
     assert rows(tmp_path / "predictions.csv") == []
     assert (tmp_path / "predictions.csv").read_text().startswith("file,frame,timestamp,class")

@@ -82,5 +82,5 @@ def test_nothing_found_is_an_empty_text():
 def test_labels_of_someone_are_not_replaced(tmp_path):
     check_labels(tmp_path)
     (tmp_path / "labels").mkdir()
-    with pytest.raises(DetkitError, match="not predict's"):
+    with pytest.raises(DetkitError, match="may have corrected"):
         check_labels(tmp_path)
