@@ -29,6 +29,7 @@ RECORDS_OF_PREDICT = (  # and the keys of its JSON's records, for boxes and for 
     {"image_id", "category_id", "bbox", "score", "category", "file_name"},
     {"image_id", "file_name", "classes"},
 )
+GIVEN = "predictions_given"
 _SIGN = b"drawn by detkit"
 COMMENT = b"\xff\xfe" + (len(_SIGN) + 2).to_bytes(2, "big") + _SIGN  # a segment of a JPEG
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -55,6 +56,12 @@ def is_results(file: Path) -> bool:
     """Whether it is the `results.json` of `evaluate`."""
     figures = _json(file)
     return isinstance(figures, dict) and figures.keys() >= RESULTS
+
+
+def is_of_given(file: Path) -> bool:
+    """Whether it is a `results.json` of predictions that somebody gave: it wrote none itself."""
+    figures = _json(file)
+    return isinstance(figures, dict) and bool(figures.get(GIVEN))
 
 
 def is_table(file: Path) -> bool:

@@ -202,7 +202,8 @@ def _check_free(output: Path, written: Sequence[str] = (), plotted: Sequence[str
     results = output / "results.json"
     foreign = [results] if results.exists() and not ours.is_results(results) else []
     # predict's come with a table
-    if not results.exists() or (output / "predictions.csv").exists():
+    theirs = not results.exists() or ours.is_of_given(results)
+    if theirs or (output / "predictions.csv").exists():
         foreign += [output / name for name in written if (output / name).exists()]
     pictures = [output / name for name in plotted if name not in written]
     foreign += [p for p in pictures if p.exists() and not (ours.is_drawn(p) or ours.is_numbers(p))]

@@ -22,6 +22,7 @@ from detkit.evaluation.operating import DEFAULTS, Operating
 from detkit.inference.run import predictions
 from detkit.inference.tasks import tasks
 from detkit.models.model import Model
+from detkit.ours import GIVEN
 
 SHOWN = {"voc/mAP": " (area)"}  # what a figure's name does not say
 
@@ -137,7 +138,8 @@ def report(
         figures = evaluator.result()
         why = evaluator.diagnose(figures, foreign)
         figures |= {"split": split, "data": evaluator.records.source, "diagnosis": why}
-        write_json(output / "results.json", figures)
+        # whose predictions lie beside it: with `foreign` not ours
+        write_json(output / "results.json", {**figures, GIVEN: True} if foreign else figures)
         print(f"\n{evaluator.table(figures)}\n")
         if why:
             print(why)

@@ -244,6 +244,10 @@ def test_nobody_elses_file_is_replaced_but_its_own_are(runs, tmp_path, name, cap
         evaluate(given)
     dataset = {"name": "shapes", "val_images": 7, "size": 96}
     evaluate(settings(predictions=tmp_path / "predictions.json", dataset=dataset, output=tmp_path))
+    (tmp_path / "predictions.csv").unlink()
+    with pytest.raises(DetkitError, match="not evaluate's") as error:  # somebody gave it
+        evaluate(given)
+    assert error.value.file == tmp_path / "predictions.json"
 
 
 def test_a_folder_that_cannot_be_is_told_before_the_work(runs, tmp_path, capsys):
