@@ -12,6 +12,7 @@ import numpy as np
 from detkit import checkpoint, distributed, foreign, restore, stored
 from detkit.atomic import write_json
 from detkit.commands.recording import cost_of_run
+from detkit.data.formats import BOXES
 from detkit.data.open import open_dataset, split_name
 from detkit.data.records import Records
 from detkit.distributed import World
@@ -49,7 +50,9 @@ def compare(settings: Any) -> dict[str, Any]:
         _check_free(output)
     world = distributed.start(settings.device)
     try:
-        runs = [_measured(path, settings, world) for path in settings.checkpoints]
+        runs: list[dict[str, Any]] = []
+        for path in settings.checkpoints:
+            runs.append(_measured(path, settings, world, runs[0]["data"] if runs else None))
     finally:
         distributed.stop()
     found = {"runs": runs}
@@ -95,12 +98,21 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     return "\n".join(aligned(rows))
 
 
-def _measured(path: str, settings: Any, world: World) -> dict[str, Any]:
+def _measured(path: str, settings: Any, world: World, data: str | None) -> dict[str, Any]:
+    """A row; `data` is the fingerprint of what the first one was measured on."""
     model, meta = restore.load_model(path, world.device)
     config, file = meta["config"], checkpoint.find(path)
     dataset = settings.dataset or stored.part(config, "dataset", file)
     split = settings.split or split_name(dataset, "val", model.needs)
     records = open_dataset(dataset, split, needs=model.needs)
+    # of the boxes: some models read masks as well
+    fingerprint = open_dataset(dataset, split, needs=BOXES).fingerprint()
+    if data not in (None, fingerprint):
+        raise DetkitError(
+            "It would be measured on other images than the first one.",
+            file=path,
+            remedy="measure all on the same ones: dataset.root=PATH, and split=NAME.",
+        )
     print(f"{config['model']['name']} ({path}): {len(records):,} images of {split}", flush=True)
     proposals = proposed(model, records)
     start = time.monotonic()
@@ -125,6 +137,7 @@ def _measured(path: str, settings: Any, world: World) -> dict[str, Any]:
     return {
         "run": _name(config["model"]["name"], file),
         "split": split,
+        "data": fingerprint,
         "voc/mAP": figures["voc/mAP"],
         "interval": None if between is None else list(between),
         "coco/AP": figures["coco/AP"],

@@ -1,6 +1,7 @@
 """Fast R-CNN from one command: proposals first, and the same ones wherever it goes on."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,13 @@ def test_runs_are_compared_side_by_side(searched, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert printed.count("fast_rcnn (run)") == 2
     assert "proposals  trained, min" in printed
+    shutil.copytree(searched, tmp_path / "other")
+    meta = json.loads((tmp_path / "other/best/meta.json").read_text())
+    meta["config"]["dataset"]["val_images"] += 1
+    (tmp_path / "other/best/meta.json").write_text(json.dumps(meta))
+    elsewhere = [f"checkpoints=[{searched},{tmp_path}/other]", "split=val", "device=cpu"]
+    with pytest.raises(DetkitError, match="other images than the first"):
+        compare(compose("compare", elsewhere))
 
 
 def test_an_evaluation_through_few_singular_values_is_another_one(searched, tmp_path):
