@@ -166,17 +166,14 @@ def draw_pixels(image: Any, labels: np.ndarray, names: Sequence[str] = ()) -> np
 
     Args:
         image: (H, W, 3) uint8 RGB, float in 0 … 1, or what `as_rgb` takes.
-        labels: (H, W) uint8; 255 and the background stay clear, and class "0" where no class has
-            another name than a number.
+        labels: (H, W) uint8; 255 and `backgrounds` stay clear.
         names: of the classes.
     Raises:
         DetkitError: the picture is of another size.
     """
     picture, labels = _copy(image), np.ascontiguousarray(labels, np.uint8)
     _check_size("classes", labels.shape, picture)
-    clear = [IGNORE, *(k for k, name in enumerate(names) if name.strip("_").lower() == CLEAR)]
-    if list(names[:1]) == ["0"] and all(name.isdigit() for name in names):
-        clear.append(0)
+    clear = [IGNORE, *backgrounds(names)]
     shown = np.ones(256, np.uint8)
     shown[clear] = 0
     overlay = cv2.applyColorMap(labels, palette().reshape(256, 1, 3))
@@ -192,6 +189,14 @@ def draw_pixels(image: Any, labels: np.ndarray, names: Sequence[str] = ()) -> np
         if top + size > picture.shape[0]:
             break
     return picture
+
+
+def backgrounds(names: Sequence[str]) -> list[int]:
+    """The classes that are no things: `background`, and `0` where all names are numbers."""
+    found = [k for k, name in enumerate(names) if name.strip("_").lower() == CLEAR]
+    if list(names[:1]) == ["0"] and all(name.isdigit() for name in names):
+        found.append(0)
+    return found
 
 
 def _check_size(what: str, size: Sequence[int], picture: np.ndarray) -> None:

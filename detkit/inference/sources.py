@@ -32,13 +32,13 @@ class Item:
         path: as the user wrote it, or the camera's number.
         name: its stem, made unique among the items; results are named by it.
         video: a video, a stream or a camera.
-        page: which one of a TIFF with several.
+        page: which one of a TIFF with several, from 0; None of any other file.
     """
 
     path: str | int
     name: str
     video: bool
-    page: int = 0
+    page: int | None = None
 
     @property
     def file(self) -> str:
@@ -121,7 +121,7 @@ class Source:
                     yield from self._frames(item)
                 else:
                     path = str(item.path)
-                    yield Picture(images.read_as(path, self.channels, item.page), item)
+                    yield Picture(images.read_as(path, self.channels, item.page or 0), item)
             except DetkitError as error:
                 self.faults.append(error)
 
@@ -254,7 +254,7 @@ def _named(paths: Sequence[str | int], stacks: bool = True) -> list[Item]:
             name, number = f"{stem}_{number}", number + 1
         taken.add(key(name))
         video_like = isinstance(path, int) or "://" in path or _is_video(path)
-        items.append(Item(path, name, video_like, page or 0))
+        items.append(Item(path, name, video_like, page))
     return items
 
 

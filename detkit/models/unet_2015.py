@@ -62,6 +62,7 @@ class UNet2015(Model):
     """
 
     task, needs = "segment_pixels", frozenset({"pixels"})
+    margin = MARGIN
     reach = 96  # MARGIN, to a whole number of cells
 
     def __init__(
