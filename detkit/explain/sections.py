@@ -13,12 +13,13 @@ from detkit.backbones.from_run import filled
 from detkit.backbones.norms import unfreeze_norms
 from detkit.data.loading import collate
 from detkit.data.transforms import Transform
-from detkit.draw import as_rgb, eight_bit, lettered, visible
+from detkit.draw import as_rgb, eight_bit, visible
 from detkit.explain import activation, canvas, filters, grids, maps, regions, stages, worked
 from detkit.explain.page import Picture, Section
 from detkit.explain.watching import Seen, check_layers, watch
 from detkit.inference.predictor import sample_of
 from detkit.inference.sources import Picture as Source
+from detkit.lettering import lettered
 from detkit.models.model import Model
 from detkit.structures import Batch, Frame
 
