@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from detkit.draw import lettered
+from detkit.lettering import lettered
 
 FULL = (23, 78, 140)  # RGB of a cell that has all images of its row; white has none
 NUMBERED = 25  # classes up to which each cell says how many images it has

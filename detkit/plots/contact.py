@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from detkit.draw import captioned
+from detkit.lettering import captioned
 
 GAP = 4  # pixels between the pictures
 TALLEST = 2.5  # times its width: a cell's height, or a thin strip would make a sheet of gigabytes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from detkit.draw import as_rgb, eight_bit, lettered
+from detkit.draw import as_rgb, eight_bit
 from detkit.evaluation.mistakes import (
     BADLY_PLACED,
     DOUBLE,
@@ -20,6 +20,7 @@ from detkit.evaluation.mistakes import (
     WRONG_CLASS,
     Mistakes,
 )
+from detkit.lettering import lettered
 from detkit.plots import canvas
 from detkit.plots.contact import contact_sheet
 
