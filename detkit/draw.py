@@ -276,7 +276,7 @@ def _corners(boxes: np.ndarray, picture: np.ndarray, line: int) -> list[list[int
 
 
 def _font_size(side: float) -> int:
-    return max(10, round(side / 45))
+    return max(12, round(side / 45))
 
 
 def _label(

@@ -47,7 +47,7 @@ def draw(metrics: Path, keys: Sequence[str], file: Path) -> None:
             if lines:
                 axes.legend(loc="best")
         right.set_title("figures on validation")
-        right.set_ylim(0, 1)
+        right.set_ylim(_floor([value for _, values in figures.values() for value in values]), 1)
         for axes in (left, right):
             axes.set_xlabel("step")
             axes.set_xlim(
@@ -90,6 +90,12 @@ def _thin(points: tuple[list[int], list[float]]) -> tuple[np.ndarray, np.ndarray
 def plain(value: float, _: Any = None) -> str:
     """A tick's number: matplotlib's own of a logarithmic axis are formulas."""
     return f"{value:g}"
+
+
+def _floor(values: Sequence[float]) -> float:
+    """Where the axis of fractions begins: at 0, or a tenth below figures that are all high."""
+    lowest = min(values, default=0.0)
+    return np.floor(lowest * 10 - 1) / 10 if lowest > 0.5 else 0.0
 
 
 def _star(axes: Any, steps: Sequence[int], values: Sequence[float]) -> None:

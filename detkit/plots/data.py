@@ -149,6 +149,7 @@ def _charts(objects: Objects, names: Sequence[str]) -> np.ndarray:
         for place, count in zip(places, objects.counts[order], strict=True):
             bars.annotate(f" {count:,}", (count, place), va="center", fontsize=8)
         bars.margins(x=0.12)
+        bars.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         if sized:
             _sizes(axes[0][1], objects)
         return canvas.pixels(figure)
