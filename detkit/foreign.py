@@ -14,7 +14,7 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import yaml
 
@@ -146,9 +146,11 @@ def read_json(path: str | Path) -> Any:
     return json.loads(read_text(path))
 
 
-def read_yaml(path: str | Path) -> Any:
+def read_yaml(path: str | Path, *, as_text: bool = False) -> Any:
     """Plain values: dicts, lists, texts, numbers, dates.
 
+    Args:
+        as_text: numbers, dates and the like as they are written.
     Raises:
         OSError: as `opened`.
         DetkitError: no YAML, one of more than `LARGEST_YAML` bytes, or one with aliases.
@@ -158,7 +160,7 @@ def read_yaml(path: str | Path) -> Any:
     try:
         if len(data) > LARGEST_YAML:
             raise ValueError(f"it has more than {LARGEST_YAML:,} bytes")
-        return yaml.load(decoded(data, path), _Plain)
+        return yaml.load(decoded(data, path), _Texts if as_text else _Plain)
     except (yaml.YAMLError, ValueError, TypeError, ArithmeticError, RecursionError) as fault:
         mark = getattr(fault, "problem_mark", None)
         raise DetkitError(
@@ -178,6 +180,12 @@ class _Plain(yaml.SafeLoader):
             problem = f"*{event.anchor} stands for a value elsewhere; write the value itself"
             raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
         return super().compose_node(parent, index)
+
+
+class _Texts(_Plain):
+    """All values as the texts that they are written as."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
 
 def _without_waiting(path: str, flags: int) -> int:

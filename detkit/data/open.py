@@ -18,10 +18,6 @@ from detkit.folders import in_home
 
 CROPS = ("crop_context", "least_side")  # settings of objects that are cut out
 PARTS = {"train": "~rest", "val": "~fifth"}  # of the only split, by the hash of the file names
-UNREAD = frozenset(
-    [".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".tga", ".psd", ".svg", ".exr", ".hdr"]
-    + [".dng", ".nef", ".cr2", ".arw", ".raw", ".dcm"]
-)
 MORE = "more_objects"  # and of images for a localizer
 OTHERS = {  # what else the folder may be for, and which models want that
     "pixels": "a model of pixels (model=unet)",
@@ -106,7 +102,7 @@ def _left_out(root: Path) -> list[str]:
     told = "left out {}/: with predictions.csv of predict in it, its pictures are drawn copies"
     notes = [told.format(splits.below(root, folder)) for folder in drawn]
     names = [name for folder in splits.folders(root) for name in splits.names_in(folder)]
-    unread = [name for name in names if Path(name).suffix.lower() in UNREAD]
+    unread = [name for name in names if Path(name).suffix.lower() in splits.UNREAD]
     if unread:
         kinds = ", ".join(sorted({Path(name).suffix.lower() for name in unread}))
         notes.append(
