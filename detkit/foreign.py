@@ -132,6 +132,16 @@ def glance(path: str | Path, most: int = -1) -> str:
     return data[len(mark) :].decode(encoding, "replace")
 
 
+def glance_at_ends(path: str | Path, most: int) -> str:
+    """`glance`, and what the file ends with: keys of JSON may stand behind long values."""
+    with opened(path) as file:
+        data = file.read(most)
+        file.seek(max(file.seek(0, os.SEEK_END) - most, len(data)))
+        data += file.read(most)
+    mark, encoding = _encoding(data)
+    return data[len(mark) :].decode(encoding, "replace")
+
+
 def _encoding(data: bytes) -> tuple[bytes, str]:
     return next((found for found in MARKS if data.startswith(found[0])), (b"", "utf-8"))
 
