@@ -9,6 +9,8 @@ import numpy as np
 
 from detkit.commands import telling
 from detkit.data.anchors import sizes_of
+from detkit.data.records import Records
+from detkit.data.transforms import Transform
 from detkit.inference.tasks import tasks
 from detkit.models.anchors import anchor_sizes
 from detkit.models.model import models
@@ -93,7 +95,7 @@ def recipe_line(session: Session) -> str:
     each = telling.number(session.batch, "picture")
     if session.batch != options.batch_size:
         each += f" ({options.batch_size} × {session.batch // options.batch_size})"
-    height, width = picture_size(session)
+    height, width = picture_size(session.data.records, session.data.transform)
     parts.append(f"{each} a step, most of {width}×{height}")
     if options.ema is not None:
         parts.append(f"weights averaged ({options.ema:g})")
@@ -101,9 +103,8 @@ def recipe_line(session: Session) -> str:
     return "; ".join(parts)
 
 
-def picture_size(session: Session) -> tuple[int, int]:
+def picture_size(records: Records, transform: Transform) -> tuple[int, int]:
     """(height, width) of the network's picture that most of the files come to."""
-    records, transform = session.data.records, session.data.transform
     shapes, counts = np.unique(records.sizes, axis=0, return_counts=True)
     height, width = (int(side) for side in shapes[counts.argmax()])
     if isinstance(square := transform.square, tuple):
@@ -114,6 +115,7 @@ def picture_size(session: Session) -> tuple[int, int]:
 def objects_of(session: Session) -> plot.Objects:
     """What there is to learn, beside what the model has to catch it with."""
     data, model = session.data, session.state.model
+    size = picture_size(data.records, data.transform)
     sized = "boxes" in data.dataset.needs and len(data.records.labels) > 0
     with same_random_states(session.world.device):
         counts, noun = plot.counted(_dataset(session), _keys(session), len(data.classes))
@@ -121,7 +123,7 @@ def objects_of(session: Session) -> plot.Objects:
         counts,
         noun,
         sizes_of(data.records, data.transform) if sized else None,
-        anchor_sizes(model, picture_size(session)) if sized else None,
+        anchor_sizes(model, size) if sized else None,
         list(getattr(model.backbone, "strides", {}).values()) if sized else [],
     )
 
@@ -148,12 +150,14 @@ def sizes_line(session: Session, objects: plot.Objects) -> str:
     known = models.settings(session.settings.model["name"])
     remedies = {
         "anchors": "model.anchors=auto finds anchors of their sizes",
-        "anchor_sizes": "model.anchor_sizes= takes others",
+        "anchor_sizes": "model.anchor_sizes=auto finds some for theirs",
+        "aspect_ratios": "model.scales=auto finds scales for their sizes",  # SSD's
     }
     ways = [way for key, way in remedies.items() if key in known]
     if middle < min(own.min() if objects.anchors is not None else np.inf, 32):
         ways.append("larger pictures make them larger (transforms.short_side, long_side)")
-    return f"{told}\nwarning: {misfits:.0%} of the objects are hard to catch so. {'; '.join(ways)}"
+    remedy = f". {'; '.join(ways)}" if ways else ""
+    return f"{told}\nwarning: {misfits:.0%} of the objects are hard to catch so{remedy}"
 
 
 def _dataset(session: Session) -> Any:
