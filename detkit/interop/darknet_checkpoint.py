@@ -214,8 +214,8 @@ def _names_of(file: Path, named: str | None, count: int) -> tuple[str, ...]:
     """
     own = file.with_suffix(".names") if named is None else in_home(named)
     remedy = (
-        f"call the file with a class on each line {own.name}; predict, evaluate and detkit.load also"
-        " take it as names=FILE."
+        f"call the file with a class on each line {own.name}; predict, evaluate and detkit.load"
+        " also take it as names=FILE."
     )
     if named is not None or foreign.is_file(own):
         names = darknet.read_names(own)

@@ -86,13 +86,13 @@ def test_what_is_exported_reads_back_equal(run, tmp_path, capsys):
         assert (tmp_path / "b/out.v1" / Path(file).name).read_bytes() == Path(file).read_bytes()
 
 
-TREE = (  # as yolo9000.cfg ends, on a few convolutions
-    "[net]\nwidth=96\nheight=64\n"
-    + "[convolutional]\nbatch_normalize=1\nfilters=6\nsize=3\nstride=8\npad=1\nactivation=leaky\n"
-    * 2
-    + "[convolutional]\nfilters=16\nsize=1\nstride=1\nactivation=linear\n"
-    "[region]\nanchors=.3,.4, 1,.6\nclasses=3\nnum=2\nsoftmax=1\ntree=data/9k.tree\nmap=data/no.map\n"
+CONV = "[convolutional]\nbatch_normalize=1\nfilters=6\nsize=3\nstride=8\npad=1\nactivation=leaky\n"
+LAST = "[convolutional]\nfilters=16\nsize=1\nstride=1\nactivation=linear\n"
+# as yolo9000.cfg ends
+REGION = (
+    "[region]\nanchors=.3,.4, 1,.6\nclasses=3\nnum=2\nsoftmax=1\ntree=data/9k.tree\nmap=no.map\n"
 )
+TREE = f"[net]\nwidth=96\nheight=64\n{CONV}{CONV}{LAST}{REGION}"
 
 
 def test_weights_over_a_tree_of_classes_are_read_and_written_with_it(tmp_path):

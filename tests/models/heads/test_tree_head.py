@@ -107,7 +107,9 @@ def test_losses_and_their_slopes_are_the_slow_references():
         logits = head.rows(output).double()
         held = logits.tolist()
 
-        def slow(rows, held=held, truth=(boxes.tolist(), labels.tolist()), label=label):
+        truth = boxes.tolist(), labels.tolist()
+
+        def slow(rows, held=held, truth=truth, label=label):
             first = of_boxes(rows[0], held[0], *truth)
             if label < 0:
                 return (first + of_boxes(rows[1], held[1], [], [])) / 2
