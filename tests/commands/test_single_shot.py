@@ -1,5 +1,6 @@
-"""The commands of docs/single_shot.md compose, each recipe that it names is there, and what YOLOv1's
-fully connected layers ask of a run is said before it begins.
+"""The commands of docs/single_shot.md compose, and each recipe that it names is there.
+
+What YOLOv1's fully connected layers ask of a run is said before it begins.
 """
 
 from __future__ import annotations
