@@ -224,6 +224,9 @@ def _settings(verb: str, config: DictConfig, argv: Sequence[str]) -> Any:
             own = ("name", *groups.parameters(group, values[group]["name"]))
             kept = {k: v for k, v in values[group].items() if k in own or f"{group}.{k}" in given}
             values[group] = kept
+    for key in arguments.TABLES & values.keys():
+        if isinstance(text := values[key], str) and text.startswith("{"):
+            values[key] = arguments.table(key, text)
     return typed(verb, values)
 
 

@@ -259,6 +259,8 @@ def test_resume_takes_the_runs_own_settings_and_what_is_said_beside_them(run):
 def test_a_resumed_run_keeps_its_model(run):
     with pytest.raises(DetkitError, match="A resumed run keeps its model"):
         compose("train", [f"resume={run[1]}", "model=faster_rcnn"])
+    with pytest.raises(DetkitError, match="A resumed run keeps its experiment"):
+        compose("train", [f"resume={run[1]}", "experiment=small"])
 
 
 def test_weights_bring_the_network_that_they_fit(run):
