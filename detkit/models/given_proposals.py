@@ -8,7 +8,8 @@ from torch import Tensor
 
 from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import DetkitError
-from detkit.models.heads.box_head import RoIRules, Selection
+from detkit.models.heads.box_head import RoIRules
+from detkit.models.heads.selection import Selection
 from detkit.models.model import Model
 from detkit.proposals.proposer import proposer_of
 from detkit.ranges import Count, Natural, Share

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from detkit.backbones.backbone import Backbone, Tail
 from detkit.models.given_proposals import GivenProposals
-from detkit.models.heads.box_head import boxes_of, offered
+from detkit.models.heads.box_head import offered
 from detkit.models.heads.matching import gather_targets, sample
+from detkit.models.heads.selection import boxes_of
 from detkit.models.heads.solving import fit_boxes, fit_svms
 from detkit.models.heads.svm_head import SVMHead, SVMRules
 from detkit.models.stages import Stage
