@@ -157,7 +157,7 @@ def read_bands(path: str | Path, bands: int) -> NDArray:
             values = values[..., order]
             return values / np.float32(65535) if values.dtype == np.uint16 else values
     raise DetkitError(
-        f"The picture has {there} bands, not {bands}.",
+        f"The picture has {there} band{'' if there == 1 else 's'}, not {bands}.",
         file=path,
         remedy=f"set dataset.channels={there} (null for colours), or convert the picture; more"
         " than four bands are the pages of a TIFF.",
@@ -447,5 +447,5 @@ def with_channels(image: np.ndarray, channels: int, file: Path) -> np.ndarray:
     raise DetkitError(
         f"The picture has {image.shape[2]} channels, the network takes {channels}.",
         file=file,
-        remedy=f"set backbone.in_channels={image.shape[2]} when training, or convert the picture.",
+        remedy=f"set dataset.channels={image.shape[2]} when training, or convert the picture.",
     )

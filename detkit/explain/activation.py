@@ -77,7 +77,9 @@ def section(seen: Seen, chosen: int | None) -> Section:
         raise DetkitError(
             f"There are {len(answers)} answers, not {chosen}.",
             record="answer",
-            remedy="choose a smaller number, or a lower score_thresh.",
+            remedy=f"choose 1 … {len(answers)}."
+            if answers
+            else "leave answer= out: the model says nothing of this picture.",
         )
     picked = answers[:MOST] if chosen is None else [answers[chosen - 1]]
     shown = []
@@ -87,7 +89,7 @@ def section(seen: Seen, chosen: int | None) -> Section:
             shown.append(_picture(seen, answer, found))
     text = "Grad-CAM: what in the picture the answer depends on, by the gradients of its score."
     if not picked:
-        text += " Nothing was found in this picture; a lower score_thresh= may help."
+        text += " The model found nothing in this picture."
     elif not shown:
         text += " The answers of this picture do not depend on the backbone's maps."
     return Section("Where it looked", text, shown)
