@@ -29,7 +29,7 @@ def lettered(text: str, size: int, ink: Colour = (0, 0, 0)) -> np.ndarray:
 
 def font_size(side: float) -> int:
     """Pixels of the letters on a picture whose sides have this geometric mean."""
-    return max(10, round(side / 45))
+    return max(12, round(side / 45))
 
 
 def label(

@@ -9,6 +9,7 @@ import numpy as np
 
 from detkit.commands import telling
 from detkit.data.anchors import sizes_of
+from detkit.evaluation.text import number
 from detkit.inference.tasks import tasks
 from detkit.models.anchors import anchor_sizes
 from detkit.models.model import models
@@ -57,8 +58,8 @@ def record(session: Session, saved: Saved | None) -> None:
     if session.options.head_first:
         say(transfer.line(session.state.model, session.recipe))
     if rates := session.settings.optimizer.get("rates"):
-        said = ", ".join(f"{part} × {factor:g}" for part, factor in rates.items())
-        say(f"learning rates: {said}")
+        factors = ", ".join(f"{part} × {factor:g}" for part, factor in rates.items())
+        say(f"learning rates: {factors}")
     changes = run_folder.changes(asdict(session.settings), saved.meta["config"]) if saved else []
     for change in changes:
         say(f"changed: {change}")
@@ -92,8 +93,8 @@ def recipe_line(session: Session) -> str:
     steps = next(i.last - i.first for i in session.recipe if i.stage.solve is None)
     warmup = at_most_a_quarter(schedule.get("warmup_steps", 0), steps)
     parts = [f"{settings.optimizer['name']} with learning rate {optimizer.get('lr', 0):g}"]
-    parts[0] += f", {settings.schedule['name']}, warm-up {telling.number(warmup, 'step')}"
-    each = telling.number(session.batch, "picture")
+    parts[0] += f", {settings.schedule['name']}, warm-up {number(warmup, 'step')}"
+    each = number(session.batch, "picture")
     if session.batch != options.batch_size:
         each += f" ({options.batch_size} × {session.batch // options.batch_size})"
     height, width = picture_size(session)
@@ -158,26 +159,26 @@ def sizes_line(session: Session, objects: plot.Objects) -> str:
     assert objects.sizes is not None
     sides = np.sqrt(objects.sizes.prod(1))
     low, middle, high = np.percentile(sides, (1, 50, 99))
-    told = (
-        f"{telling.number(len(sides), 'object')}, sides from {low:.0f} to {high:.0f} pixels of the"
+    line = (
+        f"{number(len(sides), 'object')}, sides from {low:.0f} to {high:.0f} pixels of the"
         f" network's picture, half of them below {middle:.0f}"
     )
     if objects.anchors is not None:
         own = np.sqrt(objects.anchors.prod(1))
-        told += f"; anchors from {own.min():.0f} to {own.max():.0f}: {misfits:.0%} fit none"
+        line += f"; anchors from {own.min():.0f} to {own.max():.0f}: {misfits:.0%} fit none"
     else:
-        told += f"; {misfits:.0%} are smaller than a cell ({min(objects.strides)} pixels)"
+        line += f"; {misfits:.0%} are smaller than a cell ({min(objects.strides)} pixels)"
     if misfits < MANY:
-        return told
+        return line
     known = models.settings(session.settings.model["name"])
     remedies = {
         "anchors": "model.anchors=auto finds anchors of their sizes",
-        "anchor_sizes": "model.anchor_sizes= takes others",
+        "anchor_sizes": "model.anchor_sizes=auto finds sizes that fit",
     }
     ways = [way for key, way in remedies.items() if key in known]
     if middle < min(own.min() if objects.anchors is not None else np.inf, 32):
         ways.append("larger pictures make them larger (transforms.short_side, long_side)")
-    return f"{told}\nwarning: {misfits:.0%} of the objects are hard to catch so. {'; '.join(ways)}"
+    return f"{line}\nwarning: {misfits:.0%} of the objects are hard to catch so. {'; '.join(ways)}"
 
 
 def _dataset(session: Session) -> Any:

@@ -18,7 +18,9 @@ from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.evaluation import files
 from detkit.evaluation.evaluate import DetectionEvaluator, Evaluator, Figures, InstanceEvaluator
-from detkit.evaluation.operating import Operating, Thresholds, line, thresholds_of
+from detkit.evaluation.operating import Operating, line
+from detkit.evaluation.text import number
+from detkit.evaluation.thresholds import Thresholds, thresholds_of
 from detkit.folders import dated, in_home, make_folder
 from detkit.inference.measure import headline, measure, report
 from detkit.inference.run import prepare
@@ -82,7 +84,8 @@ def _predictions(settings: Any, world: World) -> Figures:
     output = distributed.share(output, world)
     _say(
         world,
-        f"evaluating {len(results):,} detections of {path} on {_data(records, split)} → {output}",
+        f"evaluating {number(len(results), 'detection')} of {path} on {_data(records, split)}"
+        f" → {output}",
     )
     if least > UNSURE:
         _say(
@@ -183,7 +186,7 @@ def _asked(settings: Any, records: Records, measures: Mapping[str, Measure]) -> 
 
 
 def _data(records: Records, split: str) -> str:
-    return f"{len(records):,} images of {split} ({records.source})"
+    return f"{number(len(records), 'image')} of {split} ({records.source})"
 
 
 def _output(settings: Any, split: str) -> Path:
@@ -241,7 +244,7 @@ def _finish(
     figures = report(evaluator, world, output, split, foreign)
     if world.main and not foreign:
         evaluator.save(output)
-    if world.main and not {*tasks[task].plotted} <= {*evaluator.written}:
+    if world.main:
         draw_figures(evaluator, task, output, print)
     told, file = headline(evaluator, figures), output / "results.json"
     _say(world, f"done: {told} on {split}.{line(figures)}  See {file}")

@@ -8,7 +8,7 @@ from detkit import restore, stored
 from detkit.data import images
 from detkit.data.transforms import build as build_transform
 from detkit.errors import DetkitError
-from detkit.evaluation.operating import DEFAULT, thresholds_of
+from detkit.evaluation.thresholds import DEFAULT, thresholds_of
 from detkit.explain import page
 from detkit.explain.sections import Explained, Wanted, of_model, ready
 from detkit.folders import dated, in_home, make_folder

@@ -41,6 +41,16 @@ def count(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     return np.bincount(rows * classes + columns, minlength=classes**2).reshape(classes, classes)
 
 
+def wrong_share(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Of the pixels that count those of a wrong class, as a fraction of 1; 0 where none counts.
+
+    Args:
+        truth, predicted: as for `count`.
+    """
+    counted = truth != IGNORE
+    return float((truth != predicted)[counted].mean()) if counted.any() else 0.0
+
+
 def pixels(counts: np.ndarray, names: Sequence[str]) -> dict[str, float | None]:
     """The metrics of summed counts.
 

@@ -19,7 +19,7 @@ from detkit.data.loading import collate
 from detkit.data.transforms import Loaded, Transform
 from detkit.draw import as_rgb, eight_bit
 from detkit.errors import DetkitError, unknown
-from detkit.evaluation.operating import Chosen, thresholds_of
+from detkit.evaluation.thresholds import Chosen, thresholds_of
 from detkit.folders import in_home
 from detkit.inference.run import predictions, prepare
 from detkit.inference.selecting import overlapping, reselect, resized

@@ -28,7 +28,16 @@ from detkit.inference.write_labels import LabelWriter
 from detkit.inference.write_localizations import LocalizationWriter
 from detkit.inference.write_pixels import PixelWriter
 from detkit.localization import Localization
-from detkit.plots.evaluation import OF_DETECTIONS, OF_PIXELS, of_detections, of_labels, of_pixels
+from detkit.plots.evaluation import (
+    OF_DETECTIONS,
+    OF_LABELS,
+    OF_LOCALIZATIONS,
+    OF_PIXELS,
+    of_detections,
+    of_labels,
+    of_localizations,
+    of_pixels,
+)
 from detkit.predictions import Classification, Detections, Prediction, Segmentation
 
 if TYPE_CHECKING:
@@ -150,7 +159,15 @@ tasks = Tasks(
         LabelWriter,
         image_class,
         plots=of_labels,
-        plotted=LabelEvaluator.written,
+        plotted=OF_LABELS,
     ),
-    localize=Task(Localization, LocalizationEvaluator, LocalizationWriter, localized, "object"),
+    localize=Task(
+        Localization,
+        LocalizationEvaluator,
+        LocalizationWriter,
+        localized,
+        "object",
+        plots=of_localizations,
+        plotted=OF_LOCALIZATIONS,
+    ),
 )
