@@ -248,7 +248,7 @@ def test_a_large_mask_has_its_text_inside():
     masks = torch.ones(1, 200, 300, dtype=torch.bool)
     picture = draw.draw_boxes(grey(), detections([[0, 0, 300, 200]], masks=masks))
     strip = is_colour(picture, 0)[2:12, 2:50]
-    assert strip.mean() > 0.5
+    assert strip.mean() > 0.3  # the rest is letters
 
 
 @pytest.mark.parametrize("how", ["meta", "sparse"])
