@@ -154,7 +154,7 @@ def sizes_line(session: Session, objects: plot.Objects) -> str:
     ways = [way for key, way in remedies.items() if key in known]
     if middle < min(own.min() if objects.anchors is not None else np.inf, 32):
         ways.append("larger pictures make them larger (transforms.short_side, long_side)")
-    return f"{line}\nwarning: {misfits:.0%} of the objects are hard to catch so. {'; '.join(ways)}"
+    return f"{line}\nwarning: {misfits:.0%} of the objects will hardly be found. {'; '.join(ways)}"
 
 
 def _dataset(session: Session) -> Any:

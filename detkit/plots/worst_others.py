@@ -40,8 +40,8 @@ def draw_worst_pixels(records: Records, worst: Sequence[Costly], file: Path) -> 
         for labels in (one.found, truth):
             shown = np.where(wrong, labels, IGNORE).astype(np.uint8)
             size = picture.shape[1], picture.shape[0]
-            shown = cv2.resize(shown, size, interpolation=cv2.INTER_NEAREST)
-            pictures.append(draw_pixels(picture, shown, records.names))
+            reduced = cv2.resize(shown, size, interpolation=cv2.INTER_NEAREST)
+            pictures.append(draw_pixels(picture, reduced, records.names))
         pairs = Counter(zip(truth[wrong].tolist(), one.found[wrong].tolist(), strict=True))
         confusions = [
             {"class": records.names[is_], "called": records.names[called], "pixels": count}
