@@ -24,6 +24,7 @@ from detkit.training.state import same_random_states
 if TYPE_CHECKING:
     from detkit.commands.session import Session
 
+LARGER = 3  # times its own sides: a picture that is enlarged by more is worth a note
 MANY = 0.2  # of the objects: so many that fit no anchor are worth a warning
 
 
@@ -48,6 +49,8 @@ def record(session: Session, saved: Saved | None) -> None:
         say(session.why)
     if sizes := sizes_line(session, objects):
         say(sizes)
+    if enlarged := enlarged_line(session):
+        say(enlarged)
     if room := telling.room_line(session.state):
         say(room)
     if session.fitted is not None:
@@ -104,12 +107,33 @@ def recipe_line(session: Session) -> str:
 
 def picture_size(session: Session) -> tuple[int, int]:
     """(height, width) of the network's picture that most of the files come to."""
-    records, transform = session.data.records, session.data.transform
-    shapes, counts = np.unique(records.sizes, axis=0, return_counts=True)
-    height, width = (int(side) for side in shapes[counts.argmax()])
+    transform = session.data.transform
+    height, width = file_size(session)
     if isinstance(square := transform.square, tuple):
         return square
     return (square, square) if square else transform.sizes(max(height, 1), max(width, 1))
+
+
+def file_size(session: Session) -> tuple[int, int]:
+    """(height, width) that most of the files have."""
+    shapes, counts = np.unique(session.data.records.sizes, axis=0, return_counts=True)
+    height, width = shapes[counts.argmax()].tolist()
+    return height, width
+
+
+def enlarged_line(session: Session) -> str:
+    """What suits pictures that are much smaller than the square of a classifier; else empty."""
+    if not {"side", "resize"} <= {*session.settings.transforms}:
+        return ""
+    own, shown = file_size(session), picture_size(session)
+    side = max(*own, session.state.model.backbone.least_side)
+    if not min(own) or min(shown) <= LARGER * side:
+        return ""
+    return (
+        f"note: most pictures have {own[1]}×{own[0]} pixels and are enlarged to"
+        f" {shown[1]}×{shown[0]}; transforms.side={side} transforms.resize=null shows them as they"
+        " are, in a fraction of the time (and transforms.flip=0 for digits and letters)"
+    )
 
 
 def objects_of(session: Session) -> plot.Objects:

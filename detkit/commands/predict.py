@@ -18,9 +18,10 @@ from detkit.folders import dated, held, in_home, make_folder
 from detkit.inference.predictor import Predictor, load
 from detkit.inference.published import published
 from detkit.inference.sources import Source
+from detkit.inference.tables import merge
 from detkit.inference.tasks import tasks
 from detkit.inference.video import written_as
-from detkit.inference.write import ENDINGS, Writer, check_free, is_ours, merge
+from detkit.inference.write import ENDINGS, Writer, check_free, is_ours
 from detkit.inference.write_yolo import WithYoloText, untouched_labels
 from detkit.ops.precision import describe, resolve
 from detkit.predictions import Detections

@@ -118,6 +118,10 @@ def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
         config["row"] = None  # named anew: no run says which files are written outside of it
         ConfigStore.instance().store(STORED, _literal(config))
         return STORED, overrides
+    experiment = f"{given.get('experiment')}_{given.get('model')}"  # that of this very model
+    if (CONF / "experiment" / f"{experiment}.yaml").is_file():
+        chosen = f"experiment={experiment}"
+        overrides = [chosen if one.startswith("experiment=") else one for one in overrides]
     return verb, [*_implied(verb, given), *overrides]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from detkit.draw import lettered
+from detkit.lettering import lettered
 
 FULL = (23, 78, 140)  # RGB of a right cell that has all of its row; white has none
 WRONG = (213, 94, 0)  # and of a wrong one

@@ -53,7 +53,7 @@ class MembraneEvaluator(PixelEvaluator):
 
     def __init__(self, records: Records, membrane: str, thresh: float = 0.5) -> None:
         if membrane not in records.names:
-            raise unknown("class", membrane, records.names, "correct membrane=.")
+            raise unknown("class", membrane, records.names)
         super().__init__(records)
         self.label, self.thresh = records.names.index(membrane), thresh
         self.levels = (*THRESHOLDS, thresh)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -96,7 +97,7 @@ def _picture(seen: Seen, answer: Answer, found: Activation) -> Picture:
     given = seen.calls["backbone"][found.call].inputs[0]
     whole = found.call == 0 and len(given) == 1 and len(seen.maps) == 1
     if whole:
-        picture, values = seen.picture, inside(seen, found.values)
+        picture, values = seen.picture, inside(seen, found)
     else:  # of regions, each an image to the network
         picture = rgb(denormalized(given[found.row : found.row + 1], seen.model.mean_std)[0])
         values = found.values.numpy()
@@ -109,18 +110,26 @@ def _picture(seen: Seen, answer: Answer, found: Activation) -> Picture:
         drawn = canvas.boxes(drawn, box, [canvas.WHITE])
     shape = "×".join(map(str, found.values.shape))
     where = "the region that the network saw" if not whole else f"level {found.level}"
-    return Picture(
-        f"Activation for {answer.text}",
-        f"From the {shape} cells of {where}: red counts most.",
-        drawn,
-    )
+    text = f"From the {shape} cells of {where}: red counts most."
+    if not found.values.any():
+        text = f"None of the {shape} cells of {where} raises its score."
+    return Picture(f"Activation for {answer.text}", text, drawn)
 
 
-def inside(seen: Seen, values: Tensor):
-    """(h, w) of the padded image → what covers the picture alone."""
-    height, width = seen.batch.images.shape[2:]
-    tall, wide = seen.picture.shape[:2]
+def inside(seen: Seen, found: Activation) -> np.ndarray:
+    """The values of the picture's pixels, without padding and without what surrounds it.
+
+    The map of convolutions that are not padded lies in the middle of what the backbone saw.
+    """
+    stride, margin = seen.model.backbone.strides[found.level], seen.model.margin
+    sides = [n * stride for n in found.values.shape]
     large = torch.nn.functional.interpolate(
-        values[None, None], size=(height, width), mode="bilinear", align_corners=False
+        found.values[None, None], size=sides, mode="bilinear", align_corners=False
     )[0, 0]
-    return large[:tall, :wide].numpy()
+    whole = seen.calls["backbone"][found.call].inputs[0].shape[2:]
+    top, left = (max(0, (n - side) // 2) for n, side in zip(whole, sides, strict=True))
+    placed = large.new_zeros(whole)
+    room = placed[top : top + sides[0], left : left + sides[1]]
+    room.copy_(large[: room.shape[0], : room.shape[1]])
+    tall, wide = seen.picture.shape[:2]
+    return placed[margin : margin + tall, margin : margin + wide].numpy()

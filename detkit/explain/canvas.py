@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from detkit.draw import lettered
+from detkit.lettering import lettered
 
 WHITE = (255, 255, 255)
 FRAME = (210, 214, 220)  # between tiles

@@ -5,9 +5,10 @@ A task of one's own is a row of one's own: `tasks["count"] = Task(…)` in a plu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 
 Plots = Callable[[Any, Path, Callable[[str], Any]], None]
+Measure = Callable[["Records", Any], Evaluator]
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Task:
         noun: what messages count, in the singular; empty where there is nothing to count.
         plots: draws what an evaluator measured into a folder, in the files that `plotted` names.
         scored: whether predictions count from a score on, which its evaluator takes as `operating`.
+        measures: other evaluators, by the setting of `detkit evaluate` that asks for one: of the
+            records and all settings.
     """
 
     prediction: type[Prediction]
@@ -68,6 +72,7 @@ class Task:
     scored: bool = False
     plots: Plots | None = None
     plotted: tuple[str, ...] = ()
+    measures: Mapping[str, Measure] = MappingProxyType({})
 
     def measured(self, records: Records, operating: Operating = DEFAULTS) -> Evaluator:
         """An evaluator of these records; `operating` where detections count from a score on."""
@@ -122,6 +127,13 @@ def localized(records: Records, i: int) -> Localization:
     return Localization(scores, records.names, annotated=True, box=box)
 
 
+def membranes(records: Records, settings: Any) -> Evaluator:
+    """The ISBI challenge's errors, of `settings.membrane`."""
+    from detkit.evaluation.membranes import MembraneEvaluator  # numba's import takes a second
+
+    return MembraneEvaluator(records, settings.membrane, settings.membrane_thresh)
+
+
 OF_OBJECTS: dict[str, Any] = {
     "scored": True,
     "plots": of_detections,
@@ -134,7 +146,13 @@ tasks = Tasks(
         Detections, InstanceEvaluator, InstanceWriter, instances, "object", **OF_OBJECTS
     ),
     segment_pixels=Task(
-        Segmentation, PixelEvaluator, PixelWriter, pixels, plots=of_pixels, plotted=OF_PIXELS
+        Segmentation,
+        PixelEvaluator,
+        PixelWriter,
+        pixels,
+        plots=of_pixels,
+        plotted=OF_PIXELS,
+        measures={"membrane": membranes},
     ),
     classify=Task(
         Classification,

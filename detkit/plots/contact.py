@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from detkit.draw import as_rgb, captioned, eight_bit, visible
+from detkit.draw import as_rgb, eight_bit, visible
+from detkit.lettering import captioned
 
 if TYPE_CHECKING:
     from detkit.data.records import Records

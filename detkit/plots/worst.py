@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from detkit.draw import lettered
 from detkit.evaluation.costliest import MOST
 from detkit.evaluation.mistakes import (
     BADLY_PLACED,
@@ -22,6 +21,7 @@ from detkit.evaluation.mistakes import (
     Mistakes,
 )
 from detkit.evaluation.text import number
+from detkit.lettering import label, lettered
 from detkit.plots import canvas
 from detkit.plots.contact import SIDE, contact_sheet, picture_of
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 COLUMNS = 4
 LABELLED = 30  # marks of a picture that have a text
+LETTERS = 12  # pixels of these
 WHITE = (255, 255, 255)
 INK = {  # RGB, to be told apart by eyes that see red and green alike
     RIGHT: (150, 150, 150),
@@ -148,7 +149,9 @@ def _marked(records: Records, found: Mistakes, i: int) -> tuple[np.ndarray, list
         labels.append((names[records.labels[n]], box * factors, MISSED))
         marks.append({"mistake": "missed", "class": names[records.labels[n]], "box": box})
     for text, box, kind in labels[-LABELLED:]:  # the surest of what is wrong, and what was missed
-        _write(picture, text, box, INK[kind])
+        inside = np.clip(np.nan_to_num(box[:2]), 0, [picture.shape[1] - 1, picture.shape[0] - 1])
+        left, top = inside.astype(int).tolist()
+        label(picture, text, left, top, INK[kind], LETTERS)
     for mark in marks:
         mark["box"] = mark["box"].round(2).tolist()
     return picture, marks
@@ -187,20 +190,6 @@ def outline(
     corners = np.clip(np.nan_to_num(box), 0, [width - 1, height - 1] * 2).round().astype(int)
     x0, y0, x1, y1 = corners.tolist()
     cv2.rectangle(picture, (x0, y0), (x1, y1), ink, line)
-
-
-def _write(picture: np.ndarray, text: str, box: np.ndarray, ink: tuple[int, int, int]) -> None:
-    """A strip with the text on top of the box, or inside where it would leave the picture."""
-    letters = 1 - lettered(text, 12).astype(np.float32) / 255
-    bright = 0.299 * ink[0] + 0.587 * ink[1] + 0.114 * ink[2] > 140
-    colours = np.array(ink), np.array((0, 0, 0) if bright else (255, 255, 255))
-    strip = (colours[0] * (1 - letters) + colours[1] * letters).round().astype(np.uint8)
-    strip = strip[: picture.shape[0], : picture.shape[1]]
-    height, width = strip.shape[:2]
-    left = int(np.clip(box[0], 0, picture.shape[1] - width))
-    top = int(box[1]) - height
-    top = int(np.clip(top if top >= 0 else box[1], 0, picture.shape[0] - height))
-    picture[top : top + height, left : left + width] = strip
 
 
 def _key(records: Records, found: Mistakes, least: str) -> np.ndarray:

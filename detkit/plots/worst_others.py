@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from detkit.draw import draw_labels, draw_pixels, lettered
+from detkit.draw import draw_labels, draw_pixels
 from detkit.evaluation.costliest import Costly
 from detkit.evaluation.mistakes import BADLY_PLACED, WRONG_CLASS
+from detkit.lettering import lettered
 from detkit.plots import canvas
 from detkit.plots.contact import picture_of
 from detkit.plots.worst import INK, WHITE, image_name, outline, sheet

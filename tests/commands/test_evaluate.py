@@ -200,8 +200,9 @@ def test_next_to_nothing_is_explained(shared, tmp_path, capsys, monkeypatch):
     assert len(list(tmp_path.glob("evaluation/*/results.json"))) == 1  # not beside what is theirs
 
 
-@pytest.mark.parametrize(("least", "told"), [(0.5, True), (0.05, False)])
+@pytest.mark.parametrize(("least", "told"), [(0.37, True), (0.05, False)])
 def test_predictions_without_the_unsure_ones_are_told(tmp_path, capsys, least, told):
+    """What was written from a score on is measured there, not at the default."""
     box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
     truth = {
         "images": [{"id": 1, "file_name": "a.jpg", "height": 20, "width": 20}],
@@ -213,8 +214,11 @@ def test_predictions_without_the_unsure_ones_are_told(tmp_path, capsys, least, t
     (tmp_path / "r.json").write_text(json.dumps(rows))
     given = settings(predictions=tmp_path / "r.json", dataset={"name": "coco", "root": tmp_path})
     given.split, given.output = "val", str(tmp_path / "out")
-    evaluate(given)
-    assert ("no score is below 0.5, and AP" in capsys.readouterr().out) == told
+    figures = evaluate(given)
+    text = capsys.readouterr().out
+    assert ("no score is below 0.37, and AP" in text) == told
+    assert figures["in_use/score_thresh"] == (least if told else 0.5)
+    assert ("the least in the file" in text) == told
 
 
 def test_predictions_are_never_written_over(shared, tmp_path):
