@@ -6,9 +6,8 @@ A task of one's own is a row of one's own: `tasks["count"] = Task(…)` in a plu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,7 +71,7 @@ class Task:
     scored: bool = False
     plots: Plots | None = None
     plotted: tuple[str, ...] = ()
-    measures: Mapping[str, Measure] = MappingProxyType({})
+    measures: Mapping[str, Measure] = field(default_factory=dict)
 
     def measured(self, records: Records, operating: Operating = DEFAULTS) -> Evaluator:
         """An evaluator of these records; `operating` where detections count from a score on."""

@@ -34,15 +34,15 @@ def draw_worst_pixels(records: Records, worst: Sequence[Costly], file: Path) -> 
     """
     pictures, captions, rows = [], [], []
     for one in worst:
-        picture, _ = picture_of(records, one.index)
+        picture = picture_of(records, one.index)[0]
+        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)  # so that colours are classes
         truth = records.pixels(one.index)
         assert truth is not None
         wrong = (one.found != truth) & (truth != IGNORE)
         for labels in (one.found, truth):
             shown = np.where(wrong, labels, IGNORE).astype(np.uint8)
-            size = picture.shape[1], picture.shape[0]
-            reduced = cv2.resize(shown, size, interpolation=cv2.INTER_NEAREST)
-            pictures.append(draw_pixels(picture, reduced, records.names))
+            reduced = cv2.resize(shown, grey.shape[::-1], interpolation=cv2.INTER_NEAREST)
+            pictures.append(draw_pixels(grey, reduced, records.names))
         pairs = Counter(zip(truth[wrong].tolist(), one.found[wrong].tolist(), strict=True))
         confusions = [
             {"class": records.names[is_], "called": records.names[called], "pixels": count}
