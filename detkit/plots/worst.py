@@ -40,13 +40,9 @@ INK = {  # RGB, to be told apart by eyes that see red and green alike
     WRONG_CLASS: (204, 50, 200),
     DOUBLE: (60, 130, 255),
 }
-MEANINGS = {
-    RIGHT: "right",
-    MISSED: "missed",
+MEANINGS = {  # of those whose names are not enough
     FALSE: "false: nothing is annotated there",
     BADLY_PLACED: "badly placed (white: where it should be)",
-    WRONG_CLASS: "wrong class",
-    DOUBLE: "found twice",
 }
 
 Shape = Callable[[], np.ndarray] | None  # (H, W) bool, the mask of an object or a detection
@@ -102,16 +98,11 @@ def image_name(records: Records, i: int) -> str:
     return Path(records.files[i]).name[-24:] or str(records.image_id(i))
 
 
-def sheet(
-    pictures: Sequence[np.ndarray],
-    captions: Sequence[str],
-    instead: str,
-    columns: int = COLUMNS,
-) -> np.ndarray:
+def sheet(pictures: Sequence[np.ndarray], captions: Sequence[str], instead: str) -> np.ndarray:
     """The pictures side by side; a blank one with a caption where there is none."""
     if not pictures:
         pictures, captions = [np.full((200, 400, 3), 245, np.uint8)], [instead]
-    columns = min(columns, len(pictures))
+    columns = min(COLUMNS, len(pictures))
     return contact_sheet(pictures, captions, columns, columns * SIDE)
 
 
@@ -198,7 +189,7 @@ def _key(records: Records, found: Mistakes, least: str) -> np.ndarray:
     heading = f"{number(len(records), 'picture')}, detections that score {least} or more{judged}:"
     parts = [lettered(f"{heading}   ", 15)]
     for kind, count in counts(found).items():
-        text = lettered(f"{count:,} {MEANINGS[kind]}   ", 15)
+        text = lettered(f"{count:,} {MEANINGS.get(kind, KINDS[kind])}   ", 15)
         swatch = np.full((text.shape[0], text.shape[0], 3), 255, np.uint8)
         swatch[3:-3, 3:-3] = INK[kind]
         parts += [swatch, text]

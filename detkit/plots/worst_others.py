@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import numpy as np
 from detkit.draw import draw_labels, draw_pixels
 from detkit.evaluation.costliest import Costly
 from detkit.evaluation.mistakes import BADLY_PLACED, WRONG_CLASS
+from detkit.evaluation.pixels import count
 from detkit.lettering import lettered
 from detkit.plots import canvas
 from detkit.plots.contact import picture_of
@@ -43,11 +43,7 @@ def draw_worst_pixels(records: Records, worst: Sequence[Costly], file: Path) -> 
             shown = np.where(wrong, labels, IGNORE).astype(np.uint8)
             reduced = cv2.resize(shown, grey.shape[::-1], interpolation=cv2.INTER_NEAREST)
             pictures.append(draw_pixels(grey, reduced, records.names))
-        pairs = Counter(zip(truth[wrong].tolist(), one.found[wrong].tolist(), strict=True))
-        confusions = [
-            {"class": records.names[is_], "called": records.names[called], "pixels": count}
-            for (is_, called), count in pairs.most_common(COMMONEST)
-        ]
+        confusions = _confusions(truth, one.found, records.names)
         most = f"{confusions[0]['class']} called {confusions[0]['called']}"
         name = image_name(records, one.index)
         captions += [f"{name}: {one.cost:.1%} wrong; as called", f"as they are; most: {most}"]
@@ -60,6 +56,21 @@ def draw_worst_pixels(records: Records, worst: Sequence[Costly], file: Path) -> 
         )
     picture = sheet(pictures, captions, "no wrong pixel")
     canvas.save_picture(picture, file, {"pictures": rows})
+
+
+def _confusions(
+    truth: np.ndarray, called: np.ndarray, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Which class was most often called which other one."""
+    counts = count(truth, called, len(names))
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:COMMONEST]
+    places = [divmod(int(place), len(names)) for place in order]
+    return [
+        {"class": names[k], "called": names[other], "pixels": int(counts[k, other])}
+        for k, other in places
+        if counts[k, other]
+    ]
 
 
 def draw_worst_labels(records: Records, worst: Sequence[Costly], file: Path) -> None:
