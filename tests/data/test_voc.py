@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import unicodedata
 
 import numpy as np
 import pytest
@@ -296,12 +295,3 @@ def test_an_empty_split_says_that_one_image_is_all_there_is(tmp_path):
         open_dataset({"root": tmp_path}, "val")
     assert "add images" in caught.value.remedy
     assert "dataset.val_split" in caught.value.remedy
-
-
-def test_a_picture_whose_name_has_the_other_unicode_form_is_told(tmp_path):
-    write_voc(tmp_path, [Picture(unicodedata.normalize("NFC", "été"))], {})
-    picture = tmp_path / "JPEGImages" / unicodedata.normalize("NFC", "été.jpg")
-    picture.rename(picture.with_name(unicodedata.normalize("NFD", picture.name)))
-    with pytest.raises(DetkitError, match="missing") as caught:
-        voc.read(tmp_path, "all", classes=["cat"])
-    assert "Unicode" in caught.value.remedy

@@ -27,6 +27,7 @@ NAMES = ("circle", "square", "star", "triangle")
 FIRST = {"train": 0, "val": 10_000_000}  # the number of each split's first image
 SIDES = (0.08, 0.5)  # of the image's side
 ALONE = (0.4, 0.9)  # the same, where an image has but one object
+WITHHELD = (0.15, 0.5)  # the same where it has a class and no box: sizes that boxes teach
 MOST_HIDDEN = 0.6  # of an object's own pixels
 MOST_OBJECTS = 8
 BACKGROUND = 255  # in the map of owners
@@ -259,12 +260,18 @@ def layout(seed: int, number: int, size: int, without: Collection[int] = ()) -> 
     return Layout(shapes, owner, np.array(boxes, np.int64).reshape(-1, 4))
 
 
-def alone(seed: int, number: int, size: int, label: int | None = None) -> Layout:
-    """One object, of 40 to 90 % of the image's sides; of any class, or of that one."""
+def alone(
+    seed: int,
+    number: int,
+    size: int,
+    label: int | None = None,
+    sides: tuple[float, float] = ALONE,
+) -> Layout:
+    """One object, of these shares of the image's sides; of any class, or of that one."""
     (random,) = _generator(seed, number, 2).random((1, 6)).tolist()
     if label is not None:
         random[0] = (label + 0.5) / len(NAMES)
-    shape = _shape(random, size, ALONE)
+    shape = _shape(random, size, sides)
     owner = np.full((size, size), BACKGROUND, np.uint8)
     cv2.copyTo(np.zeros_like(shape.solid), shape.solid, owner[shape.window])
     rows, columns = shape.window
@@ -277,7 +284,7 @@ def withholding(classes: Collection[int], seed: int, number: int, size: int) -> 
     """One object alone where the first one is of these classes, else those of all others."""
     first = layout(seed, number, size).shapes[0].label
     if first in classes:
-        return alone(seed, number, size, first)
+        return alone(seed, number, size, first, WITHHELD)
     return layout(seed, number, size, without=classes)
 
 
