@@ -183,7 +183,7 @@ def sizes_line(session: Session, objects: plot.Objects) -> str:
     if middle < min(own.min() if objects.anchors is not None else np.inf, 32):
         ways.append("larger pictures make them larger (transforms.short_side, long_side)")
     remedy = f". {'; '.join(ways)}" if ways else ""
-    return f"{line}\nwarning: {misfits:.0%} of the objects are hard to catch so{remedy}"
+    return f"{line}\nwarning: {misfits:.0%} of the objects will hardly be found{remedy}"
 
 
 def _dataset(session: Session) -> Any:

@@ -37,11 +37,8 @@ from detkit.models.anchor_stage import GridModel, anchor_stages
 from detkit.models.heads.grid_head import BoxLoss, GridHead, LossWeights
 from detkit.models.heads.grid_layers import start_predictors
 from detkit.models.heads.region_head import RegionHead
-<<<<<<< HEAD
-from detkit.models.heads.tree_head import TreeHead
-=======
 from detkit.models.heads.selection import Selection
->>>>>>> region
+from detkit.models.heads.tree_head import TreeHead
 from detkit.models.model import Wants, models
 from detkit.models.stages import Stage
 from detkit.predictions import Prediction
