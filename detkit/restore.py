@@ -73,7 +73,7 @@ def load_model(
             )
     meta = read_meta(file)
     config = meta["config"]
-    _check_size(config, classes_of(meta), file)
+    check_size(config, classes_of(meta), file)
     try:
         model = _rebuild(config, classes_of(meta))
     except (
@@ -113,7 +113,7 @@ def classes_of(meta: Mapping[str, Any]) -> Classes:
     return Classes(names, ids, None if parents is None else tuple(parents))
 
 
-def _check_size(config: Mapping[str, Any], classes: Classes, file: Path) -> None:
+def check_size(config: Mapping[str, Any], classes: Classes, file: Path) -> None:
     """
     Raises:
         DetkitError: the model would be far larger than the weights that the file holds; told before
