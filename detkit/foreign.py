@@ -14,7 +14,7 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import yaml
 
@@ -132,6 +132,16 @@ def glance(path: str | Path, most: int = -1) -> str:
     return data[len(mark) :].decode(encoding, "replace")
 
 
+def glance_at_ends(path: str | Path, most: int) -> str:
+    """`glance`, and what the file ends with: keys of JSON may stand behind long values."""
+    with opened(path) as file:
+        data = file.read(most)
+        file.seek(max(file.seek(0, os.SEEK_END) - most, len(data)))
+        data += file.read(most)
+    mark, encoding = _encoding(data)
+    return data[len(mark) :].decode(encoding, "replace")
+
+
 def _encoding(data: bytes) -> tuple[bytes, str]:
     return next((found for found in MARKS if data.startswith(found[0])), (b"", "utf-8"))
 
@@ -146,9 +156,11 @@ def read_json(path: str | Path) -> Any:
     return json.loads(read_text(path))
 
 
-def read_yaml(path: str | Path) -> Any:
+def read_yaml(path: str | Path, *, as_text: bool = False) -> Any:
     """Plain values: dicts, lists, texts, numbers, dates.
 
+    Args:
+        as_text: numbers, dates and the like as they are written.
     Raises:
         OSError: as `opened`.
         DetkitError: no YAML, one of more than `LARGEST_YAML` bytes, or one with aliases.
@@ -158,7 +170,7 @@ def read_yaml(path: str | Path) -> Any:
     try:
         if len(data) > LARGEST_YAML:
             raise ValueError(f"it has more than {LARGEST_YAML:,} bytes")
-        return yaml.load(decoded(data, path), _Plain)
+        return yaml.load(decoded(data, path), _Texts if as_text else _Plain)
     except (yaml.YAMLError, ValueError, TypeError, ArithmeticError, RecursionError) as fault:
         mark = getattr(fault, "problem_mark", None)
         raise DetkitError(
@@ -178,6 +190,12 @@ class _Plain(yaml.SafeLoader):
             problem = f"*{event.anchor} stands for a value elsewhere; write the value itself"
             raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
         return super().compose_node(parent, index)
+
+
+class _Texts(_Plain):
+    """All values as the texts that they are written as."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -6,14 +6,15 @@ objects, so that a message can say where the fault is; Records no longer need th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from detkit.data import alike, splits
 from detkit.data import images as decoder
-from detkit.data import splits
 from detkit.data.draft import Draft
 from detkit.data.records import Records, Strings, offsets_of
 from detkit.errors import DetkitError, unknown
@@ -55,6 +56,7 @@ def finish(draft: Draft, *, images: bool, bad_boxes: str, bad_images: str) -> Re
             remedy="name the classes with dataset.classes.",
         )
     draft = _with_masks(draft, bad_boxes)
+    draft.notes = (*draft.notes, *_alike(draft.names))
     records = _flat(draft)
     whole = np.ones(len(records), bool)
     if images or draft.relative:
@@ -71,6 +73,18 @@ def finish(draft: Draft, *, images: bool, bad_boxes: str, bad_images: str) -> Re
             "No image is left.", file=draft.root, remedy="see the faults of bad_images=error."
         )
     return records
+
+
+def _alike(names: Sequence[str]) -> tuple[str, ...]:
+    """What to tell of classes that may be meant as one."""
+    by_form: dict[str, list[str]] = {}
+    for name in names:
+        by_form.setdefault(alike.form(name), []).append(name)
+    return tuple(
+        f"the classes {' and '.join(map(repr, same))} are {len(same)}, though they look alike"
+        for same in by_form.values()
+        if len(same) > 1
+    )
 
 
 def _with_masks(draft: Draft, bad_boxes: str) -> Draft:
@@ -91,7 +105,7 @@ def _with_masks(draft: Draft, bad_boxes: str) -> Draft:
         )
     if bad_boxes == "error":
         raise DetkitError(
-            "The object has no mask: no outline, or one without an area.",
+            "The object has no mask: no outline, or one without an area in the image.",
             file=file,
             record=record,
             remedy="draw its outline, or leave such objects out with dataset.bad_boxes=drop"

@@ -13,7 +13,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from detkit.data import images, splits
+from detkit.data import alike, images, splits
 from detkit.errors import DetkitError
 
 _DRIVE = re.compile(r"^[A-Za-z]:")
@@ -64,7 +64,7 @@ def pictures(
     lost = {n for n, place in enumerate(found) if place is None}
     by_name: dict[str, list[Path]] = {}
     for path in _below([root, *bases]) if lost else ():
-        by_name.setdefault(path.name, []).append(path)
+        by_name.setdefault(alike.form(path.name), []).append(path)
     for n in sorted(lost):
         found[n] = exact(spellings(names[n]), bases, root, splits.is_file) or _fitting(
             names[n], by_name, root, file, rank
@@ -125,12 +125,12 @@ def folder(name: str, bases: Sequence[Path], root: Path) -> Path | None:
         return place
     parts = parts_of(name)
     words = splits.WORDS.intersection(part.lower() for part in parts)
-    for start in range(len(parts)):
-        end = parts[start:]
-        place = root.joinpath(*end)
-        if words.issubset(part.lower() for part in end) and os.path.exists(place):  # noqa: PTH110
-            return place
-    return None
+    ends = [parts[start:] for start in range(len(parts))]
+    ends = [end for end in ends if words.issubset(part.lower() for part in end)]
+    places = (root.joinpath(*end) for end in ends)
+    if place := next((place for place in places if os.path.exists(place)), None):  # noqa: PTH110
+        return place
+    return next((place for end in ends if (place := alike.place(root, end))), None)
 
 
 def _fitting(
@@ -142,11 +142,12 @@ def _fitting(
 ) -> Path | None:
     """The picture with the longest end in common with the name; of equal ones the lowest rank's."""
     for parts in dict.fromkeys(parts_of(text) for text in spellings(name)):
-        known = by_name.get(parts[-1], []) if parts else []
+        known = by_name.get(alike.form(parts[-1]), []) if parts else []
         if not known:
             continue
         common = {path: _common_end(parts, path.parts) for path in known}
         best = [path for path in known if common[path] == max(common.values())]
+        best = [path for path in best if path.name == parts[-1]] or best
         lowest = min(map(rank, best))  # type: ignore[type-var]
         best = [path for path in best if rank(path) == lowest]
         if len({path.resolve() for path in best}) > 1:
@@ -164,7 +165,8 @@ def _fitting(
 
 def _common_end(one: Sequence[str], other: Sequence[str]) -> int:
     pairs = zip(reversed(one), reversed(other), strict=False)
-    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
+    same = (alike.form(a) == alike.form(b) for a, b in pairs)
+    return len(list(itertools.takewhile(bool, same)))
 
 
 def _below(folders: Sequence[Path]) -> Iterator[Path]:

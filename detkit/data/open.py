@@ -18,10 +18,6 @@ from detkit.folders import in_home
 
 CROPS = ("crop_context", "least_side")  # settings of objects that are cut out
 PARTS = {"train": "~rest", "val": "~fifth"}  # of the only split, by the hash of the file names
-UNREAD = frozenset(
-    [".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".tga", ".psd", ".svg", ".exr", ".hdr"]
-    + [".dng", ".nef", ".cr2", ".arw", ".raw", ".dcm"]
-)
 MORE = "more_objects"  # and of images for a localizer
 OTHERS = {  # what else the folder may be for, and which models want that
     "pixels": "a model of pixels (model=unet)",
@@ -106,7 +102,7 @@ def _left_out(root: Path) -> list[str]:
     told = "left out {}/: with predictions.csv of predict in it, its pictures are drawn copies"
     notes = [told.format(splits.below(root, folder)) for folder in drawn]
     names = [name for folder in splits.folders(root) for name in splits.names_in(folder)]
-    unread = [name for name in names if Path(name).suffix.lower() in UNREAD]
+    unread = [name for name in names if Path(name).suffix.lower() in splits.UNREAD]
     if unread:
         kinds = ", ".join(sorted({Path(name).suffix.lower() for name in unread}))
         notes.append(
@@ -207,17 +203,23 @@ def recognise(root: Path, needs: Needs = BOXES) -> tuple[str, str]:
         f"\n    {name}: {beside(name, 'LOOKS_FOR')}{but.get(name, '')}" for name in asked
     )
     stranger = strangers.near(root)
-    nearly = f" ({stranger}, which is not read)" if stranger else ""
+    nearly = f" ({stranger[0]}, which is not read)" if stranger else ""
     raise DetkitError(
         f"No data set with {' and '.join(sorted(needs - {ONE_OBJECT}))} was recognised"
         f" here{nearly}."
         f" Looked for:{looked}",
         file=root,
-        remedy=next((f.remedy for f in faults.values()), None)  # it was nearly that
+        remedy=next((f.remedy for f in faults.values() if not _of_folder(f)), None)  # nearly that
         or _for_another_task(asked, root, needs)
-        or (f"{strangers.EXPORT}." if stranger else None)
+        or next((f.remedy for f in faults.values()), None)
+        or (f"{stranger[1]}." if stranger else None)
         or "set dataset.root to the data set's own folder, or name its format (dataset=…).",
     )
+
+
+def _of_folder(fault: DetkitError) -> bool:
+    """Whether it is how pictures lie in a folder, not a file that says what the data are."""
+    return fault.file is not None and Path(fault.file).is_dir()
 
 
 def _for_another_task(asked: Mapping[str, Any], root: Path, needs: Needs) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +30,11 @@ TWIN = (
     "a file that looks the same is there, but writes its accents in the other Unicode form (NFC,"
     " NFD): rename it, or write the name anew."
 )
+UNREAD = frozenset(
+    [".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".tga", ".psd", ".svg", ".exr", ".hdr"]
+    + [".dng", ".nef", ".cr2", ".arw", ".raw", ".dcm", ".mpo"]
+)
+CONVERT = "pictures of this kind are not read; convert them to PNG or JPEG"
 LIST = "a list file with its suffix (such as mine.txt)"
 
 
@@ -88,7 +93,7 @@ def by_hash(
     chosen = np.flatnonzero(held_out if wanted == "val" else ~held_out)
     fifth = "a fifth" if classes is None else "a fifth of each class"
     told = f"{why}, so {fifth} by hash of the file names is val: {wanted} has"
-    return chosen, f"{told} {len(chosen):,} of {len(names):,} images, split {ALL} every one"
+    return chosen, f"{told} {len(chosen):,} of {len(names):,} images ({ALL}: every one)"
 
 
 def _fifths(digests: NDArray, classes: NDArray | None) -> NDArray[np.bool_]:
@@ -163,11 +168,17 @@ def is_file(path: Path) -> bool:
 
 
 def with_twin(fault: DetkitError) -> DetkitError:
-    """The error of a file that is not there, with the file that is if only the form differs."""
+    """The error of a file that is not there, with the one that may be meant and lies there."""
     path = Path(fault.file or "")
-    if not path.name or is_file(path) or twin(path) is None:
+    if not path.name or is_file(path):
         return fault
-    return DetkitError(fault.problem, file=path, record=fault.record, remedy=TWIN)
+    if twin(path) is not None:
+        return DetkitError(fault.problem, file=path, record=fault.record, remedy=TWIN)
+    for name in names_in(path.parent):
+        if Path(name).stem == path.stem and Path(name).suffix.lower() in UNREAD:
+            remedy = f"{name} is there: {CONVERT}."
+            return DetkitError(fault.problem, file=path, record=fault.record, remedy=remedy)
+    return fault
 
 
 def images_in(folder: Path) -> dict[str, str]:
@@ -203,6 +214,15 @@ def unreadable(path: Path, fault: OSError) -> DetkitError:
 def below(root: Path, path: Path) -> str:
     """A path as seen from root, or whole if it is elsewhere."""
     return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+
+def merged(root: Path, files: Iterable[Path]) -> tuple[str, ...]:
+    """What to tell of pictures, or annotations, in several folders, of which no file says so."""
+    places = list(dict.fromkeys(below(root, file.parent) for file in files))
+    if len(places) < 2:
+        return ()
+    shown = ", ".join(places[:3]) + (" …" if len(places) > 3 else "")
+    return (f"{len(places):,} folders are read as one data set: {shown}",)
 
 
 def ids_of(root: Path, files: Sequence[Path]) -> list[str]:

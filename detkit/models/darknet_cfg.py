@@ -34,10 +34,10 @@ from detkit.backbones.darknet_cfg import DarknetCfg
 from detkit.backbones.darknet_outputs import Output, check_plain
 from detkit.errors import DetkitError
 from detkit.models.anchor_stage import GridModel, anchor_stages
-from detkit.models.heads.box_head import Selection
 from detkit.models.heads.grid_head import BoxLoss, GridHead, LossWeights
 from detkit.models.heads.grid_layers import start_predictors
 from detkit.models.heads.region_head import RegionHead
+from detkit.models.heads.selection import Selection
 from detkit.models.heads.tree_head import TreeHead
 from detkit.models.model import Wants, models
 from detkit.models.stages import Stage

@@ -32,8 +32,8 @@ from torch.nn import functional as F
 from detkit.backbones.backbone import Backbone, initialize, normalize
 from detkit.backbones.build import COARSEST
 from detkit.errors import DetkitError
-from detkit.models.heads.box_head import Selection
 from detkit.models.heads.grid_head import objects_of, winners
+from detkit.models.heads.selection import Selection
 from detkit.models.model import Model, Wants, models
 from detkit.ops.boxes import clip, detections_of, paired_overlap, sides_at_least
 from detkit.predictions import Detections, Prediction

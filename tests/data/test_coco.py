@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 
 import numpy as np
 import pytest
@@ -274,15 +273,3 @@ def test_a_number_too_long_for_python_is_told_with_its_place(tmp_path):
     with pytest.raises(DetkitError, match="digits") as caught:
         coco.read(tmp_path, "val", images=False)
     assert caught.value.record == "line 4, column 7"
-
-
-def test_a_picture_whose_name_has_the_other_unicode_form_is_told(tmp_path):
-    for stem, form in (("été", "NFC"), ("été", "NFD")):
-        root = tmp_path / form
-        other = "NFD" if form == "NFC" else "NFC"
-        write_coco(root, [Picture(unicodedata.normalize(form, stem))], images=None)
-        name = unicodedata.normalize(other, stem)
-        save_image(root / f"images/train/{name}.jpg", 40, 60)
-        with pytest.raises(DetkitError, match="missing") as caught:
-            coco.read(root, "train", classes=list(NAMES))
-        assert "Unicode" in caught.value.remedy

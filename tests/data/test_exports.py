@@ -183,6 +183,23 @@ STRANGERS = {
     "labels.csv": "cat,10,20,30,40,a.jpg,640,480\n",
     "via.json": '{"_via_settings": {}, "_via_img_metadata": {}}',
     "x.tfrecord": "",
+    "c.json": f'{{"imageData": "{"A" * 200_000}", "shapes": [], "imagePath": "a.jpg"}}',
+    "d.json": '{"tags": [], "size": {"height": 4, "width": 6}, "objects": []}',
+    "captions_val.json": '{"images": [], "annotations": [{"image_id": 1, "caption": "a cat"}]}',
+    "panoptic.json": '{"images": [], "categories": [], "annotations": [{"segments_info": []}]}',
+    "train.csv": "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax\n",
+    "via.csv": "filename,file_size,region_count,region_shape_attributes\n",
+    "000001.txt": "Car 0.00 0 -1.57 10.0 12.0 30.0 35.0 1.5 1.6 3.9 1.0 1.6 30.0 -1.5\n",
+    "P0001.txt": "imagesource:GoogleEarth\ngsd:0.1\n1 1 2 1 2 2 1 2 plane 0\n",
+    "_annotations.txt": "a.jpg 1,1,5,5,0 2,2,9,9,1\n",
+    "metadata.jsonl": '{"file_name": "a.jpg", "objects": {"bbox": []}}',
+    "train.parquet": "PAR1",
+}
+OTHER_REMEDIES = {  # what the remedy names
+    "_classes.csv": ("filename, cat, dog\na.jpg, 1, 0\n", "named by their class"),
+    "labels.csv": ("id,label\na,cat\n", "named by their class"),
+    "export.zip": ("PK", "unpack it"),
+    "a_gtFine_polygons.json": ('{"imgHeight": 4, "objects": [{"polygon": []}]}', "train.txt"),
 }
 
 
@@ -193,6 +210,120 @@ def test_annotations_that_are_not_read_are_named(tmp_path, name):
     fault = refusal(tmp_path)
     assert name in fault.problem
     assert "COCO" in fault.remedy
+
+
+@pytest.mark.parametrize("name", OTHER_REMEDIES)
+def test_what_is_no_export_of_boxes_has_a_remedy_of_its_own(tmp_path, name):
+    save_image(tmp_path / "a.jpg", 40, 60)
+    (tmp_path / name).write_text(OTHER_REMEDIES[name][0])
+    for root in (tmp_path, tmp_path / name):
+        fault = refusal(root)
+        assert f"({name} is " in fault.problem
+        assert OTHER_REMEDIES[name][1] in fault.remedy
+
+
+def test_cocos_other_files_are_no_objects(tmp_path):
+    root = write_coco(tmp_path, three(), "annotations/train.json")
+    (root / "annotations/captions_train.json").write_text(STRANGERS["captions_val.json"])
+    (root / "annotations/panoptic_train.json").write_text(STRANGERS["panoptic.json"])
+    assert len(open_dataset({"root": root}, "train").boxes) == 3
+
+
+def test_roboflows_group_of_all_categories_is_left_out(tmp_path):
+    data = coco_dict(three())
+    data["categories"] = [
+        {"id": 0, "name": "birds", "supercategory": "none"},
+        *({**category, "supercategory": "birds"} for category in data["categories"]),
+    ]
+    save_image(tmp_path / "a.jpg", 40, 60)
+    save_image(tmp_path / "b.jpg", 30, 50)
+    save_image(tmp_path / "c.jpg", 40, 60)
+    (tmp_path / "train.json").write_text(json.dumps(data))
+    records = open_dataset({"root": tmp_path}, "train")
+    assert set(records.names) == set(NAMES)
+    assert "left out category 0, 'birds'" in notes_of(records)
+    data["annotations"][0]["category_id"] = 0  # it has an object: it is a class
+    (tmp_path / "train.json").write_text(json.dumps(data))
+    assert "birds" in open_dataset({"root": tmp_path}, "train").names
+
+
+# --- splits of classes, masks beside pictures, two data sets
+
+
+@pytest.mark.parametrize("flags", [(1, -1), (1, None)])
+def test_the_lists_of_all_classes_are_a_split(tmp_path, flags):
+    write_voc(tmp_path, three())
+    lists = tmp_path / "ImageSets/Main"
+    lists.mkdir(parents=True)
+    for name in NAMES:
+        for split, members in (("train", three()[:1] + three()[2:]), ("val", three()[1:2])):
+            lines = (
+                f"{p.stem} {flag:2d}\n"
+                for p in members
+                if (flag := flags[name not in [thing.name for thing in p.things]]) is not None
+            )
+            (lists / f"{name}_{split}.txt").write_text("".join(lines) or "c -1\n")
+    records = opened(tmp_path)
+    assert sorted(records.image_ids) == ["a", "c"]
+    assert len(records.boxes) == 2
+    assert "b" in opened(tmp_path, "val").image_ids
+    assert list(opened(tmp_path, train_split="cat_train").image_ids) == ["a"]
+    (lists / "train.txt").write_text("a\nb\nc\n")  # a list of its own comes first
+    assert len(opened(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("ends", [("jpg", "_mask.png"), ("png", "_mask.png"), ("jpg", ".png")])
+def test_masks_beside_their_pictures_are_read(tmp_path, ends):
+    for split, count in (("train", 3), ("valid", 2)):
+        for n in range(count):
+            stem = tmp_path / split / f"{n}_jpg.rf.0a{n}"
+            save_image(Path(f"{stem}.{ends[0]}"), 8, 12)
+            Image.fromarray(np.full((8, 12), 1 + n % 2, np.uint8)).save(f"{stem}{ends[1]}")
+        text = "Pixel Value, Class\n0, background\n1, cat\n2, dog\n"
+        (tmp_path / split / "_classes.csv").write_text(text)
+    for which, count in (("train", 3), ("val", 2)):
+        records = opened(tmp_path, which, PIXELS)
+        assert records.names == ("background", "cat", "dog")
+        assert [int(records.pixels(n)[0, 0]) for n in range(len(records))] == [1, 2, 1][:count]
+    assert "model=unet" in refusal(tmp_path).remedy
+    (tmp_path / "valid/_classes.csv").write_text("Pixel Value, Class\n0, background\n1, dog\n")
+    assert "The class 1 is" in refusal(tmp_path, needs=PIXELS).problem
+
+
+def test_two_data_sets_in_one_root_are_a_question(tmp_path):
+    yolo, text = tmp_path / "yolo", "train: images/train\nnames: {}\n"
+    for name, names in (("a", "[cat, dog, owl]"), ("b", "[x, y, z]")):
+        write_yolo(yolo / name, three(), names_file=None)
+        (yolo / name / "data.yaml").write_text(text.format(names))
+    fault = refusal(yolo)
+    assert "a/data.yaml and b/data.yaml describe a data set each" in fault.problem
+    assert len(opened(yolo / "a", train_split="train")) == 3  # as the remedy has it
+    folders = "train: [a/images/train, b/images/train]\nnames: [cat, dog, owl]\n"
+    (yolo / "data.yaml").write_text(folders)
+    assert len(opened(yolo, train_split="train")) == 6
+    (yolo / "data.yaml").unlink()
+    for name in "ab":
+        (yolo / name / "data.yaml").unlink()
+        (yolo / name / "classes.txt").write_text("cat\ndog\nowl" if name == "a" else "x\ny\nz")
+    assert "The class 0 is" in refusal(yolo).problem
+    (yolo / "b/classes.txt").write_text("cat\ndog\nowl\nrat")
+    records = opened(yolo, train_split="train")
+    assert records.names == (*NAMES, "rat")
+    assert "2 folders are read as one data set" in notes_of(records)
+
+    coco = tmp_path / "coco"
+    for name in "ab":
+        write_coco(coco / name, three(), "train/_annotations.coco.json", "train")
+    fault = refusal(coco, train_split="train")
+    assert "could both be the split 'train'" in fault.problem
+    chosen = fault.remedy.partition("train_split=")[2].partition(" ")[0]
+    assert opened(coco, train_split=chosen).files[0].startswith("a/train/")
+
+    voc = tmp_path / "voc"
+    for name in "ab":
+        pictures = [Picture(name + p.stem, p.height, p.width, p.things) for p in three()]
+        write_voc(voc / name, pictures)
+    assert "2 folders are read as one data set" in notes_of(open_dataset({"root": voc}, "all"))
 
 
 # --- encodings

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 import numpy as np
 import pytest
 from folders import NAMES, Picture, Thing, save_image, three, write_yolo
@@ -242,18 +240,3 @@ def test_a_list_of_pictures_that_are_nowhere_is_told(tmp_path):
         yolo_text.read(root, "train.txt")
     assert str(caught.value.file) == "/content/images/train/x.jpg"
     assert "correct the paths" in caught.value.remedy
-
-
-def test_names_in_the_other_unicode_form_are_told(tmp_path):
-    composed, apart = (unicodedata.normalize(form, "été") for form in ("NFC", "NFD"))
-    root = write_yolo(tmp_path, [Picture(composed, things=three()[1].things), *three()])
-    label = root / f"labels/train/{composed}.txt"
-    label.rename(label.with_name(f"{apart}.txt"))
-    with pytest.raises(DetkitError, match="no picture") as caught:
-        yolo_text.read(root, "train")
-    assert "Unicode" in caught.value.remedy
-    label.with_name(f"{apart}.txt").rename(label)
-    (root / "mine.txt").write_text(f"images/train/a.jpg\nimages/train/{apart}.jpg\n")
-    with pytest.raises(DetkitError, match="missing") as caught:
-        yolo_text.read(root, "mine.txt")
-    assert "Unicode" in caught.value.remedy

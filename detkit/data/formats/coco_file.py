@@ -92,9 +92,10 @@ def categories_of(
     notes: list[str] = []
     for n, category in enumerate(categories):
         number, name = category.get("id"), category.get("name")
-        if integer(number, -1) != number or not isinstance(name, str):
+        if integer(number, -1) != number or not isinstance(name, str) or not name.strip():
             raise bad(file, f"categories[{n}]", "it needs an integer id and a name")
         writable(name, file, f"categories[{n}]")
+        name = name.strip()
         if number in name_of:
             problem = f"the id {number} occurs twice, for {name_of[number]!r} and {name!r}"
             if name_of[number] != name:
@@ -115,7 +116,25 @@ def categories_of(
                 continue
             del name_of[other]
         name_of[number], id_of[name] = name, number
+    group = _group_of_all(categories, name_of, used)
+    if group is not None:
+        name = name_of.pop(group)
+        notes.append(f"left out category {group}, {name!r}: a group of all others, of no object")
     return dict(sorted(name_of.items())), tuple(notes)
+
+
+def _group_of_all(
+    categories: Sequence[Mapping[str, Any]], name_of: Mapping[int, str], used: Set[object]
+) -> int | None:
+    """The id of the category that Roboflow puts above all others, if no object has it."""
+    above = {
+        category["id"]: str(category.get("supercategory")).strip()
+        for category in categories
+        if category["id"] in name_of
+    }
+    if 0 in used or len(above) < 2 or above.pop(0, "") not in ("none", "None"):
+        return None
+    return 0 if set(above.values()) == {name_of[0]} else None
 
 
 def places(images: Sequence[Mapping[str, Any]], file: Path) -> dict[int | str, int]:

@@ -14,6 +14,9 @@ from detkit.data.images import is_image
 from detkit.errors import DetkitError
 from detkit.folders import in_home
 
+SUFFIX = ".json"
+INSTANCES = "instances"
+OTHERS = ("captions", "image_info", "panoptic", "person_keypoints", "stuff")  # COCO's other files
 HEAD = 1 << 20  # bytes at either end of a JSON file, among which its keys are looked for
 LISTED = "an annotation file (.json)"  # what may stand for a split's name
 TRIED = 20  # images whose files are looked for before their folder counts as absent
@@ -21,7 +24,7 @@ TRIED = 20  # images whose files are looked for before their folder counts as ab
 
 def annotation_file(root: Path, split: str, annotations: str | None) -> tuple[Path, bool]:
     """The file, and whether it is the split as a whole."""
-    named = annotations or (split if split.endswith(".json") else None)
+    named = annotations or (split if split.lower().endswith(SUFFIX) else None)
     if named:
         places = (in_home(named), root / named, root / "annotations" / named)
         file = next((place for place in places if place.is_file()), None)
@@ -33,10 +36,12 @@ def annotation_file(root: Path, split: str, annotations: str | None) -> tuple[Pa
             )
         return file, True
     files = candidates(root)
-    by_word = {word: file for file in reversed(files) if (word := split_word(file, root))}
-    word = splits.find(split, by_word)
-    if word:
-        return by_word[word], True
+    by_word: dict[str, list[Path]] = {}
+    for file in files:
+        if word := split_word(file, root):
+            by_word.setdefault(word, []).append(file)
+    if word := splits.find(split, by_word):
+        return _only_file(by_word[word], word, root), True
     if len(files) == 1 and not by_word:
         return files[0], False
     if not files:
@@ -55,17 +60,41 @@ def annotation_file(root: Path, split: str, annotations: str | None) -> tuple[Pa
     )
 
 
+def _only_file(files: Sequence[Path], word: str, root: Path) -> Path:
+    """The one file of a split, or of several the one that is called nothing else.
+
+    Raises:
+        DetkitError: none is.
+    """
+    plain = [
+        f for f in files if set(_parts(f.stem)) - {"", "annotations", "coco"} <= {INSTANCES, word}
+    ]
+    chosen = files if len(files) == 1 else plain
+    if len(chosen) == 1:
+        return chosen[0]
+    one, other, *more = sorted(splits.below(root, file) for file in files)
+    others = f", and {len(more):,} more" if more else ""
+    raise DetkitError(
+        f"{one} and {other} could both be the split {word!r}{others}.",
+        file=root,
+        remedy=f"choose one with dataset.train_split={one} (dataset.val_split=…), or set"
+        " dataset.root to the folder of one data set.",
+    )
+
+
 def candidates(root: Path) -> list[Path]:
-    """Annotation files at or below root; those called instances_… alone, if there are any."""
+    """Annotation files at or below root; beside instances_… without COCO's files of other kinds."""
     if root.is_file():
-        return [root] if root.suffix == ".json" and _has_keys(root) else []
+        return [root] if root.suffix.lower() == SUFFIX and _has_keys(root) else []
     found = [
         folder / name
         for folder in splits.folders(root, depth=2)
         for name in splits.names_in(folder)
-        if name.endswith(".json") and _has_keys(folder / name)
+        if name.lower().endswith(SUFFIX) and _has_keys(folder / name)
     ]
-    return [file for file in found if file.name.startswith("instances")] or found
+    if not any(file.name.startswith(INSTANCES) for file in found):
+        return found
+    return [file for file in found if not file.name.startswith(OTHERS)]
 
 
 def _has_keys(file: Path) -> bool:
@@ -79,9 +108,10 @@ def _has_keys(file: Path) -> bool:
             text = foreign.glance(file).encode("utf-8", "replace")
     except OSError as fault:
         raise splits.unreadable(file, fault) from fault
-    keys = (b"images", b"annotations", b"categories")
+    keys = [key for key in (b"images", b"annotations", b"categories") if _is_list(key, text)]
+    other = b'"segments_info"' in text or (b'"caption"' in text and b"categories" not in keys)
     text = text.removeprefix(codecs.BOM_UTF8)
-    return text.lstrip().startswith(b"{") and sum(_is_list(key, text) for key in keys) >= 2
+    return text.lstrip().startswith(b"{") and len(keys) >= 2 and not other
 
 
 def _is_list(key: bytes, text: bytes) -> bool:

@@ -93,6 +93,8 @@ def read(
         notes,
         table,
     )
+    if not how.startswith("the list"):
+        draft.notes = (*draft.notes, *splits.merged(root, pictures))
     draft.channels = channels or 3
     single = dict.fromkeys(pictures)
     draft.image_ids = splits.ids_of(root, list(single))

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detkit import foreign
+from detkit.data import alike, named, splits
 from detkit.data import images as decoder
-from detkit.data import named, splits
 from detkit.data.formats import PIXELS, Needs
 from detkit.data.splits import ALL
 from detkit.errors import DetkitError
@@ -18,6 +18,7 @@ LOOKS_FOR = "folders images/ and masks/ (train/ and trainannot/ …), or lists o
 IMAGES = ("images", "image", "imgs", "img")
 MASKS = ("masks", "mask", "labels", "label", "annotations", "annot", "gt")
 SUFFIXES = ("", "_mask", "_label", "_gt", "_seg")
+JPEG = (".jpg", ".jpeg")
 
 Pairs = list[tuple[Path, Path]]
 Pages = list[tuple[Path, Path, int]]  # and which page of both
@@ -112,7 +113,7 @@ def _meant(line: str, by_stem: Mapping[str, Pairs], root: Path, path: Path) -> t
     """The pair whose picture a line names: by its stem; of several, by the rest of the path."""
     wanted = Path(*named.parts_of(line))
     parts = (wanted.with_suffix("") if decoder.is_image(wanted) else wanted).parts
-    near, fitting = by_stem.get(parts[-1], []) if parts else [], []
+    near, fitting = _of_stem(parts[-1], by_stem) if parts else [], []
     for pair in near:
         whole = pair[0].with_suffix("").parts
         own = whole[len(root.parts) :]  # the line may begin above the data set, or below it
@@ -127,6 +128,11 @@ def _meant(line: str, by_stem: Mapping[str, Pairs], root: Path, path: Path) -> t
     raise DetkitError(f"{line!r} is listed, but {problem}.", file=path, remedy=remedy)
 
 
+def _of_stem(stem: str, by_stem: Mapping[str, Pairs]) -> Pairs:
+    """The pairs of this stem, else of one that looks alike."""
+    return by_stem.get(stem) or by_stem.get(alike.by_form(by_stem).get(alike.form(stem), ""), [])
+
+
 def all_pairs(root: Path) -> Mapping[str, Found]:
     """Pictures and masks by split; the split is empty where neither list nor folder names one."""
     texts = [root / name for name in splits.names_in(root) if name.endswith(".txt")]
@@ -137,9 +143,32 @@ def all_pairs(root: Path) -> Mapping[str, Found]:
     for folder in splits.folders(root):
         partner = _mask_folder(root, folder)
         if partner and (pictures := splits.images_in(folder)):
-            word = splits.word_of(folder, root) or ""
-            groups.setdefault(word, []).extend(_matched(folder, pictures, partner))
+            found = _matched(folder, pictures, partner)
+        else:
+            found = _beside(folder)
+        if found:
+            groups.setdefault(splits.word_of(folder, root) or "", []).extend(found)
     return groups
+
+
+def _beside(folder: Path) -> Found:
+    """Pictures and masks of one folder: `x.jpg` and `x_mask.png`, or `x.jpg` and `x.png`.
+
+    At least half of the pictures have to have one: a mere likeness of names is no mask.
+    """
+    names = [name for name in splits.names_in(folder) if decoder.is_image(Path(name))]
+    stems = {Path(name).stem: name for name in names if Path(name).suffix.lower() not in JPEG}
+    mask_of = {}
+    for name in names:
+        ends = SUFFIXES if Path(name).suffix.lower() in JPEG else SUFFIXES[1:]
+        if found := next(
+            (stems[Path(name).stem + e] for e in ends if Path(name).stem + e in stems), None
+        ):
+            mask_of[name] = found
+    pictures = sorted(set(names) - set(mask_of.values()))
+    if not mask_of or 2 * len(mask_of) < len(pictures):
+        return []
+    return [(folder / n, folder / mask_of[n] if n in mask_of else None) for n in pictures]
 
 
 def _pairs_of_list(root: Path, path: Path) -> tuple[Pairs, tuple[str, ...]]:
@@ -196,14 +225,15 @@ def _mask_folder(root: Path, folder: Path) -> Path | None:
         (beside if part.lower() in IMAGES else likely).extend(found)
     for path in filter(Path.is_dir, beside + likely):
         masks = splits.images_in(path)
-        stems = {stem + end for stem in splits.images_in(folder) for end in SUFFIXES}
-        if masks and (path in beside or not stems.isdisjoint(masks)):
+        stems = {alike.form(stem + end) for stem in splits.images_in(folder) for end in SUFFIXES}
+        if masks and (path in beside or not stems.isdisjoint(map(alike.form, masks))):
             return path
     return None
 
 
 def _matched(folder: Path, pictures: Mapping[str, str], partner: Path) -> Found:
-    masks = splits.images_in(partner)
+    wanted = {stem + end for stem in pictures for end in SUFFIXES}
+    masks = alike.respelt(splits.images_in(partner), wanted)
     pairs: list[tuple[Path | None, Path | None]] = []
     for stem, name in pictures.items():
         found = next((masks.pop(stem + end) for end in SUFFIXES if stem + end in masks), None)

@@ -130,8 +130,8 @@ def read(
         size: pixels a side.
         seed: another one is another data set.
         unboxed: classes whose boxes are withheld of `train`. An image whose first object is of one
-            of these is drawn anew with such an object alone, of which it has the class and no box;
-            from all others such objects are left out.
+            of these is drawn anew with objects of that class alone, and has it and no box; from
+            all others such objects are left out.
     Raises:
         DetkitError: another split, no such class, or numbers that make no images.
     """
@@ -160,7 +160,7 @@ def read(
     for number in numbers:
         scene = arrange(seed, number, size)
         label = scene.shapes[0].label if scene.shapes else -1
-        known = arrange is alone or (len(scene.shapes) == 1 and label in withheld)
+        known = arrange is alone or label in withheld
         image_labels.append(label if known else -1)
         if known and withheld:
             scene = Layout([], scene.owner, scene.boxes[:0])
@@ -259,11 +259,9 @@ def layout(seed: int, number: int, size: int, without: Collection[int] = ()) -> 
     return Layout(shapes, owner, np.array(boxes, np.int64).reshape(-1, 4))
 
 
-def alone(seed: int, number: int, size: int, label: int | None = None) -> Layout:
-    """One object, of 40 to 90 % of the image's sides; of any class, or of that one."""
+def alone(seed: int, number: int, size: int) -> Layout:
+    """One object, of 40 to 90 % of the image's sides."""
     (random,) = _generator(seed, number, 2).random((1, 6)).tolist()
-    if label is not None:
-        random[0] = (label + 0.5) / len(NAMES)
     shape = _shape(random, size, ALONE)
     owner = np.full((size, size), BACKGROUND, np.uint8)
     cv2.copyTo(np.zeros_like(shape.solid), shape.solid, owner[shape.window])
@@ -274,11 +272,10 @@ def alone(seed: int, number: int, size: int, label: int | None = None) -> Layout
 
 
 def withholding(classes: Collection[int], seed: int, number: int, size: int) -> Layout:
-    """One object alone where the first one is of these classes, else those of all others."""
+    """Objects of one class where the first one is of these, else those of all other classes."""
     first = layout(seed, number, size).shapes[0].label
-    if first in classes:
-        return alone(seed, number, size, first)
-    return layout(seed, number, size, without=classes)
+    others = set(range(len(NAMES))) - {first} if first in classes else classes
+    return layout(seed, number, size, without=others)
 
 
 def _extents(owner: np.ndarray, shapes: list[Shape], boxes: list[Box]) -> list[Box] | None:

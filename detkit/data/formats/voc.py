@@ -8,32 +8,24 @@ else (Everingham et al., VOC development kit). Any year, any class list, and the
 
 from __future__ import annotations
 
-import math
 import os
 import re
-import xml.etree.ElementTree as ET
-from array import array
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from detkit import foreign
 from detkit.data import checks, splits
 from detkit.data import images as decoder
 from detkit.data.draft import Draft, class_list, known_only, pixel_draft
 from detkit.data.formats import BOXES, Needs, formats
 from detkit.data.formats.mask_values import by_colour, labels_of, listed_names
-from detkit.data.formats.voc_layout import Layout, annotation_folders, pixel_homes, unread
+from detkit.data.formats.voc_layout import Layout, annotation_folders, notes_of, pixel_homes, spelt
+from detkit.data.formats.voc_xml import Objects, root_of
 from detkit.data.records import Records
 from detkit.errors import DetkitError
 
 LOOKS_FOR = "XML files with an <annotation> each, such as Annotations/000001.xml"
-MANY = 5000  # files, from which on reading shows its progress
-LONGEST = 2**31 - 1  # pixels that a side can have in Records
-_ENCODING = re.compile(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
-_WIDER = {"gbk": "gb18030", "gb2312": "gb18030"}  # what files hold that declare the narrow one
 KNOWN_BY = 25  # masks that tell whether they are VOC's own
 _LISTS, _VOC_YEAR = "ImageSets/Segmentation", r"VOC20\d\d"
 _VOC_STEM = re.compile(r"\d{6}|20\d\d_\d{6}")
@@ -86,155 +78,28 @@ def recognises(root: Path, needs: Needs = BOXES) -> str | None:
         return f"{os.path.relpath(found[0], root)}/ has SegmentationClass" if found else None
     if "masks" in needs:
         return None
+    found: dict[str, int] = {}
     for folder in annotation_folders(root):
         names = [name for name in splits.names_in(folder) if name.lower().endswith(".xml")]
         try:
-            tag = _root(folder / names[0]).tag
+            tag = root_of(folder / names[0]).tag
         except DetkitError:
             tag = "annotation"  # broken, which `read` says better
         if tag == "annotation":
-            return f"{os.path.relpath(folder, root)}/ holds {len(names):,} VOC annotations (XML)"
-    return None
+            found[os.path.relpath(folder, root)] = len(names)
+    if not found:
+        return None
+    folders, count = sorted(found), sum(found.values())
+    if len(folders) == 1:
+        place = "it" if folders == ["."] else f"{folders[0]}/"
+        return f"{place} holds {count:,} VOC annotations (XML)"
+    few = ", ".join(f"{folder}/" for folder in folders[:3]) + (", …" if len(folders) > 3 else "")
+    return f"{few} hold {count:,} VOC annotations (XML)"
 
 
 def existing_splits(root: Path, needs: Needs = BOXES) -> list[str]:
     """The splits that can be asked for by name."""
     return sorted(Layout.of(root, needs).splits())
-
-
-class _Objects:
-    """All objects of some XML files, flat: `codes` index `names`, boxes are continuous."""
-
-    def __init__(self, root: Path, files: Sequence[str], bare: Set[str] = frozenset()) -> None:
-        self.names: list[str] = []
-        self.codes, self.difficult, self.numbers = array("q"), array("b"), array("q")
-        self.boxes = array("d")
-        self.counts: list[int] = []
-        self.sizes = np.zeros((len(files), 2), np.int32)
-        code_of: dict[str, int] = {}
-        for i, file in enumerate(
-            tqdm(files, "reading XML", leave=False, disable=len(files) < MANY)
-        ):
-            if file in bare:  # a picture without XML
-                self.counts.append(0)
-                continue
-            annotation = _parse(root / file)
-            self.sizes[i] = _stated_size(annotation, root / file)
-            objects = annotation.findall("object")
-            for number, thing in enumerate(objects, 1):
-                name = (thing.findtext("name") or "").strip()
-                record = f"object {number} ({name or 'no name'})"
-                if not name:
-                    raise _incomplete(root / file, record, "name")
-                self.codes.append(code_of.setdefault(name, len(code_of)))
-                self.boxes.extend(_box(thing, root / file, record))
-                self.difficult.append((thing.findtext("difficult") or "0").strip() == "1")
-                self.numbers.append(number)
-            self.counts.append(len(objects))
-        self.names = list(code_of)
-
-
-def _parse(path: Path) -> ET.Element:
-    """The <annotation> of a file.
-
-    Raises:
-        DetkitError: the XML is broken, or not VOC's. Its objects would silently be none.
-    """
-    root = _root(path)
-    if root.tag != "annotation":
-        raise DetkitError(
-            f"The XML is a <{root.tag}>, not VOC's <annotation> of one image.",
-            file=path,
-            remedy="export it as Pascal VOC, or move the file out of the data set.",
-        )
-    return root
-
-
-def _root(path: Path) -> ET.Element:
-    """Its outermost element, all names without namespaces and in small letters."""
-    try:
-        data = foreign.read_bytes(path)
-        declared = _ENCODING.match(data)
-        if not declared or declared[1].lower() in (b"utf-8", b"utf8"):
-            root = ET.fromstring(foreign.decoded(data, path))
-        else:
-            try:
-                root = ET.fromstring(data)
-            except (ValueError, LookupError):  # not an encoding of the parser's
-                root = ET.fromstring(_decoded(data, path))  # of text it ignores the declaration
-    except ET.ParseError as fault:
-        line, column = fault.position
-        raise DetkitError(
-            f"The XML is broken ({str(fault).partition(':')[0]}).",
-            file=path,
-            record=f"line {line}, column {column + 1}",
-            remedy="correct the file, or write it anew.",
-        ) from fault
-    except OSError as fault:
-        raise splits.unreadable(path, fault) from fault
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2].lower()
-    return root
-
-
-def _decoded(data: bytes, path: Path) -> str:
-    """The text in the encoding that the file declares, such as GBK."""
-    declared = _ENCODING.match(data)
-    name = declared[1].decode("ascii") if declared else "unknown"
-    try:
-        return data.decode(_WIDER.get(name.lower(), name))
-    except (LookupError, UnicodeError) as fault:
-        raise DetkitError(
-            f"The XML cannot be read in its encoding {name} ({fault}).",
-            file=path,
-            record="line 1",
-            remedy="correct the encoding that is declared, or save the file as UTF-8.",
-        ) from fault
-
-
-def _stated_size(annotation: ET.Element, path: Path) -> tuple[int, int]:
-    """(height, width); 0, 0 where the file has none, or the zeros that some tools write."""
-    texts = [annotation.findtext(f"size/{key}") or "0" for key in ("height", "width")]
-    try:
-        height, width = map(float, texts)
-    except ValueError:
-        return 0, 0
-    if max(abs(height), abs(width)) > LONGEST:
-        raise DetkitError(
-            f"The image would be {texts[1]} wide and {texts[0]} high.",
-            file=path,
-            record="size",
-            remedy="correct the size, or remove it: the picture's counts then.",
-        )
-    return (0, 0) if np.isnan([height, width]).any() else (int(height), int(width))
-
-
-def _box(thing: ET.Element, path: Path, record: str) -> tuple[float, float, float, float]:
-    """1-based inclusive → continuous."""
-    box = thing.find("bndbox")
-    if box is None:  # told by `checks`, which may leave such objects out
-        return (math.nan,) * 4
-    corners = []
-    for key in ("xmin", "ymin", "xmax", "ymax"):
-        text = box.findtext(key)
-        if text is None:
-            raise _incomplete(path, record, f"bndbox/{key}")
-        try:
-            corners.append(float(text))
-        except ValueError:
-            raise DetkitError(
-                f"{key} is {text!r}, not a number.",
-                file=path,
-                record=record,
-                remedy="correct the box, or remove the object.",
-            ) from None
-    return corners[0] - 1, corners[1] - 1, corners[2], corners[3]
-
-
-def _incomplete(path: Path, record: str, key: str) -> DetkitError:
-    return DetkitError(
-        f"<{key}> is missing.", file=path, record=record, remedy="complete or remove the object."
-    )
 
 
 def _objects(
@@ -251,11 +116,11 @@ def _objects(
             )
     files = [part.xml.get(stem, part.pictures.get(stem, "")) for part, stem in members]
     bare = {part.pictures[stem] for part, stem in members if stem not in part.xml}
-    found = _Objects(layout.root, files, bare)
+    found = Objects(layout.root, files, bare)
     everywhere = set(found.names)
     if classes is None:  # every split has to count the same classes
         others = {xml for part in layout.parts.values() for xml in part.xml.values()} - set(files)
-        everywhere |= set(_Objects(layout.root, sorted(others)).names)
+        everywhere |= set(Objects(layout.root, sorted(others)).names)
     names, label = class_list(found.names, sorted(everywhere) if classes is None else classes)
     codes = np.array(found.codes, np.int64)
     draft = Draft(
@@ -271,7 +136,7 @@ def _objects(
         numbers=np.array(found.numbers, np.int64),
         inclusive=True,
         sizes=found.sizes,
-        notes=(*unread(layout), *_kept(sorted(bare), len(files))),
+        notes=(*notes_of(layout), *_kept(sorted(bare), len(files))),
         difficult=np.array(found.difficult, bool),
     )
     unlisted = [found.names[c] for c in codes[draft.labels < 0]]
@@ -315,6 +180,7 @@ def _pixels(layout: Layout, split: str, classes: Sequence[str] | None) -> Draft:
     lacking = [p.pictures[s] for p in layout.parts.values() for s in p.pictures if s not in p.xml]
     if lacking and not layout.splits():
         notes = (*notes, f"left out {len(lacking):,} pictures without a mask. First: {lacking[0]}")
+    notes = (*notes, *spelt(layout))
     masks = [part.xml[stem] for part, stem in members]
     pictures = [part.pictures.get(stem, f"{part.default}/{stem}.jpg") for part, stem in members]
     source = f"VOC SegmentationClass, {how}"
@@ -328,7 +194,8 @@ def _is_development_kit(layout: Layout, masks: Sequence[Path]) -> bool:
     Names of six digits (VOC 2007's) may be anyone's: there an XML file has to say VOC.
     """
     stems = [mask.stem for mask in masks]
-    lists = [path.as_posix() for part in layout.parts.values() for path in part.lists.values()]
+    named = (paths for part in layout.parts.values() for paths in part.lists.values())
+    lists = [path.as_posix() for paths in named for path in paths]
     listed = all(_LISTS in path for path in lists)
     if not layout.splits() or not listed or not all(map(_VOC_STEM.fullmatch, stems)):
         return False
@@ -348,7 +215,7 @@ def _says_voc(folder: Path, stem: str) -> bool:
     if re.fullmatch(_VOC_YEAR, folder.parent.name):
         return True
     try:
-        root = _root(folder / f"{stem}.xml")
+        root = root_of(folder / f"{stem}.xml")
     except DetkitError:
         return False
     said = f"{root.findtext('folder')} {root.findtext('source/database')}"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-from detkit.data import named, splits
+from detkit.data import alike, named, splits
 from detkit.data.formats import BOXES, Needs
 from detkit.errors import DetkitError
 from detkit.folders import in_home
 
 LISTS = ("ImageSets", "splits", "")  # where lists are when there is no ImageSets/Main
 _FLAGGED = re.compile(r"^(.*?)\s+(-1|0|1)$")  # a line of a class's list: `000012  1`
-_NO_PICTURES = ("segmentation", "mask")  # folders whose PNGs are labels
+_NO_PICTURES = ("segmentation", "mask", "trimap")  # folders whose PNGs are labels
 
 
 @dataclass
@@ -23,20 +25,27 @@ class Part:
 
     Attributes:
         xml, pictures: path from the data set's root, by file stem; for pixels `xml` is the masks.
-        lists: list file by split name.
+        lists: by split name its list, or the lists of all classes that make up the split.
         default: the folder where a picture that is missing would be.
         bare: stems of pictures without XML that lie among those with it: they have no objects.
     """
 
     xml: dict[str, str] = field(default_factory=dict)
     pictures: dict[str, str] = field(default_factory=dict)
-    lists: dict[str, Path] = field(default_factory=dict)
+    lists: dict[str, list[Path]] = field(default_factory=dict)
     default: str = "JPEGImages"
     bare: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.pictures = alike.respelt(self.pictures, self.xml)
 
     @property
     def stems(self) -> list[str]:
         return [*self.xml, *self.bare]
+
+    @cached_property
+    def by_form(self) -> dict[str, str]:
+        return alike.by_form({*self.xml, *self.pictures})
 
 
 @dataclass
@@ -92,7 +101,7 @@ class Layout:
         for path in (as_path, self.root / split):
             if path.suffix and splits.is_file(path):
                 parts = list(self.parts.values())
-                return self._of_list(parts, path), f"the list {split}"
+                return list(_of_list(parts, path)), f"the list {split}"
         if self.kind == "folders":
             keys = [self._known(term) for term in split.split("+")]
             members = [(self.parts[k], stem) for k in keys for stem in self.parts[k].stems]
@@ -105,8 +114,9 @@ class Layout:
         for term in split.split("+"):
             key, _, name = self._known(term).rpartition("/")
             part = self.parts[key] if self.kind == "years" else next(iter(self.parts.values()))
-            members = self._of_list([part], part.lists[name])
-            listed.update({(id(member[0]), member[1]): member for member in members})
+            for path in part.lists[name]:
+                of_list = _of_list([part], path, every=path.stem != name)
+                listed.update({(id(member[0]), member[1]): member for member in of_list})
         return list(listed.values()), f"the list {split}"
 
     def _known(self, term: str) -> str:
@@ -117,19 +127,25 @@ class Layout:
             raise splits.missing(term, known, self.root)
         return name
 
-    def _of_list(self, parts: list[Part], path: Path) -> list[tuple[Part, str]]:
-        """The images of a list: a line is a stem, a path, or either with a class's flag."""
-        members = []
-        for line in splits.read_list(path):
-            flagged = _FLAGGED.match(line)
-            names = _stems(line)
-            if flagged:
-                names += _stems(flagged[1])
-            found = [(p, n) for n in names for p in parts if n in p.xml or n in p.pictures]
-            if flagged and flagged[2] == "-1" and (not found or found[0][1] in _stems(flagged[1])):
-                continue  # the devkit's mark for an image without that class
-            members.append(found[0] if found else (parts[0], line))
-        return members
+
+def _of_list(parts: list[Part], path: Path, every: bool = False) -> Iterator[tuple[Part, str]]:
+    """The images of a list: a line is a stem, a path, or either with a class's flag.
+
+    Args:
+        every: also those with the devkit's flag for an image without that class, −1.
+    """
+    for line in splits.read_list(path):
+        flagged = _FLAGGED.match(line)
+        bare = _stems(flagged[1]) if flagged else []
+        names = [*_stems(line), *bare]
+        found = [(p, n) for n in names for p in parts if n in p.xml or n in p.pictures]
+        if not found:
+            forms = map(alike.form, names)
+            found = [(p, n) for form in forms for p in parts if (n := p.by_form.get(form))]
+        meant = found[0] if found else (parts[0], bare[0] if every and bare else line)
+        by_flag = not found or alike.form(meant[1]) in map(alike.form, bare)
+        if every or not (flagged and flagged[2] == "-1" and by_flag):
+            yield meant
 
 
 def _stems(name: str) -> list[str]:
@@ -153,6 +169,13 @@ def annotation_folders(root: Path) -> list[Path]:
     return [f for f in with_xml if f.name == "Annotations" and f.parent != root] or with_xml
 
 
+def notes_of(layout: Layout) -> tuple[str, ...]:
+    """What to tell of how a data set with boxes lies there."""
+    everything = layout.parts.get("", Part()).xml if layout.kind == "one" else {}
+    xml = [layout.root / path for path in everything.values()]
+    return (*unread(layout), *spelt(layout), *splits.merged(layout.root, xml))
+
+
 def unread(layout: Layout) -> tuple[str, ...]:
     """What to tell of XML files in folders below those that are read."""
     read = {layout.root / xml for part in layout.parts.values() for xml in part.xml.values()}
@@ -164,6 +187,17 @@ def unread(layout: Layout) -> tuple[str, ...]:
         return ()
     first = os.path.relpath(left[0], layout.root)
     return (f"left out XML files in folders below: {len(left):,}. First: {first}",)
+
+
+def spelt(layout: Layout) -> tuple[str, ...]:
+    """What to tell of pictures that are spelt otherwise than their XML files, or their masks."""
+    pairs = [
+        (path, part.xml[stem])
+        for part in layout.parts.values()
+        for stem, path in part.pictures.items()
+        if stem in part.xml and Path(path).stem != stem
+    ]
+    return alike.note(pairs, "pictures")
 
 
 def _official(root: Path, home: Path, needs: Needs) -> Part:
@@ -239,16 +273,24 @@ def _add(found: dict[str, str], stem: str, path: str, root: Path) -> None:
         raise DetkitError(
             f"{found[stem]} and {path} have the same name.",
             file=root,
-            remedy="rename or remove one of them, or set dataset.root to one of the folders.",
+            remedy="rename or remove one of them, or move one of the two folders out of here.",
         )
 
 
-def _lists(folder: Path) -> dict[str, Path]:
-    """Lists by split name. In the data set's own folder only those named like a split."""
-    found = {name[:-4]: folder / name for name in splits.names_in(folder) if name.endswith(".txt")}
-    if folder.name in ("Main", "Segmentation", "ImageSets", "splits"):
-        return found
-    return {name: path for name, path in found.items() if name in splits.WORDS}
+def _lists(folder: Path) -> dict[str, list[Path]]:
+    """Lists by split name. In the data set's own folder only those named like a split.
+
+    A split that has none of its own is what the lists of the classes (`cat_train.txt`) name.
+    """
+    found = {n[:-4]: [folder / n] for n in splits.names_in(folder) if n.lower().endswith(".txt")}
+    if folder.name not in ("Main", "Segmentation", "ImageSets", "splits"):
+        return {name: paths for name, paths in found.items() if name in splits.WORDS}
+    of_classes: dict[str, list[Path]] = {}
+    for name, paths in found.items():
+        word = name.rpartition("_")[2]
+        if word in splits.WORDS and word != name and splits.find(word, found) is None:
+            of_classes.setdefault(word, []).extend(paths)
+    return {**found, **of_classes}
 
 
 def pixel_homes(root: Path) -> list[Path]:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from detkit import foreign
-from detkit.data import named, splits
+from detkit.data import alike, images, named, splits
 from detkit.data.formats import BOXES, Needs
 from detkit.errors import DetkitError
 from detkit.folders import in_home
 
 YAML, DATA = (".yaml", ".yml"), ".data"
 HEAD = 1 << 16  # bytes that an obj.data may have
+SHOWN = 10  # entries of a split that its source names
 
 
 def pictures_of(root: Path, split: str) -> tuple[list[Path], str, tuple[str, ...]]:
@@ -34,7 +35,8 @@ def pictures_of(root: Path, split: str) -> tuple[list[Path], str, tuple[str, ...
         return _described(file, content, word)
     if word and word in words:
         files = [f / name for f in words[word] for name in splits.images_in(f).values()]
-        return files, f"the folder {words[word][0].relative_to(home)}", ()
+        notes = (*splits.merged(home, files), *_not_asked(home / f"{word}.txt", files))
+        return files, f"the folder {words[word][0].relative_to(home)}", notes
     if word:
         files, notes = _of_list(home / f"{word}.txt", home)
         return files, f"the list {word}.txt", notes
@@ -44,7 +46,15 @@ def pictures_of(root: Path, split: str) -> tuple[list[Path], str, tuple[str, ...
     if not files:
         raise DetkitError("There are no pictures.", file=home, remedy="correct dataset.root.")
     chosen, how = splits.by_hash([str(f.relative_to(home)) for f in files], split, home)
-    return [files[i] for i in chosen], how, ()
+    return [files[i] for i in chosen], how, splits.merged(home, files)
+
+
+def _not_asked(path: Path, files: Sequence[Path]) -> tuple[str, ...]:
+    """What to tell where a list of the split's name has other pictures than its folder."""
+    if not splits.is_file(path) or len(splits.read_list(path)) == len(files):
+        return ()
+    told = f"{path.name} names another number of pictures, and is not looked at"
+    return (f"{told}; for its pictures set the split to {path.name}",)
 
 
 def home_of(root: Path) -> Path:
@@ -110,22 +120,27 @@ def described(root: Path) -> tuple[Path, dict[str, Any]]:
         `obj.data` has instead); no values where there is no such file.
     """
     home = home_of(root)
-    if root.is_file() and root.name.endswith((*YAML, DATA)):
-        content = _data(root) if root.name.endswith(DATA) else _yaml(root)
+    if root.is_file() and root.name.lower().endswith((*YAML, DATA)):
+        content = _data(root) if root.name.lower().endswith(DATA) else _yaml(root)
         if not isinstance(content, dict):
             raise DetkitError(
                 "This YAML holds no keys.", file=root, remedy="write train:, val: and names:."
             )
         return root, {key: value for key, value in content.items() if value}
-    for name in sorted(splits.names_in(home), key=lambda name: (name != "data.yaml", name)):
-        if name.endswith(YAML):
+    for name in sorted(splits.names_in(home), key=lambda name: (name.lower() != "data.yaml", name)):
+        if name.lower().endswith(YAML):
             content = _yaml(home / name)
-            if isinstance(content, dict) and "names" in content:
+            if isinstance(content, dict) and _describes(content):
                 return home / name, {key: value for key, value in content.items() if value}
     for name in splits.names_in(home):
-        if name.endswith(DATA) and (content := _data(home / name)):
+        if name.lower().endswith(DATA) and (content := _data(home / name)):
             return home / name, content
     return home / "data.yaml", {}
+
+
+def _describes(content: dict[Any, Any]) -> bool:
+    """Whether a YAML is a data set's; others may have a key `train`, too."""
+    return "names" in content or ("nc" in content and not splits.WORDS.isdisjoint(content))
 
 
 def _yaml(file: Path) -> object:
@@ -173,13 +188,16 @@ def _described(
         if not named.as_written(place, entry, (base, home)):
             notes.append(f"{word} of {file.name} is {entry!r}: {place} is read")
         places.append(splits.below(home, place))
-        if place.is_file():
+        if images.is_image(place) and place.is_file():
+            found.append(place)
+        elif place.is_file():
             listed, told = _of_list(place, home, (base,))
             found += listed
             notes += told
         else:
             found += [f / n for f in splits.folders(place) for n in splits.images_in(f).values()]
-    return found, f"{word} of {file.name}: {', '.join(places)}", tuple(notes)
+    shown = ", ".join(places[:SHOWN]) + (f" … ({len(places):,})" if len(places) > SHOWN else "")
+    return found, f"{word} of {file.name}: {shown}", tuple(notes[:SHOWN])
 
 
 def _place(entry: str, base: Path, file: Path, word: str) -> Path:
@@ -206,24 +224,42 @@ def _place(entry: str, base: Path, file: Path, word: str) -> Path:
     return place
 
 
-def label_file(home: Path, picture: Path) -> Path:
-    """The text file of a picture: in `labels/` where that is in `images/`, else beside it.
+def label_files(home: Path, pictures: Sequence[Path]) -> list[Path]:
+    """The text file of each picture: in `labels/` where that is in `images/`, else beside it.
 
-    Of either the text's name or the picture's may have percent signs for other characters. A link
-    to nothing is a file, too: reading it tells.
+    Of either the text's name or the picture's may have percent signs for other characters; where
+    there is none of that name, one that looks alike is it. A link to nothing is a file, too:
+    reading it tells.
     """
+    texts: dict[Path, dict[str, str]] = {}
+    found = []
+    for picture in pictures:
+        places = _label_places(home, picture)
+        label = next((place for place in places if os.path.lexists(place)), None)
+        for place in places if label is None else ():
+            folder = place.parent
+            if folder not in texts:
+                texts[folder] = alike.by_form(splits.names_in(folder))
+            if name := texts[folder].get(alike.form(place.name)):
+                label = folder / name
+                break
+        found.append(label or picture.with_suffix(".txt"))
+    return found
+
+
+def _label_places(home: Path, picture: Path) -> list[Path]:
+    """Where the text file of a picture may be, the likeliest first."""
     base = home if picture.is_relative_to(home) else Path(picture.anchor)  # data.yaml may lie apart
     parts = list(picture.relative_to(base).parts)
     folders = [picture.parent]
     for i in reversed(range(len(parts) - 1)):
         if parts[i].lower() in ("images", "jpegimages"):
-            folders.insert(0, base.joinpath(*parts[:i], "labels", *parts[i + 1 : -1]))
+            words = ("labels",) if parts[i] == "images" else ("labels", "Labels", "LABELS")
+            folders = [base.joinpath(*parts[:i], w, *parts[i + 1 : -1]) for w in words] + folders
             break
     stem = picture.stem
     stems = dict.fromkeys([stem, urllib.parse.quote(stem), urllib.parse.unquote(stem)])
-    places = [folder / f"{one}.txt" for one in stems for folder in folders]
-    there = (place for place in places if os.path.lexists(place))
-    return next(there, picture.with_suffix(".txt"))
+    return [folder / f"{one}.txt" for one in stems for folder in folders]
 
 
 def existing_splits(root: Path, needs: Needs = BOXES) -> list[str]:

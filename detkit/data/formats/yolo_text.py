@@ -13,21 +13,20 @@ import contextlib
 import math
 import os
 import reprlib
-import unicodedata
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from detkit.data import checks, class_files, named, splits
+from detkit.data import alike, checks, splits
 from detkit.data.draft import Draft
 from detkit.data.formats import BOXES, Needs, beside, formats
 from detkit.data.formats.yolo_layout import (
     described,
     existing_splits,
     home_of,
-    label_file,
+    label_files,
     own,
     picture_folders,
     pictures_of,
@@ -35,12 +34,11 @@ from detkit.data.formats.yolo_layout import (
 from detkit.data.formats.yolo_lines import (
     LOOKED_AT,
     box_of,
-    class_number,
     is_labels,
-    lines_of,
     no_oriented,
     objects_of,
 )
+from detkit.data.formats.yolo_names import names_of
 from detkit.data.records import Masks, Records, Strings, offsets_of
 from detkit.errors import DetkitError
 
@@ -72,10 +70,10 @@ def read(
     root = own(root)
     home = home_of(root)
     files, how, found = pictures_of(root, split)
-    names, told = (list(map(str, classes)), ()) if classes else _names(root)
+    names, told = (list(map(str, classes)), ()) if classes else names_of(root)
     draft = _draft(home, files, names, needs, _keypoints(root))
     draft.source = f"YOLO text, {how}"
-    draft.notes = (*found, *told)
+    draft.notes = (*found, *told, *draft.notes)
     return checks.finish(draft, images=True, bad_boxes=bad_boxes, bad_images=bad_images)
 
 
@@ -89,19 +87,23 @@ def recognises(root: Path, needs: Needs = BOXES) -> str | None:
     root = own(root)
     home = home_of(root)
     for folder in picture_folders(home):
-        for name in list(splits.images_in(folder).values())[:LOOKED_AT]:
-            label = label_file(home, folder / name)
+        names = list(splits.images_in(folder).values())[:LOOKED_AT]
+        for label in label_files(home, [folder / name for name in names]):
             if label.is_file() and is_labels(label):
                 return f"{label.relative_to(home)} holds lines of `class x y width height`"
     for folder in splits.folders(home):
-        texts = splits.names_in(folder) if "labels" in folder.relative_to(home).parts else []
+        texts = splits.names_in(folder) if _of_labels(folder, home) else []
         for name in texts[:LOOKED_AT]:
-            if name.endswith(".txt") and is_labels(folder / name):
+            if name.lower().endswith(".txt") and is_labels(folder / name):
                 return f"{splits.below(home, folder / name)} holds lines of `class x y …`"
     file, content = described(root)
     if content.keys() & splits.WORDS and not _is_another(root, needs):
         return f"{file.name} names classes and pictures"
     return None
+
+
+def _of_labels(folder: Path, home: Path) -> bool:
+    return any(part.lower() == "labels" for part in folder.relative_to(home).parts)
 
 
 def _is_another(root: Path, needs: Needs) -> bool:
@@ -111,64 +113,6 @@ def _is_another(root: Path, needs: Needs) -> bool:
             if beside(name, "recognises")(root, needs):
                 return True
     return False
-
-
-def _names(root: Path) -> tuple[list[str], tuple[str, ...]]:
-    """Class names by number, and what to tell when there are none."""
-    home, (file, content) = home_of(root), described(root)
-    if listed := content.get("names"):
-        if isinstance(listed, dict) and set(listed) == set(range(len(listed))):
-            listed = [listed[number] for number in range(len(listed))]
-        odd = not isinstance(listed, list) or any(
-            isinstance(name, bool) or not isinstance(name, str | int | float) for name in listed
-        )
-        if odd or len(set(map(str, listed))) < len(listed):
-            raise DetkitError(
-                f"names is {reprlib.repr(listed)}: not one name each for the numbers from 0 on.",
-                file=file,
-                remedy="write names: [cat, dog], or give them with dataset.classes; YAML takes no,"
-                " yes, on and null for other things, so put such names in quotes.",
-            )
-        return list(map(str, listed)), _other_names(home, list(map(str, listed)), file)
-    if (listed := _of_data(home, file, content.get("names_file"))) or (
-        listed := class_files.find(home)
-    ):
-        return class_files.read(listed), ()
-    labels = [
-        folder / name
-        for folder in splits.folders(home)
-        for name in splits.names_in(folder)
-        if name.endswith(".txt") and is_labels(folder / name)
-    ]
-    first = [class_number(line) for file in labels for line in lines_of(file)]
-    most = max((int(number) for number in first if number % 1 == 0), default=-1)
-    told = "no data.yaml, classes.txt or *.names: the classes are called by their numbers"
-    return [str(number) for number in range(most + 1)], (told,)
-
-
-def _of_data(home: Path, file: Path, entry: str | None) -> Path | None:
-    """The list of names that obj.data names."""
-    if entry is None:
-        return None
-    place = named.folder(entry, [home], home)
-    if place is None or not place.is_file():
-        raise DetkitError(
-            f"names is {entry!r}, which is not there.",
-            file=file,
-            remedy="put the list of class names there, or correct the path.",
-        )
-    return place
-
-
-def _other_names(home: Path, names: Sequence[str], file: Path) -> tuple[str, ...]:
-    """What to tell where a classes.txt says something else than data.yaml."""
-    other = home / "classes.txt"
-    try:
-        if not other.is_file() or splits.class_names(other) == names:
-            return ()
-    except DetkitError:  # what counts is the other file
-        pass
-    return (f"{other.name} has other class names than {file.name}, whose are taken",)
 
 
 def _keypoints(root: Path) -> int:
@@ -190,7 +134,7 @@ def _draft(
     home: Path, files: Sequence[Path], names: Sequence[str], needs: Needs, keypoints: int
 ) -> Draft:
     """All lines of a split, flat."""
-    labels = [label_file(home, file) for file in files]
+    labels = label_files(home, files)
     if files and not any(os.path.lexists(label) for label in labels):
         _no_orphans(home, files, labels)
         raise DetkitError(
@@ -236,6 +180,7 @@ def _draft(
         unit="line",
         relative=True,
         instances=masks if "masks" in needs else None,
+        notes=_spelt(home, files, labels),
     )
 
 
@@ -243,17 +188,34 @@ def _no_orphans(home: Path, files: Sequence[Path], labels: Sequence[Path]) -> No
     """Every text file of numbers beside those that were read has a picture, of whatever split."""
     folders = dict.fromkeys([*picture_folders(home), *(file.parent for file in files)])
     pictures = [f / name for f in folders for name in splits.images_in(f).values()]
-    owned = {label_file(home, picture) for picture in pictures} | set(labels)
+    owned = {*label_files(home, pictures), *labels}
     read = {label.parent for label in labels if label.is_file()}
-    others = (f for f in splits.folders(home) if "labels" in f.relative_to(home).parts)
+    others = (f for f in splits.folders(home) if _of_labels(f, home))
     for folder in sorted(read or {*others, *(label.parent for label in labels)}):
         for name in splits.names_in(folder):
             path = folder / name
-            if name.endswith(".txt") and path not in owned and is_labels(path):
-                forms = {unicodedata.normalize("NFC", label.name) for label in owned}
-                same = unicodedata.normalize("NFC", name) in forms
+            if name.lower().endswith(".txt") and path not in owned and is_labels(path):
                 raise DetkitError(
                     "There is no picture for this text file.",
                     file=path,
-                    remedy=splits.TWIN if same else "add the picture, or remove the file.",
+                    remedy=_unread_picture(home, path) or "add the picture, or remove the file.",
                 )
+
+
+def _unread_picture(home: Path, label: Path) -> str | None:
+    """What to do where there is a picture of a kind that is not read."""
+    for folder in splits.folders(home):
+        for name in splits.names_in(folder):
+            if Path(name).stem == label.stem and Path(name).suffix.lower() in splits.UNREAD:
+                return f"{splits.below(home, folder / name)}: {splits.CONVERT}."
+    return None
+
+
+def _spelt(home: Path, files: Sequence[Path], labels: Sequence[Path]) -> tuple[str, ...]:
+    """What to tell of text files whose names only look like those of their pictures."""
+    pairs = [
+        (splits.below(home, label), splits.below(home, file))
+        for file, label in zip(files, labels, strict=True)
+        if label.stem != file.stem and alike.form(label.stem) == alike.form(file.stem)
+    ]
+    return alike.note(pairs, "text files")

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torchvision.ops import complete_box_iou_loss
 
 from detkit.errors import DetkitError
-from detkit.models.heads.box_head import Selection
+from detkit.models.heads.selection import Selection
 from detkit.models.model import weights_of_classes
 from detkit.ops import grid
 from detkit.ops.boxes import clip, detections_of, overlap, sides_at_least

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from detkit.models.heads.box_head import Selection
 from detkit.models.heads.grid_head import CANDIDATES, BoxLoss, LossWeights
 from detkit.models.heads.region_head import RegionHead
+from detkit.models.heads.selection import Selection
 from detkit.ops import grid
 from detkit.ops import tree as trees
 from detkit.ops.boxes import clip, keep_best_per_group, sides_at_least

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from detkit.models.build import build
-from detkit.models.heads.box_head import Selection
 from detkit.models.heads.grid_head import GridHead, LossWeights, ciou_loss
 from detkit.models.heads.region_head import RegionHead
+from detkit.models.heads.selection import Selection
 from detkit.ops import grid
 from detkit.structures import Classes, Targets
 
