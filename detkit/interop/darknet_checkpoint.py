@@ -87,6 +87,20 @@ def read(file: Path, beside: Beside = NOTHING) -> Restored:
     }
 
 
+@readers.register(".cfg")
+def weights_missing(file: Path, beside: Beside = NOTHING) -> Restored:
+    """
+    Raises:
+        DetkitError: always: a description alone is no checkpoint.
+    """
+    raise DetkitError(
+        "It describes a network, but has no weights.",
+        file=file,
+        remedy=f"name the weights ({file.with_suffix('.weights').name}), or train some: detkit"
+        f" train model=darknet_cfg backbone.cfg={file.name}.",
+    )
+
+
 def write(model: Model, meta: Mapping[str, Any], folder: Path) -> tuple[list[Path], list[str]]:
     """NAME.cfg, .weights, .names, and .tree if there is one, in a folder, whose own name is NAME.
 

@@ -19,12 +19,13 @@ Differences from the paper, all but the last two those of its own code, Darknet:
 - for the first 12,800 images (or a quarter of a short run) every predictor without an object also
   learns its anchor in the middle of its cell, a hundredth as strongly: a stage of its own, with the
   optimiser and the schedule of the whole run;
-- the passthrough keeps the paper's order of channels, the four cells of a square one beside the
-  other for each channel (`pixel_unshuffle`). Darknet's own reorg mixes them otherwise: its files
-  are read by `backbone=darknet_cfg`;
 - losses are averaged within images and crowds ignored as in `models.yolo_v3`;
 - any backbone: its coarsest level of 2 … 5, and the passthrough from the level of half its stride
   if there is one.
+
+The passthrough has the paper's order of channels, the four cells of a square one beside the other
+for each channel (`pixel_unshuffle`). Darknet's own reorg mixes them otherwise: its files are read
+by `backbone=darknet_cfg`.
 """
 
 from __future__ import annotations

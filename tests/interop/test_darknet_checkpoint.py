@@ -210,6 +210,8 @@ def test_a_cut_file_and_another_networks_are_refused(run, tmp_path):
     weights.write_bytes(whole[:-4])
     with pytest.raises(DetkitError, match=f"{len(whole) - 4:,} bytes; {len(whole):,} are those"):
         load(weights)
+    with pytest.raises(DetkitError, match=r"(?s)no weights.*\(net\.weights\)"):
+        load(tmp_path / "net/net.cfg")
     weights.write_bytes(b"")
     with pytest.raises(DetkitError, match="does not begin with a Darknet version"):
         load(weights)
