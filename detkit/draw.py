@@ -16,11 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detkit import atomic, ours
+from detkit import atomic, lettering, ours
 from detkit.errors import DetkitError
+from detkit.lettering import font_size
 
 IGNORE = 255  # as in structures, which is above this room
 MASK_OPACITY = 0.4
+HIDDEN = 0.1  # of a mask, or of the strip that hides it, at most
 CLEAR = "background"
 CLASS_OPACITY = 0.5
 
@@ -134,7 +136,8 @@ def draw_boxes(image: Any, objects: Objects, scores: bool = True) -> np.ndarray:
         image: (H, W, 3) uint8 RGB, float in 0 … 1, or what `as_rgb` takes.
         objects: boxes (N, 4) xyxy in its pixels, scores and labels (N,), names of the classes
             (their numbers are written where it is empty), masks or None.
-        scores: write them behind the names.
+        scores: write them behind the names. Where there are masks, what would hide them is not
+            written.
     Raises:
         DetkitError: the masks are of a picture of another size.
     """
@@ -142,23 +145,68 @@ def draw_boxes(image: Any, objects: Objects, scores: bool = True) -> np.ndarray:
     order = np.argsort(_array(objects.scores), kind="stable")  # the best one comes out on top
     boxes, values = _array(objects.boxes)[order], _array(objects.scores)[order]
     labels = _array(objects.labels)[order].tolist()
+    covered: np.ndarray | None = None  # by the masks: by the nth from 1 on, else 0
     if objects.masks is not None:
         _check_size("masks", objects.image_size, picture)
-        for label, i in zip(labels, order.tolist(), strict=True):
+        covered = np.zeros(picture.shape[:2], np.int32)
+        for number, (label, i) in enumerate(zip(labels, order.tolist(), strict=True), 1):
             rows, columns, shown = objects.window(i)
             part = picture[rows, columns]
             tinted = part[shown] * (1 - MASK_OPACITY) + np.array(colour(label)) * MASK_OPACITY
             part[shown] = tinted.round()
+            covered[rows, columns][shown] = number
     side = float(np.sqrt(picture.shape[0] * picture.shape[1]))
     line = max(1, round(side / 320))
     corners = _corners(boxes, picture, line)
     for label, (x0, y0, x1, y1) in zip(labels, corners, strict=True):
         cv2.rectangle(picture, (x0, y0), (x1, y1), colour(label), line)
-    for label, value, (x0, y0, _, _) in zip(labels, values.tolist(), corners, strict=True):
-        name = objects.names[label] if objects.names else str(label)
-        text = f"{name} {value:.2f}" if scores else name
-        _label(picture, text, x0 - line // 2, y0, label, _font_size(side))
+    names = [objects.names[label] if objects.names else str(label) for label in labels]
+    texts = [
+        f"{name} {value:.2f}" if scores else name
+        for name, value in zip(names, values.tolist(), strict=True)
+    ]
+    size = font_size(side)
+    if covered is not None:
+        _label_beside(picture, texts, corners, labels, covered, size)
+        return picture
+    for label, text, (x0, y0, _, _) in zip(labels, texts, corners, strict=True):
+        lettering.label(picture, text, x0 - line // 2, y0, colour(label), size)
     return picture
+
+
+def _label_beside(
+    picture: np.ndarray,
+    texts: Sequence[str],
+    corners: Sequence[Sequence[int]],
+    labels: Sequence[int],
+    covered: np.ndarray,
+    size: int,
+) -> None:
+    """Texts where they hide neither a mask nor another text: above a box, below it, or in it.
+
+    An object that leaves no such place has none: the surer ones choose first.
+
+    Args:
+        covered: (H, W) int32, 1 + the place in the lists of the object that a pixel is of; 0: none.
+    """
+    free = np.ones(covered.shape, bool)
+    areas = np.bincount(covered.ravel(), minlength=len(texts) + 1)
+    for number in range(len(texts), 0, -1):
+        text, (x0, y0, _, y1) = texts[number - 1], corners[number - 1]
+        height = lettering.extent(text, size)[1]
+        for top in (y0 - height, y1 + 1, y0):
+            place = lettering.place(picture.shape, text, x0, top, size)
+            hidden = covered[place]
+            own = int((hidden == number).sum())
+            if (
+                0 <= top <= picture.shape[0] - height
+                and free[place].all()
+                and (hidden > 0).sum() - own <= HIDDEN * hidden.size
+                and own <= HIDDEN * areas[number]
+            ):
+                lettering.strip(picture, text, x0, top, colour(labels[number - 1]), size)
+                free[place] = False
+                break
 
 
 def draw_pixels(image: Any, labels: np.ndarray, names: Sequence[str] = ()) -> np.ndarray:
@@ -166,17 +214,14 @@ def draw_pixels(image: Any, labels: np.ndarray, names: Sequence[str] = ()) -> np
 
     Args:
         image: (H, W, 3) uint8 RGB, float in 0 … 1, or what `as_rgb` takes.
-        labels: (H, W) uint8; 255 and the background stay clear, and class "0" where no class has
-            another name than a number.
+        labels: (H, W) uint8; 255 and `backgrounds` stay clear.
         names: of the classes.
     Raises:
         DetkitError: the picture is of another size.
     """
     picture, labels = _copy(image), np.ascontiguousarray(labels, np.uint8)
     _check_size("classes", labels.shape, picture)
-    clear = [IGNORE, *(k for k, name in enumerate(names) if name.strip("_").lower() == CLEAR)]
-    if list(names[:1]) == ["0"] and all(name.isdigit() for name in names):
-        clear.append(0)
+    clear = [IGNORE, *backgrounds(names)]
     shown = np.ones(256, np.uint8)
     shown[clear] = 0
     overlay = cv2.applyColorMap(labels, palette().reshape(256, 1, 3))
@@ -184,14 +229,22 @@ def draw_pixels(image: Any, labels: np.ndarray, names: Sequence[str] = ()) -> np
     cv2.copyTo(mixed, cv2.LUT(labels, shown), picture)
     counts = np.bincount(labels.ravel(), minlength=256)
     counts[clear] = 0
-    size = _font_size(float(np.sqrt(labels.size)))
+    size = font_size(float(np.sqrt(labels.size)))
     top = 0
     for label in np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)].tolist():
         name = names[label] if label < len(names) else str(label)
-        top = _label(picture, name, 0, top, label, size, below=True)
+        top = lettering.label(picture, name, 0, top, colour(label), size, below=True)
         if top + size > picture.shape[0]:
             break
     return picture
+
+
+def backgrounds(names: Sequence[str]) -> list[int]:
+    """The classes that are no things: `background`, and `0` where all names are numbers."""
+    found = [k for k, name in enumerate(names) if name.strip("_").lower() == CLEAR]
+    if list(names[:1]) == ["0"] and all(name.isdigit() for name in names):
+        found.append(0)
+    return found
 
 
 def _check_size(what: str, size: Sequence[int], picture: np.ndarray) -> None:
@@ -210,28 +263,12 @@ def _check_size(what: str, size: Sequence[int], picture: np.ndarray) -> None:
 def draw_labels(image: Any, texts: Sequence[str], labels: Sequence[int]) -> np.ndarray:
     """A copy of the picture with lines of text at its upper left, each on its class's colour."""
     picture = _copy(image)
-    size, top = _font_size(float(np.sqrt(picture.shape[0] * picture.shape[1]))), 0
+    size, top = font_size(float(np.sqrt(picture.shape[0] * picture.shape[1]))), 0
     for text, label in zip(texts, labels, strict=True):
         if top + size * 4 // 3 > picture.shape[0]:
             break
-        top = _label(picture, text, 0, top, label, size, below=True)
+        top = lettering.label(picture, text, 0, top, colour(label), size, below=True)
     return picture
-
-
-def captioned(picture: np.ndarray, text: str, size: int) -> np.ndarray:
-    """The picture with a line below it, in letters of so many pixels."""
-    height = _extent(text, size)[1]
-    strip = np.full((height, picture.shape[1], 3), 255, np.uint8)
-    _write(strip, text, (0, height - _extent(text, size)[2]), (0, 0, 0), size)
-    return np.concatenate([picture, strip])
-
-
-def lettered(text: str, size: int, ink: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
-    """A line of text on white, as large as it needs to be, in letters of so many pixels."""
-    width, height, descent = _extent(text, size)
-    strip = np.full((height, width, 3), 255, np.uint8)
-    _write(strip, text, (size // 4, height - descent), ink, size)
-    return strip
 
 
 def save_image(path: str | Path, picture: np.ndarray) -> Path:
@@ -273,61 +310,3 @@ def _corners(boxes: np.ndarray, picture: np.ndarray, line: int) -> list[list[int
     low, high = line // 2, np.array([width, height, width, height]) - 1 - (line - 1) // 2
     pixels = np.nan_to_num(boxes.reshape(-1, 4)).astype(np.float64) - [0, 0, 1, 1]
     return np.clip(pixels.round(), low, np.maximum(high, low)).astype(int).tolist()
-
-
-def _font_size(side: float) -> int:
-    return max(10, round(side / 45))
-
-
-def _label(
-    picture: np.ndarray, text: str, x: int, y: int, label: int, size: int, below: bool = False
-) -> int:
-    """Text on a strip in the colour of its class, on top of (x, y) or below; returns its end.
-
-    It is moved to stay inside the picture; what is longer than the picture is cut.
-    """
-    width, height, descent = _extent(text, size)
-    top = y if below or y < height else y - height
-    left = max(0, min(x, picture.shape[1] - width))
-    strip = picture[top : top + height, left : left + width]
-    back = colour(label)
-    strip[...] = back
-    brightness = 0.299 * back[0] + 0.587 * back[1] + 0.114 * back[2]
-    ink = (0, 0, 0) if brightness > 140 else (255, 255, 255)
-    canvas = np.ascontiguousarray(strip)
-    _write(canvas, text, (size // 4, height - descent), ink, size)
-    strip[...] = canvas
-    return top + height
-
-
-@lru_cache(maxsize=4096)
-def _extent(text: str, size: int) -> tuple[int, int, int]:
-    """Width and height of the strip that a text needs, and its base line's height in it."""
-    text = _decodable(text)
-    if hasattr(cv2, "FontFace"):
-        width = cv2.getTextSize((0, 0), text, (0, 0), _face(), size)[2]
-    else:
-        width = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size / 26, 1)[0][0]
-    return width + size // 2, size + size // 3, size // 3
-
-
-def _decodable(text: str) -> str:
-    """With ? for what a file's name has that is no UTF-8: OpenCV would end the process."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-@lru_cache(maxsize=1)
-def _face() -> Any:
-    return cv2.FontFace("uni")  # OpenCV 5 brings the letters of most scripts with it
-
-
-def _write(
-    canvas: np.ndarray, text: str, at: tuple[int, int], ink: tuple[int, int, int], size: int
-) -> None:
-    text = _decodable(text)
-    if hasattr(cv2, "FontFace"):
-        cv2.putText(canvas, text, at, ink, _face(), size)
-    else:  # OpenCV 4, which shows ? for what is not ASCII
-        cv2.putText(
-            canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, size / 26, ink, 1, lineType=cv2.LINE_AA
-        )

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detkit.predictions import Classification, Detections
+from detkit.predictions import Answer, Classification, Detections
 from detkit.structures import Frame
 
 
@@ -42,6 +42,10 @@ class Localization(Classification):
         boxes = self.box.reshape(1, 4)[: len(label)]
         scores = self.scores[label]
         return Detections(boxes, scores, label, self.names, annotated=self.annotated)
+
+    def answers(self) -> list[Answer]:
+        """The classes; the box is that of the likeliest, whichever is asked for."""
+        return [replace(answer, box=self.box) for answer in super().answers()]
 
     def draw(self, image: Any) -> np.ndarray:
         """A copy of a picture with the box and its class on it; see `Prediction`."""

@@ -16,7 +16,7 @@ from detkit.checkpoint import damaged
 from detkit.data.transforms import Transform, transforms
 from detkit.data.transforms import build as build_transform
 from detkit.errors import DetkitError, UnknownName
-from detkit.evaluation.operating import Point, is_point
+from detkit.evaluation.thresholds import Point, is_point
 from detkit.models.model import models
 from detkit.values import checked
 

@@ -127,6 +127,8 @@ def test_help_follows_the_choices():
     assert "model=yolo_v3" in text
     assert re.search(r"backbone\.fpn_channels=256 +\S", text)  # from the builder's docstring
     assert "experiment=null" in text
+    assert re.search(r"^  blood_cells +Faster R-CNN on a small trunk", text, re.MULTILINE)
+    assert re.search(r"^  small_unet +\S", text, re.MULTILINE)
 
 
 def test_the_verbs_are_those_of_the_settings_and_scripts():

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detkit import draw
+from detkit import draw, lettering
 from detkit.data import images
 from detkit.errors import DetkitError
 from detkit.predictions import Detections, Segmentation
@@ -76,7 +76,7 @@ def test_labels_stay_inside_the_picture(box):
     middle = draw.draw_boxes(grey(), detections([[100, 100, 100 + box[2] - box[0], 150]], [3]))
     strip = changed(middle[:100])
     height, width = (np.ptp(axis) + 1 for axis in np.nonzero(strip))
-    _, label_height, _ = draw._extent("車 0.90", draw._font_size(np.sqrt(200 * 300)))
+    _, label_height, _ = lettering.extent("車 0.90", lettering.font_size(np.sqrt(200 * 300)))
     assert height == label_height
     edge = changed(draw.draw_boxes(grey(), detections([box], [3])))
     assert edge.sum() >= 0.95 * height * width
@@ -104,14 +104,14 @@ def test_names_that_are_not_ascii_give_letters_and_not_question_marks():
 
 def test_opencv_4_without_its_fonts_still_labels(monkeypatch):
     monkeypatch.delattr(cv2, "FontFace", raising=False)
-    draw._extent.cache_clear()
+    lettering.extent.cache_clear()
     try:
         picture = draw.draw_boxes(grey(), detections([[20, 50, 120, 150]]))
         assert changed(picture[:50]).any()
         letters = changed(picture) & ~is_colour(picture, 0)
         assert letters[:50].sum() > 30
     finally:
-        draw._extent.cache_clear()
+        lettering.extent.cache_clear()
 
 
 def test_colours_of_classes_are_stable_and_apart():
@@ -227,6 +227,31 @@ def test_the_first_class_stays_clear_where_it_is_the_background(names, clear):
     assert np.array_equal(picture, grey()) == clear
 
 
+def test_texts_hide_neither_masks_nor_each_other():
+    """Three squares one below the other: only above the first and below the last is room."""
+    boxes = [[100, 60, 140, 90], [100, 90, 140, 120], [100, 120, 140, 150]]
+    masks = torch.zeros(3, 200, 300, dtype=torch.bool)
+    for mask, (x0, y0, x1, y1) in zip(masks, boxes, strict=True):
+        mask[y0 + 1 : y1 - 1, x0 + 1 : x1 - 1] = True
+    picture = draw.draw_boxes(grey(), detections(boxes, [0, 1, 2], masks=masks))
+    for label, mask in enumerate(masks):
+        tint = 128 * (1 - draw.MASK_OPACITY) + np.array(draw.colour(label)) * draw.MASK_OPACITY
+        assert (np.abs(picture[mask.numpy()] - tint) <= 0.5).all()
+    size = lettering.font_size(np.sqrt(200 * 300))
+    height = lettering.extent("cat 0.90", size)[1]
+    assert changed(picture[60 - height : 60]).any()
+    assert changed(picture[151 : 151 + height]).any()
+    assert not changed(picture[:, :100]).any()
+    assert not changed(picture[60:150, 141:]).any()
+
+
+def test_a_large_mask_has_its_text_inside():
+    masks = torch.ones(1, 200, 300, dtype=torch.bool)
+    picture = draw.draw_boxes(grey(), detections([[0, 0, 300, 200]], masks=masks))
+    strip = is_colour(picture, 0)[2:14, 2:50]
+    assert strip.mean() > 0.4
+
+
 @pytest.mark.parametrize("how", ["meta", "sparse"])
 def test_a_tensor_without_its_values_is_no_picture(how):
     picture = torch.zeros(3, 4, 4, dtype=torch.uint8)
@@ -237,4 +262,4 @@ def test_a_tensor_without_its_values_is_no_picture(how):
 
 
 def test_a_name_that_is_no_utf_8_can_be_written():
-    assert draw.lettered("a\udcff", 12).std() > 1
+    assert lettering.lettered("a\udcff", 12).std() > 1

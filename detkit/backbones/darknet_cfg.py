@@ -9,17 +9,24 @@ convolution. What those sections say is data (`Output`). Modules have Darknet's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from detkit.backbones import darknet_weights
 from detkit.backbones.backbone import MeanTail, Normalization, Tail, Trunk, backbones, initialize
 from detkit.backbones.darknet_layers import OUTPUTS, Layer, Shape, build
-from detkit.backbones.darknet_outputs import COORDS, anchors_here, outputs
+from detkit.backbones.darknet_outputs import (
+    COORDS,
+    Output,
+    anchors_here,
+    first_classes,
+    outputs,
+)
 from detkit.backbones.darknet_sections import LARGEST, Section, cfg_text, sections
 from detkit.errors import DetkitError, unknown
 from detkit.ranges import Count, Positive
@@ -110,7 +117,8 @@ class DarknetCfg(Trunk):
         if not self.outputs:
             raise head.error(
                 "The network has no [yolo] or [region].",
-                "name the description of a detector; a classifier's is read by plan().",
+                "name the description of a detector; Darknet's classifiers are backbone=darknet19"
+                " and darknet53.",
             )
         by_stride = sorted(self.outputs, key=lambda one: (one.stride, one.level))
         self.sources = {one.level: layers[one.layer].inputs[0] for one in by_stride}
@@ -139,17 +147,32 @@ class DarknetCfg(Trunk):
         path = {key: tuple(n for n in names if n in kept) for key, names in self.path.items()}
         self.path = {key: names for key, names in path.items() if names}
 
+    def unfilled(self) -> Iterator[tuple[Output, nn.Conv2d]]:
+        """Outputs with the convolution in front of each, where no file has the weights of that."""
+        report = self.weights_report
+        for output in self.outputs:
+            place = self.sources[output.level]
+            convs = [m for m in self.layers[str(place)].modules() if isinstance(m, nn.Conv2d)]
+            new = report is None or any(k.startswith(f"layers.{place}.") for k in report.missing)
+            if new and len(convs) == 1 and convs[0].bias is not None:
+                yield output, convs[0]
+
     def make_tail(self, after: str) -> Tail:
         """The mean of a level's map: nothing lies behind an output."""
         return MeanTail({}, 0, self.channels[after])
 
     @classmethod
     def self_contained(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        if settings.get("cfg") is None:
-            text = settings.get("text")
+        cfg, text = settings.get("cfg"), settings.get("text")
+        if cfg is None:
             return {**settings, "text": cfg_text(DEFAULT) if text is None else text}
-        _description(settings["cfg"], settings.get("text"))
-        return {**settings, "cfg": None, "text": cfg_text(settings["cfg"])}
+        own = {"classes": first_classes(_description(cfg, text))}  # where the data's are to come
+        for key in ("classes", "width", "in_channels"):
+            if settings.get(key) is not None:
+                own[key] = settings[key]
+        with torch.device("meta"):  # errors name the file, which is not known later
+            cls(cfg=cfg, text=text, **own)
+        return {**settings, "cfg": None, "text": cfg_text(cfg)}
 
 
 def plan(

@@ -9,6 +9,9 @@ import numpy as np
 
 from detkit.commands import telling
 from detkit.data.anchors import sizes_of
+from detkit.data.records import Records
+from detkit.data.transforms import Transform
+from detkit.evaluation.text import number
 from detkit.inference.tasks import tasks
 from detkit.models.anchors import anchor_sizes
 from detkit.models.model import models
@@ -23,6 +26,7 @@ from detkit.training.state import same_random_states
 if TYPE_CHECKING:
     from detkit.commands.session import Session
 
+LARGER = 3  # times its own sides: a picture that is enlarged by more is worth a note
 MANY = 0.2  # of the objects: so many that fit no anchor are worth a warning
 
 
@@ -47,6 +51,8 @@ def record(session: Session, saved: Saved | None) -> None:
         say(session.why)
     if sizes := sizes_line(session, objects):
         say(sizes)
+    if enlarged := enlarged_line(session):
+        say(enlarged)
     if room := telling.room_line(session.state):
         say(room)
     if session.fitted is not None:
@@ -54,8 +60,8 @@ def record(session: Session, saved: Saved | None) -> None:
     if session.options.head_first:
         say(transfer.line(session.state.model, session.recipe))
     if rates := session.settings.optimizer.get("rates"):
-        said = ", ".join(f"{part} × {factor:g}" for part, factor in rates.items())
-        say(f"learning rates: {said}")
+        factors = ", ".join(f"{part} × {factor:g}" for part, factor in rates.items())
+        say(f"learning rates: {factors}")
     changes = run_folder.changes(asdict(session.settings), saved.meta["config"]) if saved else []
     for change in changes:
         say(f"changed: {change}")
@@ -89,11 +95,11 @@ def recipe_line(session: Session) -> str:
     steps = next(i.last - i.first for i in session.recipe if i.stage.solve is None)
     warmup = at_most_a_quarter(schedule.get("warmup_steps", 0), steps)
     parts = [f"{settings.optimizer['name']} with learning rate {optimizer.get('lr', 0):g}"]
-    parts[0] += f", {settings.schedule['name']}, warm-up {telling.number(warmup, 'step')}"
-    each = telling.number(session.batch, "picture")
+    parts[0] += f", {settings.schedule['name']}, warm-up {number(warmup, 'step')}"
+    each = number(session.batch, "picture")
     if session.batch != options.batch_size:
         each += f" ({options.batch_size} × {session.batch // options.batch_size})"
-    height, width = picture_size(session)
+    height, width = picture_size(session.data.records, session.data.transform)
     parts.append(f"{each} a step, most of {width}×{height}")
     if options.ema is not None:
         parts.append(f"weights averaged ({options.ema:g})")
@@ -101,19 +107,41 @@ def recipe_line(session: Session) -> str:
     return "; ".join(parts)
 
 
-def picture_size(session: Session) -> tuple[int, int]:
+def picture_size(records: Records, transform: Transform) -> tuple[int, int]:
     """(height, width) of the network's picture that most of the files come to."""
-    records, transform = session.data.records, session.data.transform
-    shapes, counts = np.unique(records.sizes, axis=0, return_counts=True)
-    height, width = (int(side) for side in shapes[counts.argmax()])
+    height, width = file_size(records)
     if isinstance(square := transform.square, tuple):
         return square
     return (square, square) if square else transform.sizes(max(height, 1), max(width, 1))
 
 
+def file_size(records: Records) -> tuple[int, int]:
+    """(height, width) that most of the files have."""
+    shapes, counts = np.unique(records.sizes, axis=0, return_counts=True)
+    height, width = shapes[counts.argmax()].tolist()
+    return height, width
+
+
+def enlarged_line(session: Session) -> str:
+    """What suits pictures that are much smaller than the square of a classifier; else empty."""
+    if not {"side", "resize"} <= {*session.settings.transforms}:
+        return ""
+    data = session.data
+    own, shown = file_size(data.records), picture_size(data.records, data.transform)
+    side = max(*own, session.state.model.backbone.least_side)
+    if not min(own) or min(shown) <= LARGER * side:
+        return ""
+    return (
+        f"note: most pictures have {own[1]}×{own[0]} pixels and are enlarged to"
+        f" {shown[1]}×{shown[0]}; transforms.side={side} transforms.resize=null shows them as they"
+        " are, in a fraction of the time (transforms=digits: 28 pixels, no mirror images)"
+    )
+
+
 def objects_of(session: Session) -> plot.Objects:
     """What there is to learn, beside what the model has to catch it with."""
     data, model = session.data, session.state.model
+    size = picture_size(data.records, data.transform)
     sized = "boxes" in data.dataset.needs and len(data.records.labels) > 0
     with same_random_states(session.world.device):
         counts, noun = plot.counted(_dataset(session), _keys(session), len(data.classes))
@@ -121,7 +149,7 @@ def objects_of(session: Session) -> plot.Objects:
         counts,
         noun,
         sizes_of(data.records, data.transform) if sized else None,
-        anchor_sizes(model, picture_size(session)) if sized else None,
+        anchor_sizes(model, size) if sized else None,
         list(getattr(model.backbone, "strides", {}).values()) if sized else [],
     )
 
@@ -134,26 +162,28 @@ def sizes_line(session: Session, objects: plot.Objects) -> str:
     assert objects.sizes is not None
     sides = np.sqrt(objects.sizes.prod(1))
     low, middle, high = np.percentile(sides, (1, 50, 99))
-    told = (
-        f"{telling.number(len(sides), 'object')}, sides from {low:.0f} to {high:.0f} pixels of the"
+    line = (
+        f"{number(len(sides), 'object')}, sides from {low:.0f} to {high:.0f} pixels of the"
         f" network's picture, half of them below {middle:.0f}"
     )
     if objects.anchors is not None:
         own = np.sqrt(objects.anchors.prod(1))
-        told += f"; anchors from {own.min():.0f} to {own.max():.0f}: {misfits:.0%} fit none"
+        line += f"; anchors from {own.min():.0f} to {own.max():.0f}: {misfits:.0%} fit none"
     else:
-        told += f"; {misfits:.0%} are smaller than a cell ({min(objects.strides)} pixels)"
+        line += f"; {misfits:.0%} are smaller than a cell ({min(objects.strides)} pixels)"
     if misfits < MANY:
-        return told
+        return line
     known = models.settings(session.settings.model["name"])
     remedies = {
         "anchors": "model.anchors=auto finds anchors of their sizes",
-        "anchor_sizes": "model.anchor_sizes= takes others",
+        "anchor_sizes": "model.anchor_sizes=auto finds sizes that fit",
+        "aspect_ratios": "model.scales=auto finds scales for their sizes",  # SSD's
     }
     ways = [way for key, way in remedies.items() if key in known]
     if middle < min(own.min() if objects.anchors is not None else np.inf, 32):
         ways.append("larger pictures make them larger (transforms.short_side, long_side)")
-    return f"{told}\nwarning: {misfits:.0%} of the objects are hard to catch so. {'; '.join(ways)}"
+    remedy = f". {'; '.join(ways)}" if ways else ""
+    return f"{line}\nwarning: {misfits:.0%} of the objects will hardly be found{remedy}"
 
 
 def _dataset(session: Session) -> Any:

@@ -30,7 +30,7 @@ from detkit.inference.run import prepare
 from detkit.interop import darknet
 from detkit.models.build import build
 from detkit.models.darknet_cfg import DarknetNetwork
-from detkit.models.heads.box_head import Selection
+from detkit.models.heads.selection import Selection
 from detkit.ops.precision import autocast, describe, resolve
 from detkit.restore import Beside, load_model
 from detkit.structures import Classes

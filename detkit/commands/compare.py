@@ -18,7 +18,7 @@ from detkit.data.records import Records
 from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.evaluation.evaluate import DetectionEvaluator
-from detkit.evaluation.text import aligned, figure
+from detkit.evaluation.text import aligned, figure, number
 from detkit.evaluation.voc import interval
 from detkit.folders import in_home
 from detkit.inference.measure import measure
@@ -113,7 +113,8 @@ def _measured(path: str, settings: Any, world: World, data: str | None) -> dict[
             file=path,
             remedy="measure all on the same ones: dataset.root=PATH, and split=NAME.",
         )
-    print(f"{config['model']['name']} ({path}): {len(records):,} images of {split}", flush=True)
+    seen = number(len(records), "image")
+    print(f"{config['model']['name']} ({path}): {seen} of {split}", flush=True)
     proposals = proposed(model, records)
     start = time.monotonic()
     evaluator = measure(

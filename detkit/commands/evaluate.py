@@ -10,8 +10,7 @@ from typing import Any
 from detkit import checkpoint, distributed, ours, restore, stored
 from detkit.commands.recording import recorded
 from detkit.commands.validating import draw_figures
-from detkit.data.classes import topmost
-from detkit.data.formats import Needs
+from detkit.data.classes import topmost, widened
 from detkit.data.open import is_validation, open_dataset, split_name
 from detkit.data.records import Records
 from detkit.data.splits import ALL
@@ -19,12 +18,13 @@ from detkit.distributed import World
 from detkit.errors import DetkitError
 from detkit.evaluation import files
 from detkit.evaluation.evaluate import DetectionEvaluator, Evaluator, Figures, InstanceEvaluator
-from detkit.evaluation.membranes import MembraneEvaluator
-from detkit.evaluation.operating import Operating, line, thresholds_of
+from detkit.evaluation.operating import Operating, line
+from detkit.evaluation.text import number
+from detkit.evaluation.thresholds import Thresholds, thresholds_of
 from detkit.folders import dated, in_home, make_folder
 from detkit.inference.measure import headline, measure, report
 from detkit.inference.run import prepare
-from detkit.inference.tasks import tasks
+from detkit.inference.tasks import Measure, tasks
 from detkit.models.heads.truncated import truncate
 from detkit.ops.precision import describe, resolve
 
@@ -59,8 +59,6 @@ def evaluate(settings: Any) -> Figures:
 
 def _predictions(settings: Any, world: World) -> Figures:
     """Scores a file of predictions; nothing is known of the model."""
-    if settings.membrane is not None:
-        raise _no_membranes(settings.predictions)
     path = in_home(settings.predictions)
     for name in ("agnostic_nms", "topmost"):
         if getattr(settings, name):
@@ -73,7 +71,12 @@ def _predictions(settings: Any, world: World) -> Figures:
         raise _no_ground_truth()
     split = settings.split or split_name(settings.dataset, "val", unsplit=_whole(settings.dataset))
     records = open_dataset(settings.dataset, split, images=False)
+    _asked(settings, records, {})
     results = files.read(path, records)
+    chosen = thresholds_of(settings.score_thresh, None, records.names)
+    least = float(results.scores.min()) if len(results) else 0.0
+    if least > UNSURE and settings.score_thresh is None and _of_predict(path):
+        chosen = Thresholds(least, {}, "the least that predict left in the file")
     output = None
     if world.main:
         output = in_home(settings.output) if settings.output else dated("evaluation", "output")
@@ -81,15 +84,15 @@ def _predictions(settings: Any, world: World) -> Figures:
     output = distributed.share(output, world)
     _say(
         world,
-        f"evaluating {len(results):,} detections of {path} on {_data(records, split)} → {output}",
+        f"evaluating {number(len(results), 'detection')} of {path} on {_data(records, split)}"
+        f" → {output}",
     )
-    if len(results) and (least := results.scores.min()) > UNSURE:
+    if least > UNSURE:
         _say(
             world,
             f"note: no score is below {least:.2g}, and AP counts the unsure ones too; detkit's own"
             " come with `predict score_thresh=0.05`",
         )
-    chosen = thresholds_of(settings.score_thresh, None, records.names)
     validates = is_validation(settings.dataset, split)
     operating = Operating(chosen, split if validates else None)
     evaluator: Evaluator = DetectionEvaluator(records, results, operating)
@@ -100,6 +103,12 @@ def _predictions(settings: Any, world: World) -> Figures:
         except DetkitError as fault:
             _say(world, f"note: boxes alone are measured, not the masks. {fault}")
     return _finish(evaluator, "detect", world, output, split, foreign=True)
+
+
+def _of_predict(path: Path) -> bool:
+    """Whether `predict` wrote the file, with what scores enough alone: its table lies beside."""
+    folder = path if path.is_dir() else path.parent
+    return ours.is_table(folder / "predictions.csv")
 
 
 def _no_ground_truth() -> DetkitError:
@@ -130,9 +139,11 @@ def _checkpoint(settings: Any, world: World) -> Figures:
     validates = is_validation(dataset, split) and meta.get("val_data", fingerprint) == fingerprint
     if settings.topmost:
         records, validates = topmost(records, model.class_list), False
+    task = tasks[model.task]
+    if task.prediction.every_class and {*records.names} < {*meta["names"]}:
+        records = widened(records, meta["names"])
     output = _output(settings, f"{split}_topmost" if settings.topmost else split)
     if world.main:
-        task = tasks[model.task]
         _check_free(output, task.evaluator.written, task.plotted)
     dtype = resolve(settings.precision, world.device)
     _say(
@@ -153,30 +164,35 @@ def _checkpoint(settings: Any, world: World) -> Figures:
         operating=Operating(chosen, split if validates else None),
         agnostic_nms=stored.nms_iou(settings.agnostic_nms, meta),
         topmost=stored.nms_iou(settings.topmost, meta),
-        evaluator=_membranes(settings, records, model.needs),
+        evaluator=_asked(settings, records, task.measures),
     )
     return _finish(evaluator, model.task, world, output, split)
 
 
-def _membranes(settings: Any, records: Records, needs: Needs) -> Evaluator | None:
-    """The measure of cells between membranes, where it is asked for."""
-    if settings.membrane is None:
-        return None
-    if "pixels" not in needs:
-        raise _no_membranes(settings.checkpoint)
-    return MembraneEvaluator(records, settings.membrane, settings.membrane_thresh)
+def _asked(settings: Any, records: Records, measures: Mapping[str, Measure]) -> Evaluator | None:
+    """The measure that a setting asks for in place of the task's own, where one does.
 
-
-def _no_membranes(file: str) -> DetkitError:
-    return DetkitError(
-        "membrane= is for models of pixels.",
-        file=file,
-        remedy="leave it out, or evaluate a checkpoint of model=unet_2015 or model=unet.",
-    )
+    Args:
+        measures: those that there are.
+    Raises:
+        DetkitError: there is no such measure.
+    """
+    for key in sorted({key for task in tasks.values() for key in task.measures}):
+        if getattr(settings, key) is None:
+            continue
+        if key not in measures:
+            having = [name for name, task in tasks.items() if key in task.measures]
+            raise DetkitError(
+                f"{key}= is for models of the task {' or '.join(having)}.",
+                file=settings.checkpoint or settings.predictions,
+                remedy=f"leave {key}= out, or evaluate a checkpoint of such a model.",
+            )
+        return measures[key](records, settings)
+    return None
 
 
 def _data(records: Records, split: str) -> str:
-    return f"{len(records):,} images of {split} ({records.source})"
+    return f"{number(len(records), 'image')} of {split} ({records.source})"
 
 
 def _output(settings: Any, split: str) -> Path:
@@ -234,7 +250,7 @@ def _finish(
     figures = report(evaluator, world, output, split, foreign)
     if world.main and not foreign:
         evaluator.save(output)
-    if world.main and not {*tasks[task].plotted} <= {*evaluator.written}:
+    if world.main:
         draw_figures(evaluator, task, output, print)
     told, file = headline(evaluator, figures), output / "results.json"
     _say(world, f"done: {told} on {split}.{line(figures)}  See {file}")

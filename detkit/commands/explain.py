@@ -8,7 +8,7 @@ from detkit import restore, stored
 from detkit.data import images
 from detkit.data.transforms import build as build_transform
 from detkit.errors import DetkitError
-from detkit.evaluation.operating import DEFAULT, thresholds_of
+from detkit.evaluation.thresholds import DEFAULT, thresholds_of
 from detkit.explain import page
 from detkit.explain.sections import Explained, Wanted, of_model, ready
 from detkit.folders import dated, in_home, make_folder
@@ -51,7 +51,7 @@ def explain(settings: Any) -> dict[str, Any]:
     )
     if settings.output:
         page.check_free(in_home(settings.output))
-    source = _picture(settings.source)
+    source = _picture(settings.source, explained.model.mean_std.shape[1])
     sections = of_model(explained, source, wanted)
     output = in_home(settings.output) if settings.output else dated("explanations", "output")
     make_folder(output, "output")
@@ -96,8 +96,8 @@ def _untrained(settings: Any) -> tuple[Explained, str, float]:
     return Explained(model, classes.names, transform, trained=False), name, DEFAULT
 
 
-def _picture(source: str | None) -> Picture | None:
+def _picture(source: str | None, channels: int) -> Picture | None:
     if source is None:
         return None
     path = in_home(source)
-    return Picture(images.read(path), Item(str(path), path.stem, False))
+    return Picture(images.read_as(path, channels), Item(str(path), path.stem, False))

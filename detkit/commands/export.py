@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from detkit import checkpoint, restore
+from detkit.evaluation.text import number
 from detkit.folders import in_home
 from detkit.interop import darknet_checkpoint
 
@@ -28,6 +29,7 @@ def export(settings: Any) -> dict[str, Any]:
     files, notes = FORMATS[settings.format](model, meta, output)
     for note in notes:
         print(f"note: {note}")
-    print(f"done: {meta['config']['model']['name']}, {len(meta['names'])} classes → {output}")
+    classes = number(len(meta["names"]), "class")
+    print(f"done: {meta['config']['model']['name']}, {classes} → {output}")
     print(f"  {', '.join(file.name for file in files)}")
     return {"files": [str(file) for file in files]}

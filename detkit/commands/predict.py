@@ -11,17 +11,18 @@ from typing import Any
 from tqdm import tqdm
 
 from detkit import distributed
-from detkit.commands.telling import number
 from detkit.distributed import World
 from detkit.errors import DetkitError
+from detkit.evaluation.text import number
 from detkit.folders import dated, held, in_home, make_folder
 from detkit.inference.predictor import Predictor, load
 from detkit.inference.published import published
 from detkit.inference.sources import Source
+from detkit.inference.tables import merge
 from detkit.inference.tasks import tasks
 from detkit.inference.video import written_as
-from detkit.inference.write import ENDINGS, Writer, check_free, is_ours, merge
-from detkit.inference.write_yolo import WithYoloText, check_labels
+from detkit.inference.write import ENDINGS, Writer, check_free, is_ours
+from detkit.inference.write_yolo import WithYoloText, untouched_labels
 from detkit.ops.precision import describe, resolve
 from detkit.predictions import Detections
 from detkit.training.signals import stop_signals
@@ -173,6 +174,9 @@ def _folder(settings: Any, world: World, stack: ExitStack) -> Path:
         stack.enter_context(held(output))
         if is_ours(output):
             print("note: the tables of an earlier run in that folder are replaced", flush=True)
+        if settings.yolo_text:
+            for label in untouched_labels(output):
+                label.unlink()
     return distributed.share(output, world)
 
 
@@ -181,7 +185,7 @@ def _writer(predictor: Predictor, output: Path, settings: Any, world: World) -> 
     part = _part(world.rank) if world.size > 1 else ""
     how = {"part": part, "videos": settings.video, **_extras(predictor, settings)}
     writer = kind(output, predictor.names, predictor.category_ids, **how)
-    return WithYoloText(writer, output, predictor.names) if settings.yolo_text else writer
+    return WithYoloText(writer, output, predictor.names, part) if settings.yolo_text else writer
 
 
 def _extras(predictor: Predictor, settings: Any) -> dict[str, bool]:
@@ -209,7 +213,7 @@ def _check_yolo_text(predictor: Predictor, settings: Any) -> None:
             remedy="leave yolo_text out.",
         )
     if settings.output:
-        check_labels(in_home(settings.output))
+        untouched_labels(in_home(settings.output))
 
 
 def _part(rank: int) -> str:

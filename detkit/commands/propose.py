@@ -13,6 +13,7 @@ from detkit.data.open import open_dataset, split_name
 from detkit.data.records import Records
 from detkit.errors import DetkitError
 from detkit.evaluation.proposals import Figures, proposal_figures, proposal_table
+from detkit.evaluation.text import number
 from detkit.folders import dated, in_home, make_folder
 from detkit.proposals import files
 from detkit.proposals.data_set import Proposed
@@ -46,7 +47,7 @@ def propose(settings: Any) -> dict[str, Any]:
     _check_free(output, written)
     told = ", ".join(f"{key} {value}" for key, value in arguments.items() if value is not None)
     print(
-        f"proposing by {settings.proposer} ({told}) for {len(records):,} images of {split}"
+        f"proposing by {settings.proposer} ({told}) for {number(len(records), 'image')} of {split}"
         f" ({records.source}) → {output}",
         flush=True,
     )
@@ -104,7 +105,7 @@ def _measured(records: Records, found: list[Proposed]) -> Figures:
     if fresh:
         print(f"{figures['seconds']:.2f} CPU seconds an image (median of {len(fresh):,}).")
     if cached := len(found) - len(fresh):
-        print(f"{cached:,} images were in the cache.")
+        print(f"in the cache: {number(cached, 'image')}.")
     return figures
 
 

@@ -96,6 +96,7 @@ class Session:
         self.data = self.data.proposed_by(model.proposer)
         self.begin = self._beginning(settings, model)
         self.state = self._state(model, settings.seed, saved)
+        self._check_sizes(model)
         # no mistake before it
         self.folder = saved.folder if saved else self._new_folder(settings, stack)
         self.begin = replace(self.begin, start=self.folder / recipe.FOLDER / recipe.START)
@@ -121,6 +122,12 @@ class Session:
             stack.enter_context(held(run_folder.home(settings.resume)))
         distributed.barrier(self.world)  # the run may have been saving until now
         return run_folder.read(settings.resume, asdict(settings), self.batch)
+
+    def _check_sizes(self, model: Model) -> None:
+        """No pictures that the model does not take, of any side of a step."""
+        records, transforms = self.data.records, self.data.dataset.transform.variants.values()
+        for transform in (self.data.transform, *transforms):
+            model.check_size(*beginning.picture_size(records, transform))
 
     def _new_folder(self, settings: TrainSettings, stack: ExitStack) -> Path:
         dataset = settings.dataset["name"]

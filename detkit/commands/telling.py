@@ -20,6 +20,7 @@ from detkit.backbones.pretrained import LOGITS
 from detkit.data import contents
 from detkit.data.records import Records
 from detkit.distributed import World
+from detkit.evaluation.text import number
 from detkit.ops.precision import describe
 from detkit.training.loop import Plan
 from detkit.training.state import State
@@ -161,12 +162,6 @@ def taken_over(settings: Any) -> str:
     if sides:
         told[0] += f" ({', '.join(sides)})"
     return ", ".join(told)
-
-
-def number(count: int, word: str) -> str:
-    """`1 step`, `12 classes`."""
-    ending = "" if count == 1 else "es" if word.endswith("s") else "s"
-    return f"{count:,} {word}{ending}"
 
 
 def script(verb: str) -> str:

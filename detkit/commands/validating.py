@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from detkit import checkpoint, distributed
 from detkit.evaluation.evaluate import Evaluator
-from detkit.evaluation.operating import DEFAULTS, Operating, Thresholds
+from detkit.evaluation.operating import DEFAULTS, Operating
+from detkit.evaluation.thresholds import Thresholds
 from detkit.inference.measure import headline, match_classes, measure
 from detkit.inference.run import prepare
 from detkit.inference.tasks import tasks

@@ -118,6 +118,10 @@ def prepare(verb: str, argv: Sequence[str]) -> tuple[str, list[str]]:
         config["row"] = None  # named anew: no run says which files are written outside of it
         ConfigStore.instance().store(STORED, _literal(config))
         return STORED, overrides
+    experiment = f"{given.get('experiment')}_{given.get('model')}"  # that of this very model
+    if (CONF / "experiment" / f"{experiment}.yaml").is_file():
+        chosen = f"experiment={experiment}"
+        overrides = [chosen if one.startswith("experiment=") else one for one in overrides]
     return verb, [*_implied(verb, given), *overrides]
 
 
@@ -220,6 +224,9 @@ def _settings(verb: str, config: DictConfig, argv: Sequence[str]) -> Any:
             own = ("name", *groups.parameters(group, values[group]["name"]))
             kept = {k: v for k, v in values[group].items() if k in own or f"{group}.{k}" in given}
             values[group] = kept
+    for key in arguments.TABLES & values.keys():
+        if isinstance(text := values[key], str) and text.startswith("{"):
+            values[key] = arguments.table(key, text)
     return typed(verb, values)
 
 

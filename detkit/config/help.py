@@ -38,8 +38,10 @@ def page(verb: str, argv: Sequence[str]) -> str:
     blocks = ["\n".join(head)]
     if (CONF / "experiment").is_dir() and "experiment" in chosen:
         folders = [Path(str(source.path)) for source in config.hydra.runtime.config_sources]
-        known = sorted({f.stem for d in folders for f in (d / "experiment").glob("*.yaml")})
-        blocks.append(_choice("experiment", chosen["experiment"], known))
+        files = {f.stem: f for d in folders for f in (d / "experiment").glob("*.yaml")}
+        rows = [_row(name, _first_line(files[name])) for name in sorted(files)]
+        title = f"experiment={chosen['experiment'] or 'null'}, or one of these:"
+        blocks.append("\n".join([title, *rows]))
     plain = {}
     for key, value in values.items():
         if key not in groups.GROUPS or key not in chosen:
@@ -68,6 +70,12 @@ def comments(file: Path) -> dict[str, str]:
         elif path and (more := re.match(r" +# +(\S.*)", line)) and line.index("#") >= column:
             found[".".join(path)] += f" {more[1]}"
     return found
+
+
+def _first_line(file: Path) -> str:
+    """What an experiment's header begins with, behind the line that Hydra wants."""
+    own = (line for line in _lines(file) if line.startswith("#") and "@package" not in line)
+    return textwrap.shorten(next(own, "").lstrip("# "), WIDTH - COLUMN, placeholder=" …")
 
 
 def _about(group: str, name: str) -> dict[str, str]:

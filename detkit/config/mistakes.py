@@ -83,7 +83,8 @@ def mistake(verb: str, name: str, arguments: Sequence[str], error: Exception) ->
     for override in choosing:
         if override.key_or_group not in plain.hydra.runtime.choices:
             own = [key for key in _keys(OmegaConf.to_container(plain), "") if key[:5] != "hydra"]
-            if override.key_or_group in own:  # the settings are a stored run's
+            # the settings are a stored run's
+            if override.key_or_group in (*own, "experiment"):
                 raise DetkitError(
                     f"A resumed run keeps its {override.key_or_group}.",
                     remedy="leave it out; to train with another one start a new run with weights=.",
@@ -141,17 +142,30 @@ def unknown_setting(verb: str, key: str, known: Sequence[str]) -> DetkitError:
     near += [one for one in known if one.rpartition(".")[2] in names]
     if near:
         return DetkitError(f"No setting {key!r}. Did you mean {near[0]}?", remedy=remedy)
+    if meant := _group_meant(key, known):
+        return DetkitError(f"No setting {key!r}. Did you mean {meant}?", remedy=remedy)
     ends = {one.rpartition(".")[2]: one for one in reversed(known)} | beside
     close = [ends[one] for one in difflib.get_close_matches(last, ends, n=1, cutoff=ALIKE)]
     guess = f" Did you mean {close[0]}?" if close else ""
     return DetkitError(f"No setting {key!r}.{guess}", remedy=remedy)
 
 
+def _group_meant(key: str, known: Sequence[str]) -> str | None:
+    """`optimizer.lr` for `optimiser.lr`: the key with the group that is nearest to its own."""
+    group, _, rest = key.partition(".")
+    groups = {one.partition(".")[0] for one in known}
+    if not rest or group in groups:
+        return None
+    near = difflib.get_close_matches(group, groups, n=1, cutoff=ALIKE)
+    return f"{near[0]}.{rest}" if near else None
+
+
 def misspelt(verb: str, argv: Sequence[str], folder: Path) -> None:
     """Raises the error of a setting that cannot be, before anything large is imported.
 
-    What a group's choice takes is not known yet, so only keys of no group are looked at, and of
-    these only what other toolkits have, or what is almost a setting's name.
+    What a group's choice takes is not known yet, so only keys of no group are looked at, those of a
+    group that does not exist among them, and of these only what other toolkits have, or what is
+    almost a setting's name.
 
     Args:
         folder: of the verb's primary config.
@@ -159,6 +173,7 @@ def misspelt(verb: str, argv: Sequence[str], folder: Path) -> None:
     own = foreign.read_yaml(folder / f"{verb}.yaml")
     known = list(_keys({k: v for k, v in own.items() if k != "defaults"}, ""))
     known += [name for entry in own.get("defaults", []) for name in _named(entry)]
+    groups = {name.partition(".")[0] for name in known}
     for argument in argv:
         key = argument.lstrip("+~-").partition("=")[0].replace("-", "_")
         group, _, last = key.partition(".")
@@ -169,7 +184,7 @@ def misspelt(verb: str, argv: Sequence[str], folder: Path) -> None:
             or group in ("hydra", "optimizer", "schedule")
         ):
             continue
-        plain = not last or key.isupper() or group == "training"
+        plain = not last or key.isupper() or group == "training" or group not in groups
         if not plain or (not key.isupper() and not key.replace(".", "_").isidentifier()):
             continue
         error = unknown_setting(verb, key, known)

@@ -110,6 +110,7 @@ class CompareSettings:
     precision: Precision
     batch_size: Count
     workers: Natural
+    threads: Count | None
     plugins: list[str]
 
 

@@ -1,4 +1,4 @@
-"""Records under other class lists: places in a tree, or two data sets' joined ones."""
+"""Records under other class lists: places in a tree, a model's longer one, two data sets' one."""
 
 from __future__ import annotations
 
@@ -52,6 +52,21 @@ def topmost(records: Records, classes: Classes) -> Records:
     return placed(records, classes, np.array(places, np.int64))
 
 
+def widened(records: Records, names: Sequence[str]) -> Records:
+    """The same with the classes that a model knows more, which no image has, behind their own."""
+    more = [name for name in names if name not in records.names]
+    own = placed(records, _longer(records, more), np.arange(len(records.names)))
+    note = f"classes of the model that the data lack, where its answer is wrong: {', '.join(more)}"
+    return replace(own, notes=(*records.notes, note))
+
+
+def _longer(records: Records, more: Sequence[str]) -> Classes:
+    """Their classes, and others behind them."""
+    ids = records.category_ids.tolist()
+    first = max(ids, default=0) + 1
+    return Classes((*records.names, *more), (*ids, *range(first, first + len(more))))
+
+
 def joined(boxed: Records, labelled: Records) -> Records:
     """Images with boxes and, behind them, images of which only the class is known.
 
@@ -73,12 +88,9 @@ def joined(boxed: Records, labelled: Records) -> Records:
             remedy="convert one of the two.",
         )
     more = [name for name in labelled.names if name not in boxed.names]
-    names = [*boxed.names, *more]
-    ids = boxed.category_ids.tolist()
-    first = max(ids, default=0) + 1
-    classes = Classes(tuple(names), (*ids, *range(first, first + len(more))))
+    classes = _longer(boxed, more)
     own = placed(boxed, classes, np.arange(len(boxed.names)))
-    places = np.array([names.index(name) for name in labelled.names], np.int64)
+    places = np.array([classes.names.index(name) for name in labelled.names], np.int64)
     other = placed(labelled, classes, places)
     assert other.image_labels is not None
     count, objects = len(labelled), int(own.offsets[-1])

@@ -7,27 +7,36 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from detkit.draw import lettered
+from detkit.lettering import lettered
 
-FULL = (23, 78, 140)  # RGB of a cell that has all images of its row; white has none
+FULL = (23, 78, 140)  # RGB of a right cell that has all of its row; white has none
+WRONG = (213, 94, 0)  # and of a wrong one
+BACKGROUND = "background"
 NUMBERED = 25  # classes up to which each cell says how many images it has
 NAMED = 150  # and up to which the classes are named
 SIDES = {10: 56, 25: 44, 60: 24, NAMED: 16}  # pixels of a cell, by the most classes
 LONGEST = 28  # letters of a name
 
 
-def draw_confusion(counts: np.ndarray, names: Sequence[str]) -> np.ndarray:
+def draw_confusion(
+    counts: np.ndarray, names: Sequence[str], background: bool = False
+) -> np.ndarray:
     """(H, W, 3) uint8 RGB: a row a true class, a column what it was called, dark where it is often.
 
-    A cell's colour is its share of the row's images.
+    A cell's colour is its share of the row, blue on the diagonal and orange beside it.
 
     Args:
         counts: (K, K) int64.
+        background: the last class is none: its row is what was found where nothing is, coloured by
+            its share of the column, and its column what was missed.
     """
     classes = len(names)
     cell = _cell(classes)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    colours = 255 - share[..., None] * (255 - np.array(FULL))
+    if background:
+        share[-1] = counts[-1] / np.maximum(counts.sum(0), 1)
+    inks = np.where(np.eye(classes, dtype=bool)[..., None], FULL, WRONG)
+    colours = 255 - share[..., None] * (255 - inks)
     cells = np.kron(colours.round().astype(np.uint8), np.ones((cell, cell, 1), np.uint8))
     if cell >= 8:  # thin lines between the cells
         cells[::cell], cells[:, ::cell] = 225, 225
@@ -39,9 +48,12 @@ def draw_confusion(counts: np.ndarray, names: Sequence[str]) -> np.ndarray:
     above = np.rot90(_stacked([lettered(name, size) for name in shown[::-1]], cell, classes), -1)
     corner = np.full((above.shape[0], left.shape[1], 3), 255, np.uint8)
     sheet = np.vstack([np.hstack([corner, above]), np.hstack([left, cells])])
-    title = lettered("rows: true class, columns: predicted class", 16)
-    width = max(sheet.shape[1], title.shape[1])
-    parts = [_widened(title, width), _widened(sheet, width)]
+    lines = ["rows: true class, columns: predicted class"]
+    if background:
+        lines += [f"row {BACKGROUND}: false, nothing is there", f"column {BACKGROUND}: missed"]
+    titles = [lettered(line, 16) for line in (*lines, "")]
+    width = max(part.shape[1] for part in (sheet, *titles))
+    parts = [_widened(part, width) for part in (*titles, sheet)]
     return np.pad(np.vstack(parts), ((8, 8), (8, 8), (0, 0)), constant_values=255)
 
 
@@ -70,7 +82,7 @@ def _stacked(strips: Sequence[np.ndarray], cell: int, classes: int) -> np.ndarra
 
 def _write_numbers(cells: np.ndarray, counts: np.ndarray, share: np.ndarray, cell: int) -> None:
     for row, column in zip(*np.nonzero(counts), strict=True):
-        text = lettered(str(counts[row, column]), min(14, cell // 3))
+        text = lettered(_brief(int(counts[row, column])), min(14, cell // 3))
         height, width = text.shape[:2]
         if width > cell - 2:
             text = cv2.resize(text, (cell - 2, height), interpolation=cv2.INTER_AREA)
@@ -80,6 +92,14 @@ def _write_numbers(cells: np.ndarray, counts: np.ndarray, share: np.ndarray, cel
         ink = 255 - text.astype(np.int64)  # 0 on paper, 255 on the letters
         target = 255 if share[row, column] > 0.5 else 0
         place[...] = (place + ink * (target - place.astype(np.int64)) // 255).astype(np.uint8)
+
+
+def _brief(count: int) -> str:
+    """In a few letters: 9,999 as it is, then 10k, 3.4M."""
+    for unit, mark in ((1_000_000, "M"), (1_000, "k")):
+        if count >= max(unit, 10_000):
+            return f"{count / unit:.2g}{mark}" if count < 10 * unit else f"{count / unit:.0f}{mark}"
+    return str(count)
 
 
 def _widened(picture: np.ndarray, width: int) -> np.ndarray:

@@ -14,10 +14,11 @@ import numpy as np
 
 from detkit.evaluation.boundaries import count_boundaries
 from detkit.evaluation.coco import coco
+from detkit.evaluation.costliest import Costly, costliest
 from detkit.evaluation.diagnosis import LITTLE, diagnose
 from detkit.evaluation.files import write_coco
 from detkit.evaluation.operating import DEFAULTS, Operating
-from detkit.evaluation.pixels import boundaries, count, pixels
+from detkit.evaluation.pixels import boundaries, count, pixels, reduced, wrong_share
 from detkit.evaluation.results import Results
 from detkit.evaluation.tables import (
     Figures,
@@ -26,7 +27,7 @@ from detkit.evaluation.tables import (
     detection_figures,
     detection_table,
 )
-from detkit.evaluation.text import aligned, condensed, figure
+from detkit.evaluation.text import aligned, condensed, figure, number
 from detkit.predictions import Detections, Segmentation
 from detkit.structures import Frame
 
@@ -195,6 +196,7 @@ class PixelEvaluator:
         self._counts = np.zeros((len(records.names),) * 2, np.int64)
         self._near = np.zeros((2, len(records.names)), np.int64)
         self._seen: set[int] = set()
+        self.worst: list[Costly] = []
 
     def add(self, frames: Sequence[Frame], predictions: Sequence[Segmentation]) -> None:
         for frame, found in zip(frames, predictions, strict=True):
@@ -202,6 +204,9 @@ class PixelEvaluator:
             if truth is not None and frame.index not in self._seen:
                 self.count(truth, found)
                 self._seen.add(frame.index)
+                labels = found.labels.cpu().numpy()
+                share = wrong_share(truth, labels)
+                self.worst = costliest(self.worst, [Costly(share, frame.index, reduced(labels))])
 
     def count(self, truth: np.ndarray, found: Segmentation) -> None:
         """Adds one image; `truth` is (H, W) uint8."""
@@ -210,16 +215,16 @@ class PixelEvaluator:
         self._near += count_boundaries(truth, labels, len(self._counts))
 
     def state(self) -> Any:
-        return (self._counts, self._near), self._seen
+        return (self._counts, self._near), self._seen, self.worst
 
     def merge(self, states: Sequence[Any]) -> None:
         # counts cannot tell images apart, so that the processes have to share them out (they do)
-        self._counts, self._near = (
-            np.sum(part, axis=0) for part in zip(*(counts for counts, _ in states), strict=True)
-        )
-        self._seen = set().union(*(seen for _, seen in states))
-        if len(self._seen) != sum(len(seen) for _, seen in states):
+        counts, seen, worst = zip(*states, strict=True)
+        self._counts, self._near = (np.sum(part, axis=0) for part in zip(*counts, strict=True))
+        self._seen = set().union(*seen)
+        if len(self._seen) != sum(map(len, seen)):
             raise ValueError("two processes evaluated the same image")
+        self.worst = costliest(*worst)
 
     @property
     def confusion(self) -> np.ndarray:
@@ -245,7 +250,7 @@ class PixelEvaluator:
             *aligned([["class", *PIXEL_COLUMNS], mean, *rows]),
             *left_out,
             "",
-            f"{result['images']:,} images. Pixel accuracy {accuracy}.",
+            f"{number(result['images'], 'image')}. Pixel accuracy {accuracy}.",
             "IoU: right pixels of a class / pixels that are or were called it, over the whole set; "
             "pixels that are marked as void count nowhere. Dice (F1): twice the right ones / the"
             " sum of both. Boundary IoU: of pixels within 2 % of the diagonal from the outline.",

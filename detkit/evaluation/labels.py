@@ -16,7 +16,8 @@ import numpy as np
 from detkit.atomic import write_json
 from detkit.draw import save_image
 from detkit.evaluation.confusion import draw_confusion
-from detkit.evaluation.text import aligned, figure
+from detkit.evaluation.costliest import Costly, costliest
+from detkit.evaluation.text import aligned, figure, number
 from detkit.predictions import Classification
 from detkit.structures import Frame
 
@@ -41,6 +42,7 @@ class LabelEvaluator:
         self._counts = np.zeros((len(records.names),) * 2, np.int64)
         self._among = 0
         self._seen: set[int] = set()
+        self.worst: list[Costly] = []
 
     def add(self, frames: Sequence[Frame], predictions: Sequence[Classification]) -> None:
         for frame, found in zip(frames, predictions, strict=True):
@@ -51,17 +53,20 @@ class LabelEvaluator:
             self._counts[label, found.label] += 1
             best = found.scores.topk(min(AMONG, len(found.scores))).indices.tolist()
             self._among += label in best
+            cost = float(found.scores[found.label]) if found.label != label else 0.0
+            self.worst = costliest(self.worst, [Costly(cost, frame.index, found.label)])
 
     def state(self) -> Any:
-        return self._counts, self._among, self._seen
+        return self._counts, self._among, self._seen, self.worst
 
     def merge(self, states: Sequence[Any]) -> None:
         # counts cannot tell images apart, so that the processes have to share them out (they do)
-        self._counts = np.sum([counts for counts, _, _ in states], axis=0)
-        self._among = sum(among for _, among, _ in states)
-        self._seen = set().union(*(seen for _, _, seen in states))
-        if len(self._seen) != sum(len(seen) for _, _, seen in states):
+        counts, among, seen, worst = zip(*states, strict=True)
+        self._counts, self._among = np.sum(counts, axis=0), sum(among)
+        self._seen = set().union(*seen)
+        if len(self._seen) != sum(map(len, seen)):
             raise ValueError("two processes evaluated the same image")
+        self.worst = costliest(*worst)
 
     @property
     def confusion(self) -> np.ndarray:
@@ -95,12 +100,12 @@ class LabelEvaluator:
             "",
             *aligned([["class", *OF_CLASS, "images"], *rows]),
             "",
-            f"{result['images']:,} images; top-1: the right class scores best, top-5: it is among"
-            " the five best (– for five classes or fewer); balanced: mean of the recalls.",
+            f"{number(result['images'], 'image')}; top-1: the right class scores best, top-5: it is"
+            " among the five best (– for five classes or fewer); balanced: mean of the recalls.",
             *self._confused(),
         ]
         if unknown := result["images_without_class"]:
-            lines.append(f"{unknown:,} images without a class, or not seen, count nowhere.")
+            lines.append(f"{number(unknown, 'image')} without a class, or not seen: not counted.")
         if absent := result["classes_without_images"]:
             lines.append(f"Without an image, so not in the mean: {', '.join(absent)}.")
         return "\n".join(lines)

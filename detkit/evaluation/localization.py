@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 
+from detkit.evaluation.costliest import Costly, costliest
 from detkit.evaluation.labels import AMONG
-from detkit.evaluation.text import aligned, figure
+from detkit.evaluation.text import aligned, figure, number
 from detkit.ops.boxes import paired_overlap
 from detkit.structures import Frame
 
@@ -35,13 +36,18 @@ class Found(NamedTuple):
     """What is kept of a picture.
 
     Attributes:
-        label: its class.
+        label, called: its class, and the one that was named.
+        score: how sure that one was.
+        box: (4,) float64 xyxy, the one that was found, pixels of the file's image.
         rank: how many classes were thought likelier than that, 0 where it was named first.
         iou: of the box with the object.
         centre: (15,) float64, the same of a box around the middle, for each of `SHARES`.
     """
 
     label: int
+    called: int
+    score: float
+    box: np.ndarray
     rank: int
     iou: float
     centre: np.ndarray
@@ -65,10 +71,14 @@ class LocalizationEvaluator:
                 continue
             label, wanted = int(truth.labels[0]), torch.from_numpy(truth.boxes[0]).double()
             assert found.box is not None
+            box = found.box.cpu().double()
             self._found[frame.index] = Found(
                 label,
+                found.label,
+                float(found.scores[found.label]),
+                box.numpy(),
                 int((found.scores > found.scores[label]).sum()),
-                float(paired_overlap(found.box.cpu().double(), wanted)),
+                float(paired_overlap(box, wanted)),
                 paired_overlap(centred(frame.original), wanted).numpy(),
             )
 
@@ -77,6 +87,21 @@ class LocalizationEvaluator:
 
     def merge(self, states: Sequence[Any]) -> None:
         self._found = {i: found for state in reversed(states) for i, found in state.items()}
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """(K, K) int64: how many images of class `row` were called class `column`."""
+        counts = np.zeros((len(self.records.names),) * 2, np.int64)
+        for one in self._found.values():
+            counts[one.label, one.called] += 1
+        return counts
+
+    @property
+    def worst(self) -> list[Costly]:
+        """A wrong class costs its score and 1, a box what it lacks of its object."""
+        wrong = {i: one for i, one in self._found.items() if not _right(one)}
+        costs = {i: 1 - one.iou + (one.rank > 0) * (1 + one.score) for i, one in wrong.items()}
+        return costliest([Costly(costs[i], i, one) for i, one in wrong.items()])
 
     def result(self) -> Figures:
         found = [self._found[i] for i in sorted(self._found)]
@@ -123,9 +148,9 @@ class LocalizationEvaluator:
             "",
             *aligned([["class", "localised", "images"], *rows]),
             "",
-            f"{result['images']:,} images; localised: the right class in a box with an IoU of at"
-            " least 0.5; top-5: the right class is among the five likeliest (– for five classes or"
-            " fewer).",
+            f"{number(result['images'], 'image')}; localised: the right class in a box with an IoU"
+            " of at least 0.5; top-5: the right class is among the five likeliest (– for five"
+            " classes or fewer).",
             "The box around the middle has the size that is best on these images"
             f" ({figure(result['localize/centre_share'])} of their sides) and the model's classes.",
         ]

@@ -53,7 +53,7 @@ class MembraneEvaluator(PixelEvaluator):
 
     def __init__(self, records: Records, membrane: str, thresh: float = 0.5) -> None:
         if membrane not in records.names:
-            raise unknown("class", membrane, records.names, "correct membrane=.")
+            raise unknown("class", membrane, records.names)
         super().__init__(records)
         self.label, self.thresh = records.names.index(membrane), thresh
         self.levels = (*THRESHOLDS, thresh)
@@ -69,12 +69,12 @@ class MembraneEvaluator(PixelEvaluator):
             self._sums[1, place] += known
 
     def state(self) -> Any:
-        counts, seen = super().state()
-        return (*counts, self._sums), seen
+        counts, *others = super().state()
+        return (*counts, self._sums), *others
 
     def merge(self, states: Sequence[Any]) -> None:
-        super().merge([(counts[:2], seen) for counts, seen in states])
-        self._sums = np.sum([counts[2] for counts, _ in states], axis=0)
+        super().merge([(counts[:2], *others) for counts, *others in states])
+        self._sums = np.sum([counts[2] for counts, *_ in states], axis=0)
 
     def result(self) -> Figures:
         sums, numbers = self._sums

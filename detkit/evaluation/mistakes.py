@@ -1,6 +1,6 @@
 """What is wrong with detections that count: which objects were missed, and why each box is there.
 
-Right is as in `evaluation.operating`. Of what is wrong, in this order: a box that overlaps an
+Right is as in `evaluation.ranking`. Of what is wrong, in this order: a box that overlaps an
 object of another class by more than half names the wrong class; one that overlaps an object of
 its class by more than a tenth is badly placed, or a double where that object was found; any other
 is false. Boxes that lie on difficult objects or crowds count nowhere.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detkit.evaluation.operating import IOU
+from detkit.evaluation.ranking import IOU
 from detkit.evaluation.results import Results
 from detkit.evaluation.voc import judge
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NEAR = 0.1  # overlap from which a box was meant for an object
 RIGHT, IGNORED, WRONG_CLASS, BADLY_PLACED, DOUBLE, FALSE, MISSED = range(7)
-KINDS = ("right", "ignored", "wrong class", "badly placed", "double", "false", "missed")
+KINDS = ("right", "ignored", "wrong class", "badly placed", "found twice", "false", "missed")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from detkit.evaluation import operating
 from detkit.evaluation.coco import BY_CLASS, coco, implementation
 from detkit.evaluation.operating import DEFAULTS, Operating
 from detkit.evaluation.results import Results
-from detkit.evaluation.text import aligned, condensed, figure
+from detkit.evaluation.text import aligned, condensed, figure, number
 from detkit.evaluation.voc import voc
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ def detection_figures(records: Records, results: Results, at: Operating = DEFAUL
         "detections": len(results),
         "detections_of_unknown_images": results.unknown_images.total(),
         "detections_of_unknown_classes": results.unknown_classes.total(),
-        "classes_without_objects": [name for name, number, _ in counts if not number],
+        "classes_without_objects": [name for name, count, _ in counts if not count],
         "classes_without_detections": [
             name for k, name in enumerate(records.names) if not (results.labels == k).any()
         ],
-        "classes_only_difficult": [name for name, number, n in counts if number and not n],
+        "classes_only_difficult": [name for name, count, n in counts if count and not n],
     }
 
 
@@ -79,8 +79,8 @@ def detection_table(records: Records, result: Figures, kinds: Sequence[str] = ("
         "",
         *aligned([["", *OTHERS], *others]),
         "",
-        f"{result['images']:,} images, {result['objects']:,} objects, "
-        f"{result['detections']:,} detections; – where no object counts.",
+        ", ".join(number(result[f"{word}s"], word) for word in ("image", "object", "detection"))
+        + "; – where no object counts.",
         "coco/AP: mean over overlaps of 0.5, 0.55 … 0.95, AP50 and AP75 at one; s, m, l: objects "
         "below 32², up to 96², above; AR: recall with 1, 10, 100 detections an image "
         f"(computed by {implementation()}).",
@@ -91,20 +91,22 @@ def detection_table(records: Records, result: Figures, kinds: Sequence[str] = ("
         lines.append(MASKS)
     if result["difficult"]:
         lines.append(
-            f"{result['difficult']:,} difficult objects: ordinary ones for coco/, ignored by voc/ "
-            "and voc07/."
+            f"{number(result['difficult'], 'difficult object')}: as any other for coco/, ignored by"
+            " voc/ and voc07/."
         )
     if only := result["classes_only_difficult"]:
         lines.append(f"Only difficult objects, so not in the means of voc/: {', '.join(only)}.")
     if result["crowd"]:
-        lines.append(f"{result['crowd']:,} crowd regions: ignored by all.")
+        lines.append(f"{number(result['crowd'], 'crowd region')}: ignored by all.")
     silent = set(result["classes_without_detections"]) - set(result["classes_without_objects"])
     if silent and result["detections"]:
         never = ", ".join(name for name in records.names if name in silent)
         lines.append(f"Never detected: {never}.")
     for what in ("images", "classes"):
-        if number := result[f"detections_of_unknown_{what}"]:
-            lines.append(f"{number:,} detections of {what} that this split lacks were left out.")
+        if strange := result[f"detections_of_unknown_{what}"]:
+            lines.append(
+                f"{number(strange, 'detection')} of {what} that this split lacks: left out."
+            )
     return "\n".join([*lines, *absent_classes(result)])
 
 

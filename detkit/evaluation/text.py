@@ -1,4 +1,4 @@
-"""How tables show figures."""
+"""How tables and messages show figures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from collections.abc import Sequence
 def figure(value: float | None) -> str:
     """Three decimals, or – where nothing could be measured."""
     return "–" if value is None else f"{value:.3f}"
+
+
+def number(count: int, word: str) -> str:
+    """`1 step`, `12 classes`."""
+    ending = "" if count == 1 else "es" if word.endswith("s") else "s"
+    return f"{count:,} {word}{ending}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -20,16 +26,20 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def condensed(
-    rows: Sequence[Sequence[str]], most: int = 20, telling: slice = slice(1, None)
+    rows: Sequence[Sequence[str]], most: int = 20, beside: Sequence[int] = ()
 ) -> tuple[list[Sequence[str]], list[str]]:
     """Rows of a long table without those that say nothing, and a line that counts these.
 
     Args:
         rows: of words, a name first.
         most: rows up to which a table is left as it is.
-        telling: the columns that would say something.
+        beside: columns that say nothing of the row by themselves, such as the score asked for.
     """
-    silent = [row for row in rows if {*row[telling]} <= {"0.000", "–"}]
+    silent = [
+        row
+        for row in rows
+        if {row[k] for k in range(1, len(row)) if k not in beside} <= {"0.000", "–"}
+    ]
     if len(rows) <= most or len(silent) < 2:
         return list(rows), []
     few = ", ".join(row[0] for row in silent[:5]) + (", …" if len(silent) > 5 else "")

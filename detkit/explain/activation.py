@@ -3,13 +3,15 @@
 Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391, section 3): maps of the backbone, each channel
 weighed by the mean gradient of the answer, summed, cut at zero. For a detection the gradient counts
 place by place (HiResCAM, Draelos and Carin 2020, arXiv:2011.08891): its mean over the picture would
-light up every object of that kind.
+light up every object of that kind. So it does on the pixels themselves, where a model has no map
+but them (CapsNet): the mean over the picture of a band would show that band again.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +23,7 @@ from detkit.predictions import Answer
 
 MOST = 3  # answers, where none was chosen
 SIDE = 420  # pixels
+PIXELS = 3  # channels of a map, up to which they are the picture's own bands
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ def activation(seen: Seen, answer: Answer) -> Activation | None:
     for (call, level, maps), gradient in zip(leaves, gradients, strict=True):
         if gradient is None or maps.ndim != 4:
             continue
-        weights = gradient if answer.local else gradient.mean((2, 3), keepdim=True)
+        by_place = answer.local or maps.shape[1] <= PIXELS
+        weights = gradient if by_place else gradient.mean((2, 3), keepdim=True)
         shares = (weights * maps.detach()).sum(1)  # (B, h, w)
         strength = (gradient * maps.detach()).abs().sum((1, 2, 3))
         row = int(strength.argmax())
@@ -76,7 +80,9 @@ def section(seen: Seen, chosen: int | None) -> Section:
         raise DetkitError(
             f"There are {len(answers)} answers, not {chosen}.",
             record="answer",
-            remedy="choose a smaller number, or a lower score_thresh.",
+            remedy=f"choose 1 … {len(answers)}."
+            if answers
+            else "leave answer= out: the model says nothing of this picture.",
         )
     picked = answers[:MOST] if chosen is None else [answers[chosen - 1]]
     shown = []
@@ -86,7 +92,7 @@ def section(seen: Seen, chosen: int | None) -> Section:
             shown.append(_picture(seen, answer, found))
     text = "Grad-CAM: what in the picture the answer depends on, by the gradients of its score."
     if not picked:
-        text += " Nothing was found in this picture; a lower score_thresh= may help."
+        text += " The model found nothing in this picture."
     elif not shown:
         text += " The answers of this picture do not depend on the backbone's maps."
     return Section("Where it looked", text, shown)
@@ -96,7 +102,7 @@ def _picture(seen: Seen, answer: Answer, found: Activation) -> Picture:
     given = seen.calls["backbone"][found.call].inputs[0]
     whole = found.call == 0 and len(given) == 1 and len(seen.maps) == 1
     if whole:
-        picture, values = seen.picture, inside(seen, found.values)
+        picture, values = seen.picture, inside(seen, found)
     else:  # of regions, each an image to the network
         picture = rgb(denormalized(given[found.row : found.row + 1], seen.model.mean_std)[0])
         values = found.values.numpy()
@@ -109,18 +115,26 @@ def _picture(seen: Seen, answer: Answer, found: Activation) -> Picture:
         drawn = canvas.boxes(drawn, box, [canvas.WHITE])
     shape = "×".join(map(str, found.values.shape))
     where = "the region that the network saw" if not whole else f"level {found.level}"
-    return Picture(
-        f"Activation for {answer.text}",
-        f"From the {shape} cells of {where}: red counts most.",
-        drawn,
-    )
+    text = f"From the {shape} cells of {where}: red counts most."
+    if not found.values.any():
+        text = f"None of the {shape} cells of {where} raises its score."
+    return Picture(f"Activation for {answer.text}", text, drawn)
 
 
-def inside(seen: Seen, values: Tensor):
-    """(h, w) of the padded image → what covers the picture alone."""
-    height, width = seen.batch.images.shape[2:]
-    tall, wide = seen.picture.shape[:2]
+def inside(seen: Seen, found: Activation) -> np.ndarray:
+    """The values of the picture's pixels, without padding and without what surrounds it.
+
+    The map of convolutions that are not padded lies in the middle of what the backbone saw.
+    """
+    stride, margin = seen.model.backbone.strides[found.level], seen.model.margin
+    sides = [n * stride for n in found.values.shape]
     large = torch.nn.functional.interpolate(
-        values[None, None], size=(height, width), mode="bilinear", align_corners=False
+        found.values[None, None], size=sides, mode="bilinear", align_corners=False
     )[0, 0]
-    return large[:tall, :wide].numpy()
+    whole = seen.calls["backbone"][found.call].inputs[0].shape[2:]
+    top, left = (max(0, (n - side) // 2) for n, side in zip(whole, sides, strict=True))
+    placed = large.new_zeros(whole)
+    room = placed[top : top + sides[0], left : left + sides[1]]
+    room.copy_(large[: room.shape[0], : room.shape[1]])
+    tall, wide = seen.picture.shape[:2]
+    return placed[margin : margin + tall, margin : margin + wide].numpy()

@@ -1,4 +1,4 @@
-"""The stages of detectors by cells: YOLO's grids and SSD's default boxes."""
+"""The stages of detectors by cells: YOLO's grids, SSD's default boxes, a localizer's votes."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ from detkit.explain.stages import (
 from detkit.explain.watching import Seen
 from detkit.models.heads.grid_head import GridHead
 from detkit.models.heads.ssd_head import SSDHead, boxes_in_images, default_boxes, rows_of
+from detkit.models.localizer import Localizer, votes
 from detkit.models.yolo_v1 import YOLOv1
 from detkit.ops import grid
+from detkit.structures import content_mask
 
 SHOWN = 100
 
@@ -227,3 +229,35 @@ def _unthinned(module: SSDHead, anchors: Tensor, scores: Tensor, seen: Seen, nam
     boxes = module.box_coder.decode(deltas[order], anchors[order])
     text = f"The {len(order)} best boxes of all maps, moved by their deltas, in class colours."
     return Picture("Boxes before NMS", text, drawn(seen, boxes, label[order].tolist(), 1))
+
+
+@stages_of.register
+def _(module: Localizer, name: str, seen: Seen, objects: Objects) -> list[Section]:
+    maps = seen.output("boxes").detach().float()
+    images = seen.batch.images
+    boxes, weights = votes(maps, images.shape[2:], content_mask(images, seen.sizes)[:, None])
+    rows, columns = maps.shape[2:]
+    best = weights[0].argsort(descending=True)[:ROWS]
+    table = [["cell (row, column)", "weight", "its box"]]
+    for place in best.tolist():
+        row, column = divmod(place, columns)
+        said = f"{float(weights[0, place]):.2f}"
+        table.append([f"{row}, {column}", said, corners(boxes[0, :, place])])
+    picture = drawn(seen, boxes[0, :, best].T, None, 1)
+    assert seen.prediction.box is not None
+    picture = outlined(picture, seen, seen.prediction.box.detach()[None])
+    text = f"{rows}×{columns} cells; each says a box and its weight in their mean."
+    pictures = [
+        Picture(
+            f"Weights of {rows}×{columns} cells",
+            f"Their sum is 1; {float(weights.max()):.2f} at most.",
+            map_over(seen, weights[0].reshape(rows, columns)),
+        ),
+        Picture(
+            "Boxes of cells",
+            f"Thin: those of the {len(best)} cells that count most; white: the mean of all.",
+            picture,
+            table,
+        ),
+    ]
+    return [Section("Cells and their boxes", text, pictures)]

@@ -1,4 +1,6 @@
-"""The stages of detectors by regions: anchors, proposals, RoIs and their scores, masks, warps."""
+"""The stages of detectors by regions: anchors, proposals, RoIs and their scores, masks, warps,
+pyramids.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +28,16 @@ from detkit.models.heads.box_head import BoxHead
 from detkit.models.heads.mask_head import MaskHead
 from detkit.models.heads.matching import BACKGROUND, IGNORED
 from detkit.models.heads.rpn import RPN
+from detkit.models.heads.scales import fitting
 from detkit.models.heads.svm_head import SVMHead
 from detkit.models.region_svm import RegionSVM
+from detkit.models.sppnet import SPPnet
 from detkit.ops.roi_pool import pyramid_level
+from detkit.ops.spatial_pyramid import BINS, windows
 
 SHOWN = 100  # proposals on a picture
 TILES = 24  # regions, masks
+WINDOW = 200  # pixels of the long side of a window that is pooled
 
 
 @stages_of.register
@@ -138,7 +144,16 @@ def _(module: BoxHead, name: str, seen: Seen, objects: Objects) -> list[Section]
 @stages_of.register
 def _(module: FastRCNN, name: str, seen: Seen, objects: Objects) -> list[Section]:
     (rois,) = seen.batch.proposals or [torch.zeros(0, 4)]
-    return [_classified(seen, module.head, "head", rois)]
+    section = _classified(seen, module.head, "head", rois)
+    section.pictures.insert(0, _proposals(seen, rois))
+    return [section]
+
+
+def _proposals(seen: Seen, rois: Tensor) -> Picture:
+    text = f"{len(rois):,} boxes that may hold objects, made outside of the network."
+    if len(rois) > SHOWN:
+        text += f" Shown are the first {SHOWN}."
+    return Picture("Proposals", text, drawn(seen, rois[:SHOWN], None, 1))
 
 
 def _classified(seen: Seen, head: BoxHead, name: str, rois: Tensor) -> Section:
@@ -208,16 +223,12 @@ def _(module: RegionSVM, name: str, seen: Seen, objects: Objects) -> list[Sectio
     scores, deltas = (t.detach() for t in seen.output("head"))
     head = module.head
     assert isinstance(head, SVMHead)
-    pictures = [
-        Picture(
-            "Proposals",
-            f"{len(rois):,} boxes that may hold objects, made outside of the network.",
-            drawn(seen, rois[:SHOWN], None, 1),
-        )
-    ]
+    pictures = [_proposals(seen, rois)]
     given = torch.cat([call.inputs[0].detach() for call in seen.calls["backbone"]])
     if len(given) == len(rois) and given.shape != seen.batch.images.shape:
         pictures.append(_warped(seen, given, scores))
+    if isinstance(module, SPPnet) and len(rois):
+        pictures.append(_pyramid(module, seen, rois, scores))
     pictures.append(scored(seen, rois, scores, deltas, head.box_coder))
     pictures.append(detections(seen, len(rois), "regions"))
     by = "its SVM" if head.solved else "the softmax of fine-tuning, since no SVM is solved yet"
@@ -239,3 +250,37 @@ def _warped(seen: Seen, regions: Tensor, scores: Tensor) -> Picture:
         f" its shape. Shown are the {len(tiles)} that score most."
     )
     return Picture("Warped regions", text, canvas.grid(tiles))
+
+
+def _pyramid(module: SPPnet, seen: Seen, rois: Tensor, scores: Tensor) -> Picture:
+    """The window of the best proposal on the map, and what each of its bins holds."""
+    chosen = int(scores.amax(1).argmax())
+    which = fitting(rois, module.scales)  # the layers saw the proposals scale by scale
+    scale = module.scales[which[chosen]]
+    row = int((which.argsort(stable=True) == chosen).nonzero())
+    vector = torch.cat([call.inputs[0].detach() for call in seen.calls["tail"]])[row].float()
+    seen_at = [n for n in range(len(module.scales)) if n == 0 or (which == n).any()]
+    maps = seen.maps[seen_at.index(int(which[chosen]))]
+    (features,), (stride,) = maps.values(), module.backbone.strides.values()
+    x0, y0, x1, y1 = windows(rois[[chosen]] * scale, stride, *features.shape[2:])[0].tolist()
+    cells = torch.tensor([x0 - 0.5, y0 - 0.5, x1 + 0.5, y1 + 0.5])  # a cell's centre is its number
+    left, top, right, bottom = (cells * stride / scale).round().int().clamp(min=0).tolist()
+    window = seen.picture[top : max(bottom, top + 1), left : max(right, left + 1)]
+    factor = WINDOW / max(window.shape[:2])
+    window = canvas.resized(window, *(max(1, round(n * factor)) for n in window.shape[:2]))
+    channels = len(vector) // sum(n * n for n in BINS)
+    parts = vector.split([channels * n * n for n in BINS])
+    tiles = [
+        canvas.titled(
+            canvas.cells_over(window, part.reshape(channels, n, n).mean(0).numpy()), f"{n}×{n}"
+        )
+        for n, part in zip(BINS, parts, strict=True)
+    ]
+    name, sizes = name_of(seen, int(scores[chosen].argmax())), ", ".join(f"{n}×{n}" for n in BINS)
+    text = (
+        f"The best proposal ({name}, {corners(rois[chosen])}) is a window of"
+        f" {x1 - x0 + 1}×{y1 - y0 + 1} cells of the map. Of each of {sizes} bins the largest number"
+        f" of each channel is kept: {len(vector):,} numbers whatever the window's size. Red: large,"
+        " in the mean of the channels."
+    )
+    return Picture("Bins of the spatial pyramid", text, canvas.grid(tiles, columns=4, gap=8))

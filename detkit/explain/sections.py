@@ -13,17 +13,18 @@ from detkit.backbones.from_run import filled
 from detkit.backbones.norms import unfreeze_norms
 from detkit.data.loading import collate
 from detkit.data.transforms import Transform
-from detkit.draw import as_rgb, eight_bit, lettered
+from detkit.draw import as_rgb, eight_bit, visible
 from detkit.explain import activation, canvas, filters, grids, maps, regions, stages, worked
 from detkit.explain.page import Picture, Section
 from detkit.explain.watching import Seen, check_layers, watch
 from detkit.inference.predictor import sample_of
 from detkit.inference.sources import Picture as Source
+from detkit.lettering import lettered
 from detkit.models.model import Model
 from detkit.structures import Batch, Frame
 
 ANSWERS = 8  # in the table of them
-PHOTO = 1000  # pixels of the long side of the picture with the answer
+PHOTO, SMALL = 1000, 320  # pixels of the long side of the picture with the answer, from and to
 FAMILIES = (regions, grids)  # imported for the stages that they register
 
 
@@ -99,7 +100,7 @@ def of_model(explained: Explained, source: Source | None, wanted: Wanted) -> lis
     convolutions = filters.convolutions(model)
     layers = list(wanted.layers) or list(convolutions)[:1]
     check_layers(model, layers)
-    photo = None if source is None else as_rgb(eight_bit(source.image))
+    photo = None if source is None else as_rgb(visible(eight_bit(source.image)))
     example = worked.section(wanted.numbers, wanted.kernel, photo)
     random = explained.random()
     shown = [
@@ -149,13 +150,17 @@ def answered(seen: Seen, frame: Frame, photo: Any, score_thresh: float) -> Secti
     answers = [answer.text for answer in seen.prediction.answers()]
     table = [["", "answer"], *([str(n), text] for n, text in enumerate(answers[:ANSWERS], 1))]
     sure = prediction.to_image(frame).filter(score_thresh)
+    shown_on = photo
+    if (factor := SMALL // max(photo.shape[:2])) > 1:  # so that the letters leave something of it
+        sure, shown_on = sure.enlarged(photo.shape[:2], factor), photo.repeat(factor, 0)
+        shown_on = shown_on.repeat(factor, 1)
     height, width = seen.picture.shape[:2]
     text = f"{len(answers)} answers; the network saw the picture as {width}×{height} pixels."
     shown = [
         Picture(
             "What the model says",
             text,
-            canvas.shrunk(sure.draw(photo), PHOTO),
+            canvas.shrunk(sure.draw(shown_on), PHOTO),
             table if answers else (),
         )
     ]
@@ -167,10 +172,14 @@ def answered(seen: Seen, frame: Frame, photo: Any, score_thresh: float) -> Secti
 
 def _maps(seen: Seen, layers: Sequence[str]) -> Section:
     shown = []
+    (height, width), whole = seen.picture.shape[:2], seen.batch.images.shape[2:]
+    as_it_is = seen.calls["backbone"][0].inputs[0].shape[2:] == whole
+    content = (height / whole[0], width / whole[1]) if as_it_is else (1.0, 1.0)
     for layer in layers:
         outputs = [call.output for call in seen.calls.get(layer, [])]
-        shown += maps.pictures(layer, outputs) or [_silent(layer, seen.model.get_submodule(layer))]
-    shown += maps.pictures("level", [dict(given) for given in seen.maps[:1]])
+        silent = [_silent(layer, seen.model.get_submodule(layer))]
+        shown += maps.pictures(layer, outputs, content) or silent
+    shown += maps.pictures("level", [dict(given) for given in seen.maps[:1]], content)
     text = "What layers answer to the picture: those asked for, and the levels of the backbone."
     return Section("Maps", text, [picture for picture in shown if picture.image.size])
 

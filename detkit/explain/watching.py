@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from detkit.draw import as_rgb, visible
 from detkit.errors import DetkitError
 from detkit.models.model import Model
 from detkit.predictions import Prediction
@@ -161,13 +162,11 @@ def tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def rgb(image: Tensor) -> np.ndarray:
-    """(C, H, W) uint8, or float in 0 … 1 → (H, W, 3) uint8; of other channels the first one."""
+    """(C, H, W) uint8, or float in 0 … 1 → (H, W, 3) uint8; of bands those that `visible` takes."""
     values = image.detach().cpu()
     if values.is_floating_point():
         values = (values.clamp(0, 1) * 255).round().to(torch.uint8)
-    if len(values) != 3:
-        values = values[:1].expand(3, -1, -1)
-    return np.ascontiguousarray(values.permute(1, 2, 0).numpy())
+    return as_rgb(visible(values.permute(1, 2, 0).numpy()))
 
 
 def denormalized(images: Tensor, mean_std: Tensor) -> Tensor:

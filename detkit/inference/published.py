@@ -11,7 +11,7 @@ import torchvision
 from detkit.backbones.pretrained import COUNTER
 from detkit.data.transforms import build as build_transform
 from detkit.errors import DetkitError
-from detkit.evaluation.operating import Chosen
+from detkit.evaluation.thresholds import Chosen
 from detkit.inference.predictor import Predictor
 from detkit.models.build import build
 from detkit.structures import Classes

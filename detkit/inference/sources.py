@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import glob
+import itertools
 import os
 import re
 import unicodedata
@@ -32,13 +33,13 @@ class Item:
         path: as the user wrote it, or the camera's number.
         name: its stem, made unique among the items; results are named by it.
         video: a video, a stream or a camera.
-        page: which one of a TIFF with several.
+        page: which one of a TIFF with several, from 0; None of any other file.
     """
 
     path: str | int
     name: str
     video: bool
-    page: int = 0
+    page: int | None = None
 
     @property
     def file(self) -> str:
@@ -73,6 +74,7 @@ class Picture:
         return int(name) if name.isascii() and name.isdigit() else name
 
 
+LOOKED_AT = 10_000  # files below a folder, for a picture
 LONGEST = 255  # bytes of a file's name, on nearly every file system
 
 
@@ -121,7 +123,7 @@ class Source:
                     yield from self._frames(item)
                 else:
                     path = str(item.path)
-                    yield Picture(images.read_as(path, self.channels, item.page), item)
+                    yield Picture(images.read_as(path, self.channels, item.page or 0), item)
             except DetkitError as error:
                 self.faults.append(error)
 
@@ -203,19 +205,30 @@ def _near(path: Path) -> str | None:
 
 def _folder(path: Path) -> list[str | int]:
     here = [str(p) for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
-    deeper = any(_known(str(p)) for p in path.glob("*/*")) and not any(map(_known, here))
-    hint = f"for the images of its subfolders write source='{path}/**/*.jpg'." if deeper else None
-    return _usable(here, path, hint)
+    if not any(map(_known, here)) and (below := _below(path)) is not None:
+        raise DetkitError(
+            "There is no image and no video directly in this folder, only in folders below it.",
+            file=path,
+            remedy=f"name one of them, or all by their ending: source='{path}/**/*{below.suffix}'.",
+        )
+    return _usable(here, path)
 
 
-def _usable(found: Sequence[str], source: str | Path, hint: str | None = None) -> list[str | int]:
+def _below(path: Path) -> Path | None:
+    """The first image or video in a folder's folders, if there is one among `LOOKED_AT` files."""
+    inner = itertools.islice(path.rglob("*"), LOOKED_AT)
+    return next((p for p in inner if _known(str(p)) and not p.name.startswith(".")), None)
+
+
+def _usable(found: Sequence[str], source: str | Path) -> list[str | int]:
     """The images and videos among the files, in natural order."""
     known: list[str | int] = [path for path in found if _known(path)]
     if not known:
+        others = f", only {len(found)} other file{'' if len(found) == 1 else 's'}" if found else ""
         raise DetkitError(
-            f"There is no image and no video here, only {len(found)} other files.",
+            f"There is no image and no video here{others}.",
             file=source,
-            remedy=hint or f"known endings: {' '.join(sorted(images.SUFFIXES | VIDEO_SUFFIXES))}.",
+            remedy=f"known endings: {' '.join(sorted(images.SUFFIXES | VIDEO_SUFFIXES))}.",
         )
     return sorted(known, key=_natural)
 
@@ -254,7 +267,7 @@ def _named(paths: Sequence[str | int], stacks: bool = True) -> list[Item]:
             name, number = f"{stem}_{number}", number + 1
         taken.add(key(name))
         video_like = isinstance(path, int) or "://" in path or _is_video(path)
-        items.append(Item(path, name, video_like, page or 0))
+        items.append(Item(path, name, video_like, page))
     return items
 
 

@@ -5,8 +5,8 @@ A task of one's own is a row of one's own: `tasks["count"] = Task(…)` in a plu
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,16 @@ from detkit.inference.write_labels import LabelWriter
 from detkit.inference.write_localizations import LocalizationWriter
 from detkit.inference.write_pixels import PixelWriter
 from detkit.localization import Localization
-from detkit.plots.evaluation import OF_DETECTIONS, OF_PIXELS, of_detections, of_labels, of_pixels
+from detkit.plots.evaluation import (
+    OF_DETECTIONS,
+    OF_LABELS,
+    OF_LOCALIZATIONS,
+    OF_PIXELS,
+    of_detections,
+    of_labels,
+    of_localizations,
+    of_pixels,
+)
 from detkit.predictions import Classification, Detections, Prediction, Segmentation
 
 if TYPE_CHECKING:
@@ -36,6 +45,7 @@ if TYPE_CHECKING:
 
 
 Plots = Callable[[Any, Path, Callable[[str], Any]], None]
+Measure = Callable[["Records", Any], Evaluator]
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,8 @@ class Task:
         noun: what messages count, in the singular; empty where there is nothing to count.
         plots: draws what an evaluator measured into a folder, in the files that `plotted` names.
         scored: whether predictions count from a score on, which its evaluator takes as `operating`.
+        measures: other evaluators, by the setting of `detkit evaluate` that asks for one: of the
+            records and all settings.
     """
 
     prediction: type[Prediction]
@@ -59,6 +71,7 @@ class Task:
     scored: bool = False
     plots: Plots | None = None
     plotted: tuple[str, ...] = ()
+    measures: Mapping[str, Measure] = field(default_factory=dict)
 
     def measured(self, records: Records, operating: Operating = DEFAULTS) -> Evaluator:
         """An evaluator of these records; `operating` where detections count from a score on."""
@@ -113,6 +126,13 @@ def localized(records: Records, i: int) -> Localization:
     return Localization(scores, records.names, annotated=True, box=box)
 
 
+def membranes(records: Records, settings: Any) -> Evaluator:
+    """The ISBI challenge's errors, of `settings.membrane`."""
+    from detkit.evaluation.membranes import MembraneEvaluator  # numba's import takes a second
+
+    return MembraneEvaluator(records, settings.membrane, settings.membrane_thresh)
+
+
 OF_OBJECTS: dict[str, Any] = {
     "scored": True,
     "plots": of_detections,
@@ -125,7 +145,13 @@ tasks = Tasks(
         Detections, InstanceEvaluator, InstanceWriter, instances, "object", **OF_OBJECTS
     ),
     segment_pixels=Task(
-        Segmentation, PixelEvaluator, PixelWriter, pixels, plots=of_pixels, plotted=OF_PIXELS
+        Segmentation,
+        PixelEvaluator,
+        PixelWriter,
+        pixels,
+        plots=of_pixels,
+        plotted=OF_PIXELS,
+        measures={"membrane": membranes},
     ),
     classify=Task(
         Classification,
@@ -133,7 +159,15 @@ tasks = Tasks(
         LabelWriter,
         image_class,
         plots=of_labels,
-        plotted=LabelEvaluator.written,
+        plotted=OF_LABELS,
     ),
-    localize=Task(Localization, LocalizationEvaluator, LocalizationWriter, localized, "object"),
+    localize=Task(
+        Localization,
+        LocalizationEvaluator,
+        LocalizationWriter,
+        localized,
+        "object",
+        plots=of_localizations,
+        plotted=OF_LOCALIZATIONS,
+    ),
 )

@@ -8,12 +8,9 @@ our columns says that they came from here.
 
 from __future__ import annotations
 
-import csv
-import heapq
-import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -24,59 +21,21 @@ from detkit.draw import save_image, visible
 from detkit.errors import DetkitError
 from detkit.inference import video
 from detkit.inference.sources import Item, Picture
+from detkit.inference.tables import (
+    CSV,
+    JSON,
+    KEYS,
+    columns_of,
+    csv_lines,
+    csv_row,
+    json_lines,
+    part_of,
+    partial,
+    place,
+)
 from detkit.predictions import Detections, Prediction
 
-JSON, CSV = "predictions.json", "predictions.csv"
 ENDINGS = (".jpg", ".partial.mp4")  # of a drawn image; of a video, until it is whole
-KEYS = ("file", "frame", "timestamp")  # what every table's columns begin with
-
-
-def partial(path: Path) -> Path:
-    """The temporary name that a file has until it is whole."""
-    return path.with_name(f"{path.stem}.partial{path.suffix}")
-
-
-class Lines:
-    """A text file of a head, records of one line each, and a tail.
-
-    Args:
-        between: what stands between two records.
-    """
-
-    def __init__(self, path: Path, head: str = "", between: str = "\n", tail: str = "\n") -> None:
-        self.path, self._between, self._tail = path, between, tail
-        # File names of any bytes survive: surrogateescape writes them back as they were.
-        self._file = partial(path).open("w", encoding="utf-8", errors="surrogateescape", newline="")
-        self._file.write(head)
-        self._file.flush()  # the head of a table marks the folder, see `_heads`
-        self.count = 0
-
-    def add(self, record: str) -> None:
-        self._file.write(f"{self._between}{record}" if self.count else record)
-        self.count += 1
-
-    def close(self) -> None:
-        if self._file.closed:
-            return
-        self._file.write(self._tail if self.count else self._tail.lstrip("\n"))
-        self._file.close()
-        partial(self.path).replace(self.path)
-
-
-def json_lines(path: Path) -> Lines:
-    """A JSON list that `json.load` and pycocotools read, one record a line."""
-    return Lines(path, "[\n", ",\n", "\n]\n")
-
-
-def csv_lines(path: Path, columns: Sequence[str]) -> Lines:
-    return Lines(path, csv_row(columns) + "\n")
-
-
-def csv_row(values: Sequence[Any]) -> str:
-    buffer = io.StringIO()
-    # Python 3.11 quotes a line break only if it is one of the terminator's
-    csv.writer(buffer, lineterminator="\r\n").writerow(["" if v is None else v for v in values])
-    return buffer.getvalue().removesuffix("\r\n")
 
 
 class Drawings:
@@ -182,17 +141,17 @@ class DetectionWriter:
 
     def add(self, picture: Picture, prediction: Detections) -> None:
         self.drawings.add(picture, prediction)
-        file, frame, seconds = picture.item.file, picture.frame, rounded(picture.seconds)
+        where = place(picture)
         records = prediction.to_coco(picture.image_id, self.category_ids)
         labels, corners = prediction.labels.tolist(), prediction.boxes.tolist()
         for record, label, box in zip(records, labels, corners, strict=True):
             name, score = self.names[label], round(record["score"], 6)
-            extra = {"category": name, "file_name": file, "frame": frame, "timestamp": seconds}
             bbox = [round(side, 3) for side in record["bbox"]]
-            kept = {k: v for k, v in extra.items() if v is not None}
-            self._json.add(json.dumps({**record, "bbox": bbox, "score": score, **kept}))
+            own = {"bbox": bbox, "score": score, "category": name}
+            self._json.add(json.dumps({**record, **own, **where}))
             sides = [round(side, 3) for side in box]
-            self._csv.add(csv_row([file, frame, seconds, name, score, *sides, *self.more(record)]))
+            row = [*columns_of(where), name, score, *sides, *self.more(record)]
+            self._csv.add(csv_row(row))
         self.found += len(records)
 
     def more(self, record: dict[str, Any]) -> list[Any]:
@@ -287,9 +246,9 @@ def check_tables(output: Path, tables: Sequence[str], part: str) -> None:
     for path in [
         path for table in tables for path in (output / table, part_of(output / table, part))
     ]:
-        for place in (path, partial(path)):
-            if os.path.lexists(place) and not ours.is_table(place):
-                raise _taken("The results would replace this file, which is not predict's.", place)
+        for file in (path, partial(path)):
+            if os.path.lexists(file) and not ours.is_table(file):
+                raise _taken("The results would replace this file, which is not predict's.", file)
 
 
 def check_drawn(picture: Path) -> None:
@@ -324,49 +283,3 @@ def _heads(output: Path) -> list[str]:
 
 def _taken(problem: str, file: Path) -> DetkitError:
     return DetkitError(problem, file=file, remedy="choose another folder with output=DIR.")
-
-
-def merge(output: Path, tables: Sequence[str], parts: Sequence[str], items: Sequence[Item]) -> None:
-    """Joins the tables of several processes, in the order of the source, and removes the parts."""
-    order = {item.file: place for place, item in enumerate(items)}
-    for table in tables:
-        paths = [part_of(output / table, part) for part in parts]
-        if table == JSON:
-            whole, read = json_lines(output / table), _json_records
-        else:
-            whole, read = csv_lines(output / table, next(_csv_rows(paths[0]))), _csv_records
-        placed = (((order[file], line) for file, line in read(path)) for path in paths)
-        for _, line in heapq.merge(*placed, key=lambda pair: pair[0]):
-            whole.add(line)
-        whole.close()
-        for path in paths:
-            path.unlink()
-
-
-def part_of(path: Path, part: str) -> Path:
-    return path.with_name(f"{path.stem}.{part}{path.suffix}") if part else path
-
-
-def _json_records(path: Path) -> Iterator[tuple[str, str]]:
-    """The file that each record is about, and the record's text."""
-    with io.TextIOWrapper(foreign.opened(path), "utf-8") as file:
-        for line in file:
-            if line.startswith("{"):
-                record = line.rstrip().removesuffix(",")
-                yield json.loads(record)["file_name"], record
-
-
-def _csv_rows(path: Path) -> Iterator[list[str]]:
-    stream = foreign.opened(path)
-    with io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="") as file:
-        yield from csv.reader(file)
-
-
-def _csv_records(path: Path) -> Iterator[tuple[str, str]]:
-    rows = _csv_rows(path)
-    next(rows)
-    return ((row[0], csv_row(row)) for row in rows)
-
-
-def rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 6)

@@ -13,18 +13,18 @@ import numpy as np
 
 from detkit.draw import as_rgb, eight_bit, save_image
 from detkit.inference.sources import Picture
-from detkit.inference.write import (
+from detkit.inference.tables import (
     CSV,
     JSON,
     KEYS,
-    check_drawn,
-    check_tables,
+    columns_of,
     csv_lines,
     csv_row,
     json_lines,
     part_of,
-    rounded,
+    place,
 )
+from detkit.inference.write import check_drawn, check_tables
 from detkit.plots.contact import contact_sheet
 from detkit.predictions import Classification
 
@@ -73,24 +73,23 @@ class LabelWriter:
         self.found = 0
 
     def add(self, picture: Picture, prediction: Classification) -> None:
-        frame, seconds = picture.frame, rounded(picture.seconds)
         best = [(name, round(score, 6)) for name, score in prediction.best(self.best)]
         labels = prediction.scores.topk(self.best).indices.tolist()
         records = [
             {"category_id": self.category_ids[label], "category": name, "score": score}
             for label, (name, score) in zip(labels, best, strict=True)
         ]
-        of_video = {} if frame is None else {"frame": frame, "timestamp": seconds}
-        place = {"image_id": picture.image_id, "file_name": picture.item.file, **of_video}
-        self._json.add(json.dumps({**place, "classes": records}))
+        where = place(picture)
+        self._json.add(json.dumps({"image_id": picture.image_id, **where, "classes": records}))
         values = (value for pair in best for value in pair)
-        self._csv.add(csv_row([picture.item.file, frame, seconds, *values]))
+        self._csv.add(csv_row([*columns_of(where), *values]))
         if self._sheet and len(self._shown) < SHOWN:
             self._shown.append((_small(picture.image), prediction.caption(0.0)))
             if (inside := prediction.inside(picture.image)) is not None:
                 file = _inside_path(self._sheet.parent, picture)
                 check_drawn(file)
                 save_image(file, inside)
+                self.leaves = f"{SHEET}, {INSIDE}/, {JSON}, {CSV}"  # type: ignore[misc]
         self.found += 1
 
     def close(self) -> None:

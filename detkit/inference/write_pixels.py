@@ -12,26 +12,22 @@ import numpy as np
 
 from detkit import ours
 from detkit.atomic import write_bytes
-from detkit.draw import save_image
+from detkit.draw import backgrounds, save_image
 from detkit.inference.outlines import regions
 from detkit.inference.sources import Picture
-from detkit.inference.write import (
+from detkit.inference.tables import (
     CSV,
     JSON,
     KEYS,
-    Drawings,
-    check_masks,
-    check_tables,
+    columns_of,
     csv_lines,
     csv_row,
     json_lines,
-    mask_path,
     part_of,
-    rounded,
+    place,
 )
+from detkit.inference.write import Drawings, check_masks, check_tables, mask_path
 from detkit.predictions import Segmentation
-
-BACKGROUND = "background"  # a class of this name has no outlines
 
 
 class PixelWriter:
@@ -42,7 +38,8 @@ class PixelWriter:
     Args:
         probabilities: also `probabilities/NAME.tif`, a 16-bit page a class: 65,535 is 1.
         polygons: also `predictions.json`, COCO results: a record for each connected region of a
-            class, its `segmentation` a polygon without holes, its `score` the mean probability.
+            class that is no background, its `segmentation` a polygon without holes, its `score` the
+            mean probability.
     """
 
     tables: ClassVar[tuple[str, ...]] = (CSV,)
@@ -70,7 +67,7 @@ class PixelWriter:
             check_masks(folder)
         self._csv = csv_lines(part_of(output / CSV, part), [*KEYS, *names])
         self._json = json_lines(part_of(output / JSON, part)) if polygons else None
-        self._sure = probabilities
+        self._sure, self._clear = probabilities, backgrounds(names)
         self.found = 0
         for folder in folders:
             folder.mkdir(exist_ok=True)
@@ -87,8 +84,7 @@ class PixelWriter:
         self.found += 1
         counts = np.bincount(labels.ravel(), minlength=len(self.names))[: len(self.names)]
         shares = [round(float(share), 6) for share in counts / labels.size]
-        row = [picture.item.file, picture.frame, rounded(picture.seconds), *shares]
-        self._csv.add(csv_row(row))
+        self._csv.add(csv_row([*columns_of(place(picture)), *shares]))
         if self._json is not None:
             self._outline(picture, prediction, labels)
 
@@ -97,11 +93,9 @@ class PixelWriter:
         return np.rint(scores * 65535).astype(np.uint16)
 
     def _outline(self, picture: Picture, prediction: Segmentation, labels: np.ndarray) -> None:
-        of_video = {"frame": picture.frame, "timestamp": rounded(picture.seconds)}
-        place = {"file_name": picture.item.file, **(of_video if picture.frame is not None else {})}
         assert self._json is not None
         for label in np.unique(labels).tolist():
-            if self.names[label] == BACKGROUND:
+            if label in self._clear:
                 continue
             scores = prediction.scores(label).cpu().numpy()
             for region in regions(labels, label):
@@ -115,7 +109,7 @@ class PixelWriter:
                     "area": int(region.mask.sum()),
                     "category": self.names[label],
                 }
-                self._json.add(json.dumps(record | place))
+                self._json.add(json.dumps(record | place(picture)))
 
     def close(self) -> None:
         self.drawings.close()

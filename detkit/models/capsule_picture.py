@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from detkit.draw import as_rgb, captioned, eight_bit, lettered
+from detkit.draw import as_rgb, eight_bit
+from detkit.lettering import captioned, lettered
 
 CELL = 56  # pixels of a small picture, at least
 GAP = 2

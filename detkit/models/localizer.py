@@ -7,7 +7,7 @@
 The task of ILSVRC's localisation (Russakovsky et al. 2015, arXiv:1409.0575, section 3.2), done by a
 classifier that learns a box beside its class, as in OverFeat (Sermanet et al. 2013,
 arXiv:1312.6229, section 4). Each cell says how far the box's sides are from its own centre, as in
-FCOS (Tian et al. 2019, arXiv:1904.01355, section 3.1), and how much its word counts.
+FCOS (Tian et al. 2019, arXiv:1904.01355, section 3.1), and its weight in their mean.
 
 Shapes: B images, C channels of the coarsest map, (h, w) its cells, K classes.
 
@@ -107,16 +107,30 @@ def one_box(maps: Tensor, inside: Tensor, size: Sequence[int]) -> Tensor:
     Returns:
         (B, 4) float32, xyxy, pixels.
     """
+    boxes, weights = votes(maps, size, inside)
+    return (boxes * weights[:, None]).sum(2)
+
+
+def votes(maps: Tensor, size: Sequence[int], inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The box of each cell, and its weight in their mean.
+
+    Args:
+        maps, size, inside: as `one_box` takes them; None: all cells count.
+    Returns:
+        (B, 4, h·w) float32 boxes, xyxy, pixels, and (B, h·w) weights, whose sum is 1.
+    """
     rows, columns = maps.shape[2:]
-    counted = F.interpolate(inside.float(), (rows, columns), mode="nearest").flatten(1) > 0
-    weights = maps[:, 4].flatten(1).masked_fill(~counted, float("-inf")).softmax(1)
+    weights = maps[:, 4].flatten(1)
+    if inside is not None:
+        counted = F.interpolate(inside.float(), (rows, columns), mode="nearest").flatten(1) > 0
+        weights = weights.masked_fill(~counted, float("-inf"))
     y = (torch.arange(rows, device=maps.device) + 0.5) / rows
     x = (torch.arange(columns, device=maps.device) + 0.5) / columns
     centres = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1] * 2)  # x, y, x, y
     signs = maps.new_tensor([-1.0, -1.0, 1.0, 1.0])[:, None, None]
-    boxes = (centres + signs * maps[:, :4].sigmoid()).flatten(2)  # (B, 4, h·w)
-    scale = boxes.new_tensor([size[1], size[0]] * 2)
-    return (boxes * weights[:, None]).sum(2) * scale
+    scale = maps.new_tensor([size[1], size[0]] * 2)[:, None, None]
+    boxes = (centres + signs * maps[:, :4].sigmoid()) * scale
+    return boxes.flatten(2), weights.softmax(1)
 
 
 def box_loss(boxes: Tensor, wanted: Tensor, known: Tensor, sizes: Tensor) -> Tensor:

@@ -53,6 +53,8 @@ class Model(nn.Module):
         proposer: where its proposals come from, if it needs any.
         reach: pixels around its own that matter to an output, so that a picture can be taken in
             overlapping tiles (`inference/tiles.py`); None where it cannot.
+        margin: pixels of surroundings that the backbone sees before the image, above and at the
+            left; behind it at least as many.
         renamed: beginnings of keys in checkpoints of format 1, and what they are now.
         training_only: beginnings of the keys of heads that only help to learn.
         class_list: K classes, without the background.
@@ -66,6 +68,7 @@ class Model(nn.Module):
     also: ClassVar[frozenset[str]] = frozenset()
     proposer: Any = None
     reach: int | None = None
+    margin: int = 0
     renamed: ClassVar[Mapping[str, str]] = {}
     training_only: ClassVar[tuple[str, ...]] = ()
     mean_std: Tensor
@@ -94,6 +97,9 @@ class Model(nn.Module):
         memo[id(self)] = copied
         copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return copied
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise where it is not made for images of that size; any will do for most models."""
 
     def stages(self) -> Sequence[Stage]:
         """The steps of its recipe, first to last."""

@@ -39,10 +39,10 @@ from detkit.ops.warp import warp as warped
 from detkit.ranges import Count, Natural
 from detkit.structures import Classes
 
-CHUNK = 4_000_000  # pixels of warped regions that go through the network at once
+CHUNK = 2_000_000  # pixels of warped regions that go through the network at once
 
 
-@models.register("rcnn")
+@models.register("rcnn", defaults={"roi_least_iou": 0.0})
 class RCNN(RegionSVM):
     """See the figure above.
 
@@ -77,9 +77,9 @@ class RCNN(RegionSVM):
 
     def at_once(self) -> int:
         """How many regions go through the network together: those that are trained stay together,
-        for the sake of batch norms.
+        for the sake of batch norms; others are few, so that VGG-16's maps of them take 2 GB.
         """
-        return max(CHUNK // self.side**2, self.rules.number)
+        return max(CHUNK // self.side**2, self.rules.number if self.training else 1)
 
     def features(self, images: Tensor, rois: list[Tensor]) -> Tensor:
         boxes, image = torch.cat(rois), image_numbers(rois)

@@ -35,7 +35,7 @@ from detkit.models.heads.kept_maps import KeptMaps
 from detkit.models.heads.scales import at_fitting_scale, checked
 from detkit.models.model import Wants, models
 from detkit.models.region_svm import RegionSVM
-from detkit.ops.spatial_pyramid import BINS, spatial_pyramid, windows
+from detkit.ops.spatial_pyramid import BINS, block_maxima, spatial_pyramid, windows
 from detkit.ranges import Count, Natural, Positive, Share
 from detkit.structures import Classes
 
@@ -63,7 +63,7 @@ class PyramidLayers(Tail):
         return self.layers(rois)
 
 
-@models.register("sppnet", defaults={"roi_least_iou": 0.1, "svm_distinct_iou": 0.7})
+@models.register("sppnet", defaults={"svm_distinct_iou": 0.7})
 class SPPnet(RegionSVM):
     """See the figure above.
 
@@ -119,8 +119,9 @@ class SPPnet(RegionSVM):
     def _from_windows(self, features: Tensor, rois: list[Tensor]) -> Tensor:
         (stride,) = self.backbone.strides.values()
         cells = windows(torch.cat(rois), stride, *features.shape[2:])
+        blocks = block_maxima(features, cells)
         found = [
-            self.tail(spatial_pyramid(features, some, image))
+            self.tail(spatial_pyramid(blocks, some, image))
             for some, image in zip(
                 cells.split(CHUNK), image_numbers(rois).split(CHUNK), strict=True
             )

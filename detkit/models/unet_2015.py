@@ -62,6 +62,7 @@ class UNet2015(Model):
     """
 
     task, needs = "segment_pixels", frozenset({"pixels"})
+    margin = MARGIN
     reach = 96  # MARGIN, to a whole number of cells
 
     def __init__(
@@ -85,7 +86,7 @@ class UNet2015(Model):
                 f"model.border_weight is {border_weight}.", remedy="choose 0 or more; 0 is none."
             )
         if background is not None and background not in classes.names:
-            raise unknown("class", background, classes.names, "correct model.background.")
+            raise unknown("class of model.background", background, classes.names)
         self.losses = PixelLoss(loss, weights_of_classes(class_weights, len(classes)), focal_gamma)
         self.border_weight, self.border_sigma, self.mirror = border_weight, border_sigma, mirror
         self.background = 0 if background is None else classes.names.index(background)

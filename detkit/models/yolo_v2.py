@@ -39,10 +39,10 @@ from torch.nn import functional as F
 from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import DetkitError
 from detkit.models.anchor_stage import GridModel, anchor_stages
-from detkit.models.heads.box_head import Selection
 from detkit.models.heads.grid_head import Anchors, BoxLoss, LossWeights, anchors_of_levels
 from detkit.models.heads.grid_layers import convolution, predictors
 from detkit.models.heads.region_head import RegionHead
+from detkit.models.heads.selection import Selection
 from detkit.models.model import Wants, models
 from detkit.models.stages import Stage
 from detkit.predictions import Prediction

@@ -28,7 +28,7 @@ class Ridge:
         x = torch.cat([x, x.new_ones(len(x), 1)], 1).to(self.square)
         y = y.to(self.square)
         self.count += len(x)
-        self.square += x.T @ x
+        self.square.addmm_(x.T, x)
         self.cross += x.T @ y
         self.total += y.sum(0)
 
@@ -36,7 +36,8 @@ class Ridge:
         """W without its last row, (D, E), and that row with the mean, (E,), both float32."""
         mean = self.total / max(1, self.count)
         cross = self.cross - self.square[-1:].T * mean  # the last row of XᵀX is the sum of rows
-        eye = torch.eye(len(self.square), device=cross.device, dtype=cross.dtype)
-        factor = torch.linalg.cholesky(self.square + penalty * eye)
+        square = self.square.clone()
+        square.diagonal().add_(penalty)
+        factor = torch.linalg.cholesky(square)
         weight = torch.cholesky_solve(cross, factor)
         return weight[:-1].float(), (weight[-1] + mean).float()

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from detkit.draw import captioned
+from detkit.draw import as_rgb, eight_bit, visible
+from detkit.lettering import captioned
 
+if TYPE_CHECKING:
+    from detkit.data.records import Records
+
+SIDE = 520  # pixels of the longer side that a picture of a data set is drawn at
 GAP = 4  # pixels between the pictures
 TALLEST = 2.5  # times its width: a cell's height, or a thin strip would make a sheet of gigabytes
 CAPTION = 14  # pixels, of the letters below them
@@ -46,6 +52,22 @@ def contact_sheet(
             strip[GAP : GAP + picture.shape[0], left : left + cell] = picture
         rows.append(strip)
     return np.concatenate([*rows, np.full((GAP, width, 3), 255, np.uint8)])
+
+
+def picture_of(records: Records, i: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image of a data set to draw on, its longer side `SIDE` pixels.
+
+    Returns:
+        (h, w, 3) uint8 RGB, and (4,) float64 by which xyxy boxes of the file's pixels are brought
+        to its own.
+    """
+    image = as_rgb(visible(eight_bit(records.image(i))))
+    height, width = image.shape[:2]
+    scale = SIDE / max(height, width)
+    size = [max(1, round(side * scale)) for side in (width, height)]
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    factors = np.array([size[0] / width, size[1] / height] * 2)
+    return cv2.resize(image, size, interpolation=how), factors
 
 
 def _fit(picture: np.ndarray, width: int) -> np.ndarray:

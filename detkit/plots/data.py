@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from detkit.data.loading import Dataset, Keys
-from detkit.draw import as_rgb, eight_bit
+from detkit.draw import as_rgb, eight_bit, visible
 from detkit.models.anchors import FITS, fitting
 from detkit.plots import canvas
 from detkit.plots.contact import contact_sheet
@@ -97,7 +97,7 @@ def draw(
     for key in keys:
         loaded = dataset[key]
         image = loaded.image.permute(1, 2, 0).numpy()
-        image = as_rgb(eight_bit(image if image.shape[2] in (1, 3) else image[..., :3]))
+        image = as_rgb(visible(eight_bit(image)))
         size = (image.shape[0], image.shape[1])
         factor = max(1, round(LARGEST / max(size)))
         large = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
@@ -149,6 +149,7 @@ def _charts(objects: Objects, names: Sequence[str]) -> np.ndarray:
         for place, count in zip(places, objects.counts[order], strict=True):
             bars.annotate(f" {count:,}", (count, place), va="center", fontsize=8)
         bars.margins(x=0.12)
+        bars.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         if sized:
             _sizes(axes[0][1], objects)
         return canvas.pixels(figure)
@@ -178,11 +179,16 @@ def _sizes(axes: Any, objects: Objects) -> None:
         label = f"{what}: {_few(lines)}" if place == 0 else None
         axes.axvline(line, color=colour, linewidth=1.2, label=label)
     if len(lines):
-        axes.legend(loc="upper right")
+        axes.set_ylim(0, heights.max() * 1.25)  # room for the legend
+        axes.legend(loc="upper left", frameon=True, framealpha=1, edgecolor="none")
     title = "sides of the objects, pixels of the network's picture (√ of the area)"
     if misfits is not None:
-        what = f"no anchor by {FITS:g}" if objects.anchors is not None else "no cell of a map"
-        title += f"\n{misfits:.0%} of {len(sides):,} fit {what}"
+        share = f"{misfits:.0%} of {len(sides):,}"
+        title += (
+            f"\n{share} overlap no anchor by more than {FITS:g} (IoU)"
+            if objects.anchors is not None
+            else f"\n{share} are smaller than a cell of the finest map"
+        )
     axes.set_title(title)
     axes.set_ylabel("objects")
 

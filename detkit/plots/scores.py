@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from detkit.evaluation.operating import Point, Ranked, pooled
+from detkit.evaluation.ranking import IOU, Ranked, pooled
+from detkit.evaluation.thresholds import Point
 from detkit.plots import canvas
 
 NAMED = 12  # classes up to which each is named; more are thin grey lines
@@ -45,26 +46,28 @@ def draw(
     curves = {name: curve(c) for name, c in zip(names, classes, strict=True) if c.objects}
     whole = curve(pooled(classes))
     with canvas.sheet(1300, 560, names, ncols=2) as (figure, (left, right)):
-        for label, name in enumerate(names):
-            if name not in curves:
-                continue
-            named = len(curves) <= NAMED
+        for place, name in enumerate(curves):
             look: dict[str, Any] = {"color": "#c8c8c8", "linewidth": 0.8}
-            if named and len(names) > 1:
+            if len(curves) <= NAMED and len(names) > 1:
                 look = {
-                    "color": canvas.paint(label),
+                    "color": canvas.paint(names.index(name)),
                     "linewidth": 1.4,
                     "label": f"{canvas.short(name)}  {_best_f1(curves[name])}",
                 }
+            elif place == 0 and len(curves) > 1:
+                look["label"] = f"each of {len(curves)} classes"
             _both(left, right, curves[name], look)
-        told = f"all  {_best_f1(whole)}"
-        _both(left, right, whole, {"color": "black", "linewidth": 2.4, "label": told})
+        label = f"all  {_best_f1(whole)}"
+        _both(left, right, whole, {"color": "black", "linewidth": 2.4, "label": label})
         _mark(left, right, used, "in use", "s")
         if best is not None and best["score_thresh"] != used["score_thresh"]:
             _mark(left, right, best, f"best on {best['split']}", "*")
-        _label(left, "precision over recall, at overlaps above 0.5", "recall", "precision")
-        _label(right, "F1 over the score", "score", "F1")
-        right.legend(loc="lower center", title="most F1")
+        title = f"precision over recall, as the score falls (overlaps above {IOU:g})"
+        _label(left, title, "recall", "precision")
+        _label(right, "F1 over the score from which detections count", "score", "F1")
+        if not len(whole["score"]):
+            left.text(0.5, 0.5, "no detections", ha="center", fontsize=14)
+        right.legend(loc="lower center", title="highest F1, and its score")
         left.legend(*_points_of(left), loc="lower left")
         numbers = {"all": _numbers(whole), "classes": {k: _numbers(v) for k, v in curves.items()}}
         canvas.save(figure, file, {**numbers, "in_use": used, "best": best})
@@ -86,8 +89,8 @@ def _mark(left: Any, right: Any, point: Point, what: str, marker: str) -> None:
         return
     look = {"marker": marker, "markersize": 11, "color": "#d62728", "linestyle": "", "zorder": 5}
     shares = ", ".join(f"{key} {point[key]:.2f}" for key in ("precision", "recall"))
-    told = f"score {point['score_thresh']:g} ({what}): {shares}"
-    left.plot([point["recall"]], [point["precision"]], label=told, **look)
+    label = f"score {point['score_thresh']:g} ({what}): {shares}"
+    left.plot([point["recall"]], [point["precision"]], label=label, **look)
     right.plot([point["score_thresh"]], [point["f1"]], **look)
 
 

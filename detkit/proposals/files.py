@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -96,7 +97,7 @@ class ProposalsFile:
     def _find(self, name: str) -> str | None:
         if name in self._boxes:
             return name
-        return self._numbers.get(int(name)) if name.isdecimal() else None
+        return None if (number := _number(name)) is None else self._numbers.get(number)
 
     def _inside(self, boxes: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
         inside = boxes.clip(0, [width, height] * 2).astype(np.float32)
@@ -145,9 +146,14 @@ def _numbers(keys: Mapping[str, Any]) -> dict[int, str]:
     """Keys by their number, so that 5 finds 000005; without numbers that two keys have."""
     found: dict[int, list[str]] = {}
     for key in keys:
-        if key.isdecimal():
-            found.setdefault(int(key), []).append(key)
+        if (number := _number(key)) is not None:
+            found.setdefault(number, []).append(key)
     return {number: same[0] for number, same in found.items() if len(same) == 1}
+
+
+def _number(key: str) -> int | None:
+    """The number that an id is; Python reads none of thousands of digits."""
+    return int(key) if key.isdecimal() and len(key) < 1000 else None
 
 
 def _checked(boxes: NDArray[np.float64], key: str, path: Path) -> NDArray[np.float32]:
@@ -206,14 +212,19 @@ def _fault(row: Any, scored: bool) -> str | None:
     if type(row.get("image_id")) not in (int, str):
         return f"image_id is {json.dumps(row.get('image_id'))[:60]}."
     box = row.get("bbox")
-    numbers = isinstance(box, list) and all(type(value) in (int, float) for value in box)
+    numbers = isinstance(box, list) and all(map(_is_number, box))
     if not numbers or len(box) != 4:  # type: ignore[arg-type]
         return f"bbox is {json.dumps(box)[:60]}."
     if scored != ("score" in row):
         return "This row has a score, others have none." if not scored else "There is no score."
-    if scored and (type(row["score"]) not in (int, float) or row["score"] != row["score"]):
+    if scored and (not _is_number(row["score"]) or row["score"] != row["score"]):
         return f"score is {json.dumps(row['score'])[:60]}."
     return None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is one that a float can hold; JSON's whole numbers have no end."""
+    return type(value) is float or (type(value) is int and abs(value) <= sys.float_info.max)
 
 
 def _read_npz(path: Path) -> Arrays:

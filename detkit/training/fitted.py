@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from detkit.evaluation.text import number
+
 AUTO = "auto"
 SHORT = 5_000  # steps
 LR, BATCH, HIGHEST = 0.0005, 4, 0.001  # AdamW's rate for that batch; it grows with its square root
@@ -44,9 +46,10 @@ def fitted(
         for new, old in ((chosen, optimizer), (falling, schedule))
         if old["name"] == AUTO
     )
+    length = number(steps, "step")
     why = (
-        f"{parts}, since {steps:,} steps are few (from {SHORT:,} on: sgd and multistep)"
+        f"{parts}, for a run of {length}, which is short (from {SHORT:,} on: sgd and multistep)"
         if short
-        else f"{parts}, since {steps:,} steps are many (below {SHORT:,}: adamw and cosine)"
+        else f"{parts}, for a run of {length}, which is long (below {SHORT:,}: adamw and cosine)"
     )
     return chosen, falling, f"{why}; optimizer= and schedule= choose others"

@@ -208,6 +208,7 @@ def solve(
     assert stage.solve is not None
     settle(state)
     state.stage, state.optimizer = interval.number, None
+    state.model.zero_grad()  # memory for what is solved
     if world.main:
         folder = run / FOLDER / stage.name
         new = folder.with_name(f".{stage.name}.new")

@@ -142,6 +142,44 @@ def test_what_is_odd_is_refused_with_its_file_line_and_layer(tmp_path, old, new,
 
 
 @pytest.mark.parametrize(
+    ("layer", "remedy"),
+    [
+        ("local", "YOLOv1 is detkit's model=yolo_v1 or model=fast_yolo"),
+        ("connected", "model=yolo_v1"),
+        ("detection", "model=yolo_v1"),
+        ("crop", "width and height of"),
+        ("gru", "no recurrent networks"),
+        ("deconvolutional", "use [upsample]"),
+        ("convolutonal", "write [convolutional], if that is meant"),
+        ("sam", "use a network of avgpool, convolutional, cost"),
+    ],
+)
+def test_an_unknown_layer_is_named_with_its_line_and_what_there_is_instead(tmp_path, layer, remedy):
+    path = tmp_path / "net.cfg"
+    path.write_text(changed("[maxpool]", f"[{layer}]"))
+    for build_it in (
+        lambda: DarknetCfg(cfg=str(path)),
+        lambda: self_contained({"name": "darknet_cfg", "cfg": str(path), "classes": None}),
+    ):
+        with pytest.raises(
+            DetkitError, match=rf"line 14, layer 1 .*The layer \[{layer}\]"
+        ) as error:
+            build_it()
+        assert error.value.file == str(path)
+        assert remedy in error.value.remedy
+
+
+def test_a_run_refuses_a_description_by_its_files_name_but_not_for_its_classes(tmp_path):
+    path = tmp_path / "net.cfg"
+    path.write_text(changed("classes=2", "classes=3"))  # the data's will count, and the filters fit
+    assert "classes=3" in self_contained({"name": "darknet_cfg", "cfg": str(path)})["text"]
+    path.write_text(changed(".5,.5", ".5"))
+    with pytest.raises(DetkitError, match="5 numbers in anchors") as error:
+        self_contained({"name": "darknet_cfg", "cfg": str(path), "width": 0.5, "in_channels": None})
+    assert error.value.file == str(path)
+
+
+@pytest.mark.parametrize(
     ("layers", "message"),
     [
         ("[dropout]\n" * 10_000, r"has 10,00\d layers"),

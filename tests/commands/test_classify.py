@@ -5,15 +5,19 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from calls import detkit
 from safetensors.torch import save_file
 
+from detkit.commands.beginning import enlarged_line
 from detkit.commands.predict import predict
 from detkit.config import compose
 from detkit.data.formats.shapes import read
+from detkit.data.transforms import build as build_transform
 from detkit.draw import save_image
 from detkit.errors import DetkitError
 from detkit.inference.published import imagenet_names
@@ -50,6 +54,28 @@ def test_what_a_run_learnt_is_measured_again(run):
     assert right / sum(map(sum, counts)) == figures["classify/top1"]
 
 
+def test_data_with_some_of_the_classes_are_measured(run, tmp_path):
+    needs = frozenset({"image_labels"})
+    records = read(None, "val", needs=needs, images=True, val_images=24, size=48)
+    right = 0
+    for i in range(len(records)):
+        name = records.names[records.image_labels[i]]
+        if name in ("circle", "square"):
+            (tmp_path / "in" / name).mkdir(parents=True, exist_ok=True)
+            save_image(tmp_path / "in" / name / f"{i}.png", records.image(i))
+            right += 1
+    given = f"checkpoint={run}", "dataset=image_folder", f"dataset.root={tmp_path / 'in'}"
+    how = "split=all", "workers=0", "device=cpu", "precision=fp32", f"output={tmp_path / 'out'}"
+    told = detkit("evaluate", *given, *how)
+    assert "classes of the model that the data lack, where its answer is wrong: star" in told
+    figures = json.loads((tmp_path / "out/results.json").read_text())
+    assert figures["classes_without_images"] == ["star", "triangle"]
+    counts = np.array(json.loads((tmp_path / "out/confusion.json").read_text())["counts"])
+    assert counts.shape == (4, 4)
+    assert counts.sum() == right
+    assert figures["classify/top1"] == counts.trace() / right
+
+
 def test_pictures_get_the_classes_that_evaluation_counted(run, tmp_path):
     needs = frozenset({"image_labels"})
     records = read(None, "val", needs=needs, images=True, val_images=24, size=48)
@@ -64,6 +90,18 @@ def test_pictures_get_the_classes_that_evaluation_counted(run, tmp_path):
     right = [records.names[k] == name for k, name in zip(records.image_labels, found, strict=True)]
     figures = json.loads((run / "results.json").read_text())
     assert sum(right) / 24 == figures["classify/top1"]
+
+
+@pytest.mark.parametrize(("side", "told"), [(28, True), (96, False)])
+def test_digits_that_are_enlarged_are_told(side, told):
+    settings = SimpleNamespace(transforms={"name": "classification", "side": 224, "resize": 256})
+    records = SimpleNamespace(sizes=np.array([[side, side], [side, side], [300, 400]]))
+    data = SimpleNamespace(records=records, transform=build_transform(settings.transforms, False))
+    backbone = SimpleNamespace(least_side=1)
+    state = SimpleNamespace(model=SimpleNamespace(backbone=backbone))
+    line = enlarged_line(SimpleNamespace(settings=settings, data=data, state=state))
+    assert ("transforms.side=28 transforms.resize=null" in line) == told
+    assert bool(line) == told
 
 
 def test_a_detector_begins_with_what_the_classifier_learnt(run, tmp_path):
@@ -113,6 +151,7 @@ def test_a_published_network_predicts_without_a_checkpoint(published):
     [
         (["backbone=resnet18_fpn", "backbone.fpn_channels=8"], "of a classifier on resnet18_fpn"),
         (["backbone.weights=none"], "There are no weights to predict with"),
+        (["agnostic_nms=true"], "finds no boxes"),
         (["checkpoint=x"], "There are two things to predict with"),
         (["model=null", "backbone=null"], "There is nothing to predict with"),
     ],

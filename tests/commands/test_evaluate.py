@@ -79,7 +79,8 @@ def figures(result: dict) -> dict:
 
 
 def test_what_a_checkpoint_finds_scores_the_same_from_its_file(runs, tmp_path, capsys):
-    first = evaluate(settings(checkpoint=runs["detect"], output=tmp_path / "a"))
+    at = {"score_thresh": 0.5}
+    first = evaluate(settings(checkpoint=runs["detect"], output=tmp_path / "a", **at))
     said = capsys.readouterr().out
     assert said.startswith("evaluating faster_rcnn (resnet18_fpn, ")
     assert "on 7 images of val" in said
@@ -87,7 +88,7 @@ def test_what_a_checkpoint_finds_scores_the_same_from_its_file(runs, tmp_path, c
     assert json.loads((tmp_path / "a" / "results.json").read_text()) == first
     assert first["detections"] > 50
     found = tmp_path / "a" / "predictions.json"
-    second = evaluate(settings(predictions=found, dataset=SHAPES, output=tmp_path / "b"))
+    second = evaluate(settings(predictions=found, dataset=SHAPES, output=tmp_path / "b", **at))
     assert figures(second) == figures(first)
     assert second["detections"] == first["detections"]
     for key in ("operating_points", "best/f1", "in_use/precision"):
@@ -113,7 +114,7 @@ def test_ground_truth_named_by_its_file_is_meant_whole_and_predicts_folder_is_ta
     given = {"predictions": tmp_path / "found", "output": tmp_path / "out"}
     whole = evaluate(settings(dataset={"name": "auto", "root": tmp_path / "labels.json"}, **given))
     assert (whole["images"], whole["coco/AP"]) == (10, 1.0)
-    assert (whole["in_use/score_thresh"], whole["in_use/f1"]) == (0.5, 1.0)
+    assert (whole["in_use/score_thresh"], whole["in_use/f1"]) == (0.9, 1.0)  # the file's least
     assert whole["best/score_thresh"] is None  # it is no validation split
     root = {"name": "auto", "root": tmp_path}
     fifth = evaluate(settings(dataset=root, **given))
@@ -164,7 +165,7 @@ def test_comp4_files_by_the_command_line(shared, tmp_path, capsys):
     assert result["voc/mAP"] == pytest.approx(stated["mean_ap_area"], abs=1e-6)
     assert result["voc07/mAP"] == pytest.approx(stated["mean_ap11"], abs=1e-6)
     said = capsys.readouterr().out
-    assert "difficult objects: ordinary ones for coco/" in said
+    assert "as any other for coco/" in said
     assert f"done: voc/mAP {stated['mean_ap_area']:.3f} (area), coco/AP50" in said
 
 
@@ -200,8 +201,9 @@ def test_next_to_nothing_is_explained(shared, tmp_path, capsys, monkeypatch):
     assert len(list(tmp_path.glob("evaluation/*/results.json"))) == 1  # not beside what is theirs
 
 
-@pytest.mark.parametrize(("least", "told"), [(0.5, True), (0.05, False)])
+@pytest.mark.parametrize(("least", "told"), [(0.37, True), (0.05, False)])
 def test_predictions_without_the_unsure_ones_are_told(tmp_path, capsys, least, told):
+    """What was written from a score on is measured there, not at the default."""
     box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
     truth = {
         "images": [{"id": 1, "file_name": "a.jpg", "height": 20, "width": 20}],
@@ -210,11 +212,16 @@ def test_predictions_without_the_unsure_ones_are_told(tmp_path, capsys, least, t
     }
     (tmp_path / "instances_val.json").write_text(json.dumps(truth))
     rows = [{**box, "score": score} for score in (0.9, least)]
-    (tmp_path / "r.json").write_text(json.dumps(rows))
-    given = settings(predictions=tmp_path / "r.json", dataset={"name": "coco", "root": tmp_path})
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r/predictions.json").write_text(json.dumps(rows))
+    (tmp_path / "r/predictions.csv").write_text("file,frame,timestamp,class,score\n")
+    given = settings(predictions=tmp_path / "r", dataset={"name": "coco", "root": tmp_path})
     given.split, given.output = "val", str(tmp_path / "out")
-    evaluate(given)
-    assert ("no score is below 0.5, and AP" in capsys.readouterr().out) == told
+    figures = evaluate(given)
+    text = capsys.readouterr().out
+    assert ("no score is below 0.37, and AP" in text) == told
+    assert figures["in_use/score_thresh"] == (least if told else 0.5)
+    assert ("the least that predict left in the file" in text) == told
 
 
 def test_predictions_are_never_written_over(shared, tmp_path):

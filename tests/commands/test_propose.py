@@ -37,7 +37,7 @@ def test_boxes_are_written_measured_and_read_again(tmp_path, capsys):
     assert first["proposer.at_most"] == 400
 
     run(*SHAPES, cache, "at_most=400", f"output={tmp_path / 'b'}")
-    assert "3 images were in the cache" in capsys.readouterr().out
+    assert "in the cache: 3 images" in capsys.readouterr().out
     written = [tmp_path / "a" / "proposals.json", tmp_path / "b" / "proposals.npz"]
     image = np.zeros((96, 96, 3), np.uint8)
     found = [ProposalsFile(path)(image, image_id=10000001, file="") for path in written]

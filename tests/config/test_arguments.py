@@ -97,3 +97,36 @@ def test_home_is_expanded_and_null_is_none(monkeypatch):
 def test_an_empty_path_is_refused_before_it_means_the_current_folder():
     with pytest.raises(DetkitError, match=r"Nothing follows dataset\.root="):
         compose("train", ["dataset.root="])
+
+
+@pytest.mark.parametrize(
+    ("text", "scores"),
+    [
+        ("{dog:0.4}", {"dog": 0.4}),
+        ("{猫: 0.4, crème brûlée:0.25}", {"猫": 0.4, "crème brûlée": 0.25}),
+        (
+            "{traffic light: 1, 'a: b': 0, \"x, y\": .5}",
+            {"traffic light": 1, "a: b": 0, "x, y": 0.5},
+        ),
+        ("{a:b: 0.3, c, d: 0.2}", {"a:b": 0.3, "c, d": 0.2}),
+        ("{it's:1e-1}", {"it's": 0.1}),
+        ("{}", {}),
+    ],
+)
+def test_scores_of_classes_in_any_script(text, scores):
+    found = compose("predict", ["checkpoint=c", "source=s", f"score_thresh={text}"])
+    assert found.score_thresh == scores
+
+
+@pytest.mark.parametrize("text", ["{dog}", "{dog:high}", "{dog:2}", "{:0.3", "{dog:0.1:0.2, a}"])
+def test_what_is_no_table_of_scores_is_refused(text):
+    with pytest.raises(DetkitError):
+        compose("predict", ["checkpoint=c", "source=s", f"score_thresh={text}"])
+
+
+def test_classes_in_any_script():
+    found = compose("predict", ["checkpoint=c", "source=s", "classes=[猫, dog,'été, hiver']"])
+    assert found.classes == ["猫", "dog", "été, hiver"]
+    settings = ["dataset.root=x", "training.best_by=coco/AP/été", "dataset.classes=[猫,犬]"]
+    found = compose("train", settings)
+    assert (found.training.best_by, found.dataset["classes"]) == ("coco/AP/été", ["猫", "犬"])

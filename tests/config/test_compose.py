@@ -12,6 +12,8 @@ from detkit.config import CONF, compose
 from detkit.config.help import page
 from detkit.config.settings import VERBS, typed
 from detkit.errors import DetkitError
+from detkit.models.build import build
+from detkit.structures import Classes
 from detkit.training.optimization import schedules
 
 
@@ -46,6 +48,15 @@ def test_the_order_of_authority_is_model_experiment_command_line():
     settings = compose("train", chosen)
     assert (settings.backbone["name"], settings.training.epochs) == ("resnet50", 3)
     assert settings.transforms["long_side"] == 160  # what was not said stays the experiment's
+
+
+@pytest.mark.parametrize("model", ["fast_rcnn", "rcnn", "sppnet", "mask_rcnn"])
+def test_small_is_that_of_the_model_beside_it(model):
+    settings = compose("train", ["experiment=small", f"model={model}", "dataset.root=x"])
+    assert settings.model["name"] == model
+    assert settings.backbone["name"].startswith("mobilenet_v2")
+    network = build(settings.model, settings.backbone, Classes.numbered(2))
+    assert network.backbone.channels
 
 
 def test_a_table_of_names_joins_the_experiments():
@@ -248,6 +259,8 @@ def test_resume_takes_the_runs_own_settings_and_what_is_said_beside_them(run):
 def test_a_resumed_run_keeps_its_model(run):
     with pytest.raises(DetkitError, match="A resumed run keeps its model"):
         compose("train", [f"resume={run[1]}", "model=faster_rcnn"])
+    with pytest.raises(DetkitError, match="A resumed run keeps its experiment"):
+        compose("train", [f"resume={run[1]}", "experiment=small"])
 
 
 def test_weights_bring_the_network_that_they_fit(run):

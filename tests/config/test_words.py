@@ -70,6 +70,8 @@ def test_every_setting_that_is_named_is_there(known):
         ("train", "MODEL.ROI_HEADS.NAME=x", "Here it is among the settings model."),
         ("train", "SOLVER.BASE_LR=0.1", "Here it is optimizer.lr."),
         ("evaluate", "spilt=x", "Did you mean split?"),
+        ("train", "trianing.epochs=3", "Did you mean training.epochs?"),
+        ("train", "optimiser.lr=3", "Did you mean optimizer.lr?"),
     ],
 )
 def test_a_word_from_elsewhere_is_answered_at_once(verb, argument, says):

@@ -93,8 +93,8 @@ def test_the_table_says_what_it_shows(scene):
     assert lines[0].split() == ["class", "coco/AP", "coco/AP50", "voc/AP", "voc07/AP"]
     assert lines[1].startswith("mean")
     assert lines[4].split() == ["yak", "–", "–", "–", "–"]
-    assert "1 difficult objects: ordinary ones for coco/, ignored by voc/ and voc07/." in table
-    assert "1 crowd regions: ignored by all." in table
+    assert "1 difficult object: as any other for coco/, ignored by voc/ and voc07/." in table
+    assert "1 crowd region: ignored by all." in table
     assert "Not in the ground truth, so not in the means: yak." in table
 
 

@@ -130,7 +130,7 @@ def test_the_table_says_what_is_mistaken_for_what():
     table = evaluator.table(evaluator.result())
     assert "Most often mistaken: cat for dog (2), owl for dog (1)." in table
     assert "Without an image, so not in the mean: fox." in table
-    assert "1 images without a class" in table
+    assert "1 image without a class" in table
     assert evaluator.diagnose(evaluator.result(), foreign=False) is None
 
 
@@ -159,9 +159,12 @@ def test_a_cell_is_as_dark_as_its_share_of_the_row(classes):
     counts[0, -1] = 1
     picture = draw_confusion(counts, [f"a class with a long name, {k}" for k in range(classes)])
     assert max(picture.shape[:2]) <= 2800
-    dark = (picture.astype(int).sum(2) < 400) & (picture[..., 2] > picture[..., 0] + 80)  # blue
+    red, _, blue = np.moveaxis(picture.astype(int), -1, 0)
+    dark = (picture.astype(int).sum(2) < 400) & (abs(blue - red) > 80)
     rows, columns = np.nonzero(dark)
     first = columns[rows == rows.min()]  # its images are all in the last column
     assert first.min() > columns.min() + 0.4 * (columns.max() - columns.min())
     last = columns[rows == rows.max()]  # on the diagonal, which ends in the same column
     assert abs(last.max() - first.max()) <= 1
+    assert (red > blue)[dark & (np.arange(len(dark)) == rows.min())[:, None]].all()  # it is wrong
+    assert (blue > red)[dark & (np.arange(len(dark)) == rows.max())[:, None]].all()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detkit.evaluation import operating
 from detkit.evaluation.mistakes import KINDS, MISSED, RIGHT, mistakes
+from detkit.evaluation.ranking import ranked
 
 OBJECT = (0, 0, 0, 100, 100)  # label 0
 
@@ -19,7 +19,11 @@ OBJECT = (0, 0, 0, 100, 100)  # label 0
         ([(0, 0, 0.9, 0, 0, 100, 40)], ["badly placed"], ["badly placed"]),
         ([(0, 0, 0.9, 0, 0, 100, 9)], ["false"], ["missed"]),
         ([(0, 1, 0.9, 0, 0, 100, 40)], ["false"], ["missed"]),
-        ([(0, 0, 0.9, 0, 0, 99, 99), (0, 0, 0.8, 0, 0, 100, 99)], ["right", "double"], ["right"]),
+        (
+            [(0, 0, 0.9, 0, 0, 99, 99), (0, 0, 0.8, 0, 0, 100, 99)],
+            ["right", "found twice"],
+            ["right"],
+        ),
         ([(0, 0, 0.9, 0, 0, 99, 99), (0, 1, 0.8, 0, 0, 100, 99)], ["right", "false"], ["right"]),
         ([(0, 0, 0.1, 0, 0, 100, 90)], [], ["missed"]),  # below the score
         ([], [], ["missed"]),
@@ -38,12 +42,12 @@ def test_nothing_is_counted_twice(random_case):
         records, results = random_case(rng)
         classes = len(records.names)
         found = mistakes(records, results, np.full(classes, 0.45))
-        ranked = operating.ranked(records, results)
-        right, wrong = np.sum([c.at(0.45) for c in ranked], 0)
+        classes_ranked = ranked(records, results)
+        right, wrong = np.sum([c.at(0.45) for c in classes_ranked], 0)
         assert (found.kinds == RIGHT).sum() == (found.found == RIGHT).sum() == right
         assert (found.kinds > 1).sum() == wrong
         counts = found.confusion(records.labels, classes)
         assert np.trace(counts) == right
         assert counts[:, :classes].sum() == right + wrong
-        assert counts[:classes].sum() == sum(c.objects for c in ranked)
-        assert (found.found == MISSED).sum() <= sum(c.objects for c in ranked) - right
+        assert counts[:classes].sum() == sum(c.objects for c in classes_ranked)
+        assert (found.found == MISSED).sum() <= sum(c.objects for c in classes_ranked) - right

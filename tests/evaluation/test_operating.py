@@ -8,17 +8,10 @@ import numpy as np
 import pytest
 
 from detkit.errors import DetkitError
-from detkit.evaluation import operating
 from detkit.evaluation.evaluate import DetectionEvaluator
-from detkit.evaluation.operating import (
-    DEFAULTS,
-    KEYS,
-    Operating,
-    Ranked,
-    Thresholds,
-    is_point,
-    thresholds_of,
-)
+from detkit.evaluation.operating import DEFAULTS, Operating
+from detkit.evaluation.ranking import Ranked, pooled, ranked
+from detkit.evaluation.thresholds import KEYS, Thresholds, is_point, thresholds_of
 
 NAMES = ("cat", "dog", "cow")
 
@@ -56,12 +49,12 @@ def test_counts_and_the_best_score_are_those_of_loops(random_case):
     rng = np.random.default_rng(0)
     for _ in range(60):
         records, results = random_case(rng)
-        classes = operating.ranked(records, results)
+        classes = ranked(records, results)
         scores = sorted({*results.scores.tolist()}, reverse=True)
         for label, found in enumerate(classes):
             for least in (0.05, 0.35, 0.5, 0.95):
                 assert (*found.at(least), found.objects) == counted(records, results, label, least)
-        best, f1 = operating.pooled(classes).best(), []
+        best, f1 = pooled(classes).best(), []
         for least in scores:
             parts = [counted(records, results, k, least) for k in range(len(classes))]
             right, wrong, objects = np.sum(parts, 0)
@@ -107,6 +100,18 @@ def test_what_is_told_of_one_class_of_eighty_and_of_no_detections(make_records, 
             table = evaluator.table(figures)
             assert len(table.splitlines()) < 25  # not a line for each class at nothing
             assert ("no best score, since nothing right was found" in table) == (not len(results))
+
+
+def test_a_long_table_keeps_what_was_found_at_the_best_score_alone(make_records, make_results):
+    """Below the score in use, but not nothing: a class of 80 that only a lower score finds."""
+    names = tuple(f"class {k}" for k in range(80))
+    records = make_records([[(7, 0, 0, 10, 10)]], names)
+    results = make_results((0, 7, 0.3, 0, 0, 10, 10))
+    evaluator = DetectionEvaluator(records, results, Operating(Thresholds(0.5), "val"))
+    table = evaluator.table(evaluator.result())
+    row = "class 7  0.500          –   0.000  0.000       0.300      1.000   1.000  1.000"
+    assert row in table
+    assert "and 79 at 0.000 or –: class 0, class 1, class 2, class 3, class 4, …" in table
 
 
 def test_a_best_score_is_chosen_on_validation_alone(make_records, make_results):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import small
 import torch
 from explained import explained_of
 from safetensors.torch import save_file
@@ -15,11 +17,15 @@ from safetensors.torch import save_file
 from detkit.__main__ import main
 from detkit.backbones.build import build as build_backbone
 from detkit.config import compose
+from detkit.data.transforms import Transform
 from detkit.draw import save_image
 from detkit.errors import DetkitError
-from detkit.explain.activation import activation, section
-from detkit.explain.sections import Wanted, batch_of, of_model
+from detkit.explain.activation import Activation, activation, inside, section
+from detkit.explain.sections import Explained, Wanted, batch_of, of_model, ready
 from detkit.explain.watching import check_layers, watch
+from detkit.inference.sources import Item, Picture
+from detkit.models.build import build
+from detkit.structures import Classes
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +63,55 @@ def test_a_detection_depends_on_its_own_place_alone():
         assert found.values.min() >= 0
     assert rows <= set(range(4))
     assert len(rows) > 1  # each answer comes from its own region
+
+
+def test_on_the_pixels_themselves_the_gradient_counts_place_by_place():
+    explained, source = explained_of("capsnet")
+    batch, _ = batch_of(explained, source, 0)
+    seen = watch(explained.model, batch, explained.names, [])
+    answer, pixels = seen.prediction.answers()[0], seen.maps[0]["0"]
+    (gradient,) = torch.autograd.grad(answer.value, pixels, retain_graph=True)
+    expected = (gradient * pixels.detach()).sum(1)[0].clamp(min=0)
+    torch.testing.assert_close(activation(seen, answer).values, expected)
+
+
+def test_a_map_of_unpadded_convolutions_lies_in_the_middle():
+    """572 pixels seen, 388 of them the picture's, 28×28 cells of stride 16: 62 pixels around."""
+    explained, source = explained_of("unet_2015")
+    batch, _ = batch_of(explained, source, 0)
+    seen = watch(explained.model, batch, explained.names, [])
+    level, maps = "4", seen.maps[0]["4"]
+    values = torch.zeros(maps.shape[2:])
+    values[maps.shape[2] // 2, maps.shape[3] // 2] = 1
+    found = inside(seen, Activation(values, level, 0, 0))
+    assert found.shape == seen.picture.shape[:2]
+    row, column = np.unravel_index(found.argmax(), found.shape)
+    seen_side = seen.calls["backbone"][0].inputs[0].shape[2]
+    before = (seen_side - maps.shape[2] * 16) // 2 - 92
+    centre = before + (maps.shape[2] // 2) * 16 + 7.5
+    assert abs(row - centre) <= 1
+    assert abs(column - centre) <= 1
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_pictures_of_any_number_of_bands_are_explained(channels):
+    settings = small.small("classifier")
+    backbone = {"name": "resnet18", "in_channels": channels, "width": 0.125}
+    model = build(settings.model, backbone, Classes.numbered(3))
+    ready(model)
+    transform = Transform(lambda height, width: (64, 64), multiple=1)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, channels)).astype(np.uint8)
+    explained = Explained(model, ("a", "b", "c"), transform, trained=True)
+    found = of_model(explained, Picture(image, Item("x.tif", "x", False)), Wanted())
+    assert {"The answer", "Where it looked", "Maps", "Filters"} <= {s.title for s in found}
+
+
+def test_maps_end_where_the_picture_does():
+    explained, source = explained_of("faster_rcnn")
+    wide = replace(explained, transform=Transform(lambda height, width: (64, 40)))
+    (maps,) = (s for s in of_model(wide, source, Wanted()) if s.title == "Maps")
+    level = next(p for p in maps.pictures if p.title == "Maps of level 3")
+    assert "of 8×5 cells" in level.text  # 64 pixels of the batch are 8 cells
 
 
 def test_too_large_a_number_of_an_answer_is_told(classifier):
@@ -162,6 +217,6 @@ def test_the_commands_of_the_page_compose(page):
     text = (Path(__file__).parents[2] / "docs" / f"{page}.md").read_text()
     lines = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).splitlines()
     assert lines
-    for line in lines:
+    for line in filter(None, lines):
         _, script, *arguments = shlex.split(line, comments=True)
         compose(Path(script).stem, arguments)

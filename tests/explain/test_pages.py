@@ -58,6 +58,7 @@ STAGES = {
     "yolo9000": ["Cells and their confidence"],
     "yolo_v3": ["Cells and their confidence"],
     "darknet_cfg": ["Cells and their confidence"],
+    "localizer": ["Cells and their boxes"],
 }
 
 
@@ -95,6 +96,24 @@ def test_the_cell_that_holds_the_centre_answers(made):
 def test_r_cnns_regions_are_shown_as_the_network_saw_them(made):
     assert "stretched to 64×64 pixels" in pictures(made, "rcnn")["Warped regions"].text
     assert "Warped regions" not in pictures(made, "sppnet")
+
+
+def test_sppnets_bins_are_those_of_the_best_window(made):
+    shown = pictures(made, "sppnet")
+    assert "Bins of the spatial pyramid" not in pictures(made, "rcnn")
+    text = shown["Bins of the spatial pyramid"].text
+    box, cells = re.search(r"\(class \d, (.+?)\) is a window of (\d+×\d+) cells", text).groups()
+    best = shown[next(title for title in shown if title.endswith("best regions"))].rows[1]
+    assert box == best[1]
+    left, top, right, bottom = map(int, box.split(", "))
+    # cells of 16 pixels, centred on every sixteenth pixel from 0 on
+    columns, rows = ((b - 1) // 16 - (a - 1) // 16 for a, b in ((left, right), (top, bottom)))
+    assert cells == f"{columns}×{rows}"
+
+
+def test_what_came_from_outside_is_shown_first(made):
+    titles = list(pictures(made, "fast_rcnn"))
+    assert titles.index("Proposals") < titles.index("The 4 best regions")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")

@@ -79,6 +79,15 @@ def test_a_source_without_pictures_is_an_error_with_a_remedy(
         Source(source)
 
 
+def test_pictures_in_folders_of_folders_are_named_by_their_own_ending(tmp_path, picture):
+    picture(tmp_path / "val" / "cat" / "1.png")
+    with pytest.raises(DetkitError, match="only in folders below it") as caught:
+        Source(tmp_path)
+    pattern = caught.value.remedy.split("'")[1]
+    assert pattern == f"{tmp_path}/**/*.png"
+    assert len(Source(pattern).items) == 1
+
+
 def test_the_home_folder_is_written_as_a_tilde(tmp_path, monkeypatch, picture):
     monkeypatch.setenv("HOME", str(tmp_path))
     picture(tmp_path / "p" / "a.jpg")

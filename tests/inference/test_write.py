@@ -10,14 +10,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools.coco import COCO
 
 from detkit.data import images
 from detkit.errors import DetkitError
 from detkit.inference import video
 from detkit.inference.sources import Source
+from detkit.inference.tables import csv_lines, csv_row, merge
 from detkit.inference.tasks import tasks
-from detkit.inference.write import check_free, csv_lines, csv_row, merge
+from detkit.inference.write import check_free
 
 
 def fill(predictor, source: Source, output: Path, rank: int = 0, world: int = 1, **settings):
@@ -177,6 +179,29 @@ def test_the_tables_of_three_processes_join_to_those_of_one(
     if task == "detect":
         read = [json.loads((folder / "predictions.json").read_text()) for folder in (one, three)]
         assert read[0] == read[1] != []
+
+
+@pytest.mark.parametrize("task", ["detect", "segment_pixels"])
+def test_each_page_of_a_stack_has_its_number(predictor_of, detector, segmenter, tmp_path, task):
+    predictor = predictor_of(detector if task == "detect" else segmenter)
+    pages = [Image.new("RGB", (8, 6), (k * 30 + 20, 100, 0)) for k in range(5)]
+    pages[0].save(tmp_path / "volume.tif", save_all=True, append_images=pages[1:])
+    source = Source(tmp_path / "volume.tif")
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    fill(predictor, source, one)
+    found = rows(one / "predictions.csv")
+    assert [row["frame"] for row in found] == sorted(row["frame"] for row in found)
+    assert {row["frame"] for row in found} == {str(page) for page in range(5)}
+    assert {row["timestamp"] for row in found} == {""}
+    assert {row["file"] for row in found} == {str(tmp_path / "volume.tif")}
+    writer, _ = (fill(predictor, source, two, rank, 2) for rank in (0, 1))
+    merge(two, writer.tables, ["rank0", "rank1"], source.items)
+    assert rows(two / "predictions.csv") == found
+    if task == "detect":
+        records = json.loads((two / "predictions.json").read_text())
+        assert [r["image_id"] for r in records] == [f"volume_{r['frame']:03d}" for r in records]
 
 
 def test_a_pixel_model_leaves_masks_overlays_and_shares(predictor_of, segmenter, shared, tmp_path):

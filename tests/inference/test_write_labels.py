@@ -13,7 +13,7 @@ from detkit.data import images
 from detkit.errors import DetkitError
 from detkit.inference import write_labels
 from detkit.inference.sources import Source
-from detkit.inference.write import merge
+from detkit.inference.tables import merge
 from detkit.inference.write_labels import LabelWriter
 from detkit.predictions import Classification
 

@@ -9,7 +9,7 @@ import torch
 
 from detkit.data.formats.yolo_text import read
 from detkit.errors import DetkitError
-from detkit.inference.write_yolo import WithYoloText, check_labels, lines
+from detkit.inference.write_yolo import WithYoloText, lines, untouched_labels
 from detkit.predictions import Detections
 
 NAMES = ["cat", "dog"]
@@ -28,8 +28,10 @@ class Nothing:
 
 
 def picture(name: str, height: int, width: int) -> SimpleNamespace:
-    item = SimpleNamespace(name=name)
-    return SimpleNamespace(item=item, frame=None, image=np.zeros((height, width, 3), np.uint8))
+    item = SimpleNamespace(name=name, file=f"{name}.jpg", page=None)
+    return SimpleNamespace(
+        item=item, frame=None, seconds=None, image=np.zeros((height, width, 3), np.uint8)
+    )
 
 
 def masks() -> Detections:
@@ -79,8 +81,34 @@ def test_nothing_found_is_an_empty_text():
     assert lines(masks()[[]], 30, 50) == []
 
 
+def refused(output) -> str:
+    with pytest.raises(DetkitError, match="may have corrected") as error:
+        untouched_labels(output)
+    return str(error.value.file)
+
+
+def test_labels_make_way_where_nobody_has_touched_them(tmp_path):
+    assert untouched_labels(tmp_path) == []
+    for names in (NAMES, NAMES, [*NAMES, "été"]):
+        for label in untouched_labels(tmp_path):
+            label.unlink()
+        writer = WithYoloText(Nothing(), tmp_path, names)
+        writer.add(picture("a", 30, 50), masks())
+        writer.add(picture("b", 30, 50), masks()[[]])
+        writer.close()
+    assert [path.name for path in untouched_labels(tmp_path)] == ["a.txt", "b.txt"]
+    label = tmp_path / "labels/a.txt"
+    before = label.read_text()
+    label.write_text(before.replace("1", "0", 1))
+    assert refused(tmp_path) == str(label)
+    label.write_text(before)
+    (tmp_path / "classes.txt").write_text("cow\n")
+    assert refused(tmp_path) == str(tmp_path / "classes.txt")
+
+
 def test_labels_of_someone_are_not_replaced(tmp_path):
-    check_labels(tmp_path)
     (tmp_path / "labels").mkdir()
-    with pytest.raises(DetkitError, match="may have corrected"):
-        check_labels(tmp_path)
+    (tmp_path / "labels/mine.txt").write_text("")
+    assert refused(tmp_path) == str(tmp_path / "labels/mine.txt")
+    (tmp_path / "labels.csv").write_text("file,label\nmine.jpg,mine.txt\n")
+    assert refused(tmp_path) == str(tmp_path / "labels/mine.txt")

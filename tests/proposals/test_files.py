@@ -134,6 +134,8 @@ ROW = {"image_id": 1, "bbox": [1, 2, 3, 4]}
         (json.dumps([ROW | {"score": float("nan")}]), "score is NaN", "row 1"),
         (json.dumps([ROW, ROW | {"bbox": [1, 2, -3, 4]}]), "ends before", "image 1, box 2"),
         (json.dumps([ROW | {"bbox": [1, 2, 1e400, 4]}]), "not finite", "image 1, box 1"),
+        (json.dumps([ROW, ROW | {"bbox": [1, 2, 10**400, 4]}]), r"bbox is \[1, 2, 1000", "row 2"),
+        (json.dumps([ROW | {"score": -(10**400)}]), "score is -1000", "row 1"),
     ],
 )
 def test_a_fault_in_json_is_told_with_its_place(tmp_path, content, words, record):
@@ -178,6 +180,13 @@ def test_other_files_are_refused(tmp_path):
     ]:
         with pytest.raises(DetkitError, match=words):
             ProposalsFile(path)
+
+
+def test_an_id_of_thousands_of_digits_is_a_name(tmp_path):
+    boxes = some_boxes(1)
+    write_npz(tmp_path / "p.npz", {"1" * 5000: boxes})
+    found = ProposalsFile(tmp_path / "p.npz")(IMAGE, image_id="1" * 5000, file="")
+    np.testing.assert_array_equal(found, boxes)
 
 
 def test_an_image_whose_name_is_no_text_finds_its_boxes_again(tmp_path):

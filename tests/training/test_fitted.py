@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from detkit.evaluation.text import number
 from detkit.training.fitted import SHORT, fitted
 from detkit.training.optimization import optimizers, schedules
 
@@ -25,7 +26,7 @@ def test_what_fits(steps, batch, optimizer, lr, schedule, warmup):
     assert optimizers.complete(optimizer, chosen)["lr"] == lr
     assert schedules.complete(schedule, falling)["warmup_steps"] == warmup
     assert f"{optimizer} and {schedule}" in why
-    assert f"{steps:,} steps" in why
+    assert f"a run of {number(steps, 'step')}" in why
 
 
 def test_what_was_chosen_stays():

@@ -57,8 +57,8 @@ def read(
         size: pixels a side.
         seed: another one is another data set.
         unboxed: classes whose boxes are withheld of `train`. An image whose first object is of one
-            of these is drawn anew with such an object alone, of which it has the class and no box;
-            from all others such objects are left out.
+            of these is drawn anew with objects of that class alone, and has it and no box; from
+            all others such objects are left out.
     Raises:
         DetkitError: another split, no such class, or numbers that make no images.
     """
@@ -87,7 +87,7 @@ def read(
     for number in numbers:
         scene = arrange(seed, number, size)
         label = scene.shapes[0].label if scene.shapes else -1
-        known = arrange is alone or (len(scene.shapes) == 1 and label in withheld)
+        known = arrange is alone or label in withheld
         image_labels.append(label if known else -1)
         if known and withheld:
             scene = Layout([], scene.owner, scene.boxes[:0])

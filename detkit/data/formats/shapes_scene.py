@@ -148,11 +148,9 @@ def layout(seed: int, number: int, size: int, without: Collection[int] = ()) -> 
     return Layout(shapes, owner, np.array(boxes, np.int64).reshape(-1, 4))
 
 
-def alone(seed: int, number: int, size: int, label: int | None = None) -> Layout:
-    """One object, of 40 to 90 % of the image's sides; of any class, or of that one."""
+def alone(seed: int, number: int, size: int) -> Layout:
+    """One object, of 40 to 90 % of the image's sides."""
     (random,) = generator(seed, number, 2).random((1, 6)).tolist()
-    if label is not None:
-        random[0] = (label + 0.5) / len(NAMES)
     shape = _shape(random, size, ALONE)
     owner = np.full((size, size), BACKGROUND, np.uint8)
     cv2.copyTo(np.zeros_like(shape.solid), shape.solid, owner[shape.window])
@@ -163,11 +161,10 @@ def alone(seed: int, number: int, size: int, label: int | None = None) -> Layout
 
 
 def withholding(classes: Collection[int], seed: int, number: int, size: int) -> Layout:
-    """One object alone where the first one is of these classes, else those of all others."""
+    """Objects of one class where the first one is of these, else those of all other classes."""
     first = layout(seed, number, size).shapes[0].label
-    if first in classes:
-        return alone(seed, number, size, first)
-    return layout(seed, number, size, without=classes)
+    others = set(range(len(NAMES))) - {first} if first in classes else classes
+    return layout(seed, number, size, without=others)
 
 
 def _extents(owner: np.ndarray, shapes: list[Shape], boxes: list[Box]) -> list[Box] | None:

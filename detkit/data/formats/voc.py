@@ -78,6 +78,7 @@ def recognises(root: Path, needs: Needs = BOXES) -> str | None:
         return f"{os.path.relpath(found[0], root)}/ has SegmentationClass" if found else None
     if "masks" in needs:
         return None
+    found: dict[str, int] = {}
     for folder in annotation_folders(root):
         names = [name for name in splits.names_in(folder) if name.lower().endswith(".xml")]
         try:
@@ -85,8 +86,15 @@ def recognises(root: Path, needs: Needs = BOXES) -> str | None:
         except DetkitError:
             tag = "annotation"  # broken, which `read` says better
         if tag == "annotation":
-            return f"{os.path.relpath(folder, root)}/ holds {len(names):,} VOC annotations (XML)"
-    return None
+            found[os.path.relpath(folder, root)] = len(names)
+    if not found:
+        return None
+    folders, count = sorted(found), sum(found.values())
+    if len(folders) == 1:
+        place = "it" if folders == ["."] else f"{folders[0]}/"
+        return f"{place} holds {count:,} VOC annotations (XML)"
+    few = ", ".join(f"{folder}/" for folder in folders[:3]) + (", …" if len(folders) > 3 else "")
+    return f"{few} hold {count:,} VOC annotations (XML)"
 
 
 def existing_splits(root: Path, needs: Needs = BOXES) -> list[str]:

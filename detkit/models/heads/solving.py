@@ -1,7 +1,7 @@
 """What is solved for instead of learnt: SVMs and box regressions, image by image.
 
 No features are kept on disk: a pass over the images makes them anew, and what stays in memory is
-the objects', the hard negatives', and sums.
+the objects', the hard negatives', and sums. Each of the three has a bound of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from detkit.backbones.backbone import normalize
+from detkit.models.heads.kept_rows import ObjectRows
 from detkit.models.heads.mining import Miner
 from detkit.models.heads.svm_head import NORM, SVMHead, SVMs
 from detkit.models.model import Model
@@ -24,8 +25,9 @@ from detkit.ops.ridge import Ridge
 from detkit.structures import Batch, Targets
 
 # Bytes that are kept: with what a process has and needs at once beside them less than 4 GiB.
-MEMORY = 5 * 2**29  # of features
-SUMS = 2**31  # of the regressions' sums
+MEMORY = 7 * 2**28  # of features, of the objects and the hard negatives
+OBJECTS = 3  # a part of it is the objects' at most: one third
+SUMS = 3 * 2**29  # of the regressions' sums
 NORMED = 16  # proposals of an image that the features' norm is measured on
 
 
@@ -51,13 +53,8 @@ def fit_svms(
     """
     network = cast(RegionModel, model)
     svms = network.svms
-    positives = _objects(network, batches, generator)
-    row = 4 * svms.svm_weight.shape[1]
-    kept = sum(map(len, positives))
-    # a Miner holds as many new ones as it keeps, and all rows once more while it is fitted
-    most = max(1, (MEMORY // row - 2 * kept) // (4 * svms.num_classes))
+    miners = _miners(network, batches, generator)
     rules = svms.rules
-    miners = [Miner(rows, rules.penalty, rules.positive_weight, most) for rows in positives]
     for images, batch in _normalised(network, batches):
         chosen, is_negative = [], []
         for boxes, targets in zip(batch.proposals or [], batch.targets, strict=True):
@@ -67,35 +64,36 @@ def fit_svms(
             is_negative.append(negative[some])
         if sum(map(len, chosen)):
             features = svms.scaled(network.learnt_features(images, chosen))
-            for label, miner in enumerate(miners):
-                if len(miner.positives):
-                    miner.see(features[torch.cat(is_negative)[:, label]])
+            for label, miner in miners.items():
+                miner.see(features[torch.cat(is_negative)[:, label]])
     svms.svm_weight.zero_()
     svms.svm_bias.fill_(-1e4)  # a score of 0
-    for label, miner in enumerate(miners):
-        if len(miner.positives):
-            miner.fit()
-            assert miner.weight is not None
-            svms.svm_weight[label] = miner.weight.to(svms.svm_weight)
-            svms.svm_bias[label] = miner.bias
+    for label, miner in miners.items():
+        miner.fit()
+        assert miner.weight is not None
+        svms.svm_weight[label] = miner.weight.to(svms.svm_weight)
+        svms.svm_bias[label] = miner.bias
     svms.solved.fill_(True)
+    if full := [model.class_list.names[label] for label, m in miners.items() if m.left_out]:
+        room = miners[next(iter(miners))].most
+        print(
+            f"note: {MEMORY / 2**30:.2f} GiB have room for {room:,} negatives a class: the hardest"
+            f" were kept of {', '.join(full)}",
+            flush=True,
+        )
 
 
-def _objects(
+def _miners(
     network: RegionModel, batches: Iterable[Batch], generator: torch.Generator
-) -> list[np.ndarray]:
-    """The scaled features of each class's objects; sets the scale.
-
-    Where they are more than memory has room for, a random part of each class stays.
-    """
+) -> dict[int, Miner]:
+    """The miner of each class that has objects, with their scaled features; sets the scale."""
     svms = network.svms
-    channels = svms.svm_weight.shape[1]
-    found: list[list[Tensor]] = [[] for _ in range(svms.num_classes)]
+    channels, classes = svms.svm_weight.shape[1], svms.num_classes
+    room = MEMORY // (4 * channels)
+    seed = generator.initial_seed()
+    objects = ObjectRows(max(2 * classes, room // OBJECTS), channels, classes, seed)
     norm, count = 0.0, 0
-    most = max(1, MEMORY // (16 * channels * svms.num_classes))
     for images, batch in _normalised(network, batches):
-        objects = [alone(t).boxes for t in batch.targets]
-        labels = torch.cat([alone(t).labels for t in batch.targets])
         some = [
             p[torch.randperm(len(p), generator=generator)[:NORMED].to(p.device)]
             for p in batch.proposals or []
@@ -103,22 +101,19 @@ def _objects(
         if sum(map(len, some)):
             norms = network.learnt_features(images, some).float().norm(dim=1)
             norm, count = norm + norms.sum().item(), count + len(norms)
-        if len(labels):
-            features = network.learnt_features(images, objects).float().cpu()
-            for label in labels.unique().tolist():
-                found[label].append(features[labels.cpu() == label])
-                if sum(map(len, found[label])) > 2 * most:
-                    found[label] = [_some(torch.cat(found[label]), most, generator)]
+        real = [alone(targets) for targets in batch.targets]
+        if sum(map(len, real)):
+            features = network.learnt_features(images, [one.boxes for one in real])
+            objects.add(features.float(), torch.cat([one.labels for one in real]))
     svms.scale.fill_(NORM * count / norm if norm > 0 else 1.0)
-    empty = torch.zeros(0, channels)
-    scale = svms.scale.item()
-    return [_some(torch.cat([empty, *rows]), most, generator).mul_(scale).numpy() for rows in found]
-
-
-def _some(rows: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    if len(rows) <= most:
-        return rows
-    return rows[torch.randperm(len(rows), generator=generator)[:most].sort().values]
+    counts = {label: number for label in range(classes) if (number := objects.number(label))}
+    most = max(2, (room - sum(counts.values())) // max(1, len(counts)))
+    rules, scale = svms.rules, np.float32(svms.scale.item())
+    miners = {}
+    for label in counts:
+        rows = objects.of(label) * scale
+        miners[label] = Miner(rows, rules.penalty, rules.positive_weight, most)
+    return miners
 
 
 def negatives_of(boxes: Tensor, targets: Targets, num_classes: int, neg_iou: float) -> Tensor:

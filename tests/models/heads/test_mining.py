@@ -1,11 +1,14 @@
 """Hard negatives: what is planted is found, memory is bounded, what is easy goes."""
 
+import numpy as np
 import pytest
 import torch
 
 from detkit.models.heads import mining
+from detkit.models.heads.kept_rows import ObjectRows
 from detkit.models.heads.mining import Miner
 from detkit.models.heads.solving import distinct, negatives_of
+from detkit.ops.linear_svm import fit_svm
 from detkit.structures import Targets
 
 
@@ -44,14 +47,59 @@ def test_a_planted_negative_among_thousands_turns_the_svm():
     assert len(found["with"].negatives) < 100
 
 
-def test_no_more_negatives_are_kept_than_memory_has_room_for_and_the_hardest_stay():
+def test_no_more_negatives_are_kept_than_there_is_room_for_and_the_hardest_stay(monkeypatch):
+    fitted = []
+
+    def watched(rows, positive, *args, **more):
+        weight, bias, duals = fit_svm(rows, positive, *args, **more)
+        fitted.append((rows[~positive] @ weight + bias).copy())
+        return weight, bias, duals
+
+    monkeypatch.setattr(mining, "fit_svm", watched)
     miner = Miner(around(1, 0, 5, 0).numpy(), 0.001, 2.0, 60)
+    rows = miner._rows
     for image in range(20):
-        miner.see(around(0, 0, 30, image + 1))
-        assert len(miner.negatives) <= 60
-        assert sum(map(len, miner._new)) <= 60
-    miner.fit()
-    assert 0 < len(miner.negatives) <= 60
+        miner.see(around(0, 0, 80, image + 1))
+        miner.fit()
+        assert len(miner.negatives) == 45
+        left = miner.negatives @ miner.weight.numpy() + miner.bias
+        assert np.allclose(np.sort(left), np.sort(fitted[-1])[-45:])
+    assert miner._rows is rows
+    assert rows.shape == (65, 2)
+    assert max(map(len, fitted)) == 60
+    assert miner.left_out == sum(map(len, fitted)) - 45 * len(fitted)
+
+
+def test_room_that_is_not_needed_makes_no_difference():
+    found = []
+    for room in (100, 10_000):
+        miner = Miner(around(2, 0, 30, 0).numpy(), 1.0, 2.0, room)
+        for image in range(30):
+            miner.see(around(-2, 0, 40, 1 + image))
+        miner.fit()
+        assert miner.left_out == 0
+        found.append((miner.weight, torch.tensor(miner.bias)))
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-5)
+
+
+def test_of_too_many_objects_a_random_part_of_the_largest_classes_stays():
+    stay = np.zeros(1000)
+    for seed in range(20):
+        objects = ObjectRows(80, 2, 3, seed)
+        for image in range(100):  # ten of class 0 in each, of class 2 one in every tenth
+            numbers = torch.arange(10.0) + 10 * image
+            objects.add(torch.stack([numbers, -numbers], 1), torch.zeros(10, dtype=torch.int64))
+            if image % 10 == 0:
+                objects.add(torch.full((1, 2), float(image)), torch.tensor([2]))
+        numbers, other = objects.of(0), objects.of(2)
+        assert other[:, 0].tolist() == list(range(0, 100, 10))
+        assert objects.number(1) == 0
+        assert 20 <= len(numbers) == objects.number(0) <= 70
+        assert (np.diff(numbers[:, 0]) > 0).all()
+        assert (numbers[:, 1] == -numbers[:, 0]).all()
+        stay[numbers[:, 0].astype(int)] += 1
+    early, late = stay[:500].sum(), stay[500:].sum()  # 900 in all, give or take 30 each
+    assert abs(early - late) < 0.3 * (early + late)
 
 
 def test_negatives_of_a_class_overlap_none_of_its_objects():
