@@ -1,4 +1,4 @@
-"""The commands of docs/single_shot.md compose, and each recipe that it names is there.
+"""The commands of docs/single_shot.md and docs/darknet.md compose; recipes that are named exist.
 
 What YOLOv1's fully connected layers ask of a run is said before it begins.
 """
@@ -22,14 +22,17 @@ from detkit.structures import Classes
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/single_shot.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^python scripts/(\w+)\.py (.*)$", TEXT, re.MULTILINE)
+BOTH = TEXT + (ROOT / "docs/darknet.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^python scripts/(\w+)\.py (.*)$", BOTH, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("verb", "rest"), COMMANDS, ids=lambda text: text[:60])
 def test_the_commands_compose(verb, rest, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("RUN.weights").touch()  # a run that settings come from would have to be there
-    words = [word.replace("checkpoint=RUN", "checkpoint=RUN.weights") for word in shlex.split(rest)]
+    for file in ("RUN", "FILE", "yolov3-tiny"):  # what settings may come from has to be there
+        Path(f"{file}.weights").touch()
+    words = re.sub(r"checkpoint=RUN\b", "checkpoint=RUN.weights", rest)
+    words = shlex.split(words, comments=True)
     compose(verb, [word for word in words if not word.startswith("weights=")])
 
 
@@ -40,7 +43,7 @@ def test_networks_and_recipes_exist():
     for row in rows[1:]:
         for recipe in re.findall(r"`(\w+)`", row[2]):
             assert (ROOT / f"conf/experiment/{recipe}.yaml").is_file()
-    assert len(COMMANDS) > 15
+    assert len(COMMANDS) > 22
 
 
 @pytest.mark.parametrize("given", ["transforms.long_side=64", "transforms.sides=[448,64]"])
