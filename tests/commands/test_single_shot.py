@@ -10,12 +10,17 @@ import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from detkit.__main__ import main
+from detkit.backbones.darknet_cfg import DEFAULT
+from detkit.backbones.darknet_sections import cfg_text
+from detkit.commands.beginning import other_size
 from detkit.commands.telling import room_line
 from detkit.config.compose import compose
+from detkit.data.transforms import build as build_transform
 from detkit.models.build import build
 from detkit.models.model import models
 from detkit.structures import Classes
@@ -63,3 +68,26 @@ def test_the_size_of_yolo_v1s_run_folder_is_said():
         state = SimpleNamespace(model=model, optimizer=SimpleNamespace(defaults=defaults))
         assert told in room_line(state)
     assert room_line(SimpleNamespace(model=torch.nn.Linear(4, 4), optimizer=None)) == ""
+
+
+@pytest.mark.parametrize(
+    ("net", "text", "told"),
+    [
+        ({"width": "320", "height": "256"}, "", "for pictures of 320×256, not of 96×64"),
+        ({"width": "96", "height": "64"}, "", ""),
+        ({}, "", ""),
+        ({"width": "416", "height": "416"}, cfg_text(DEFAULT), ""),
+    ],
+)
+def test_a_cfg_for_pictures_of_another_size_is_told(net, text, told):
+    model = SimpleNamespace(backbone=SimpleNamespace(net=net))
+    transform = build_transform({"name": "darknet", "width": 96, "height": 64}, train=False)
+    session = SimpleNamespace(
+        state=SimpleNamespace(model=model),
+        settings=SimpleNamespace(backbone={"text": text}),
+        data=SimpleNamespace(
+            records=SimpleNamespace(sizes=np.array([[50, 80]])), transform=transform
+        ),
+    )
+    assert told in other_size(session)
+    assert bool(told) == bool(other_size(session))
