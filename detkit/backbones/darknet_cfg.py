@@ -163,6 +163,7 @@ class DarknetCfg(Trunk):
         cfg, text = settings.get("cfg"), settings.get("text")
         if cfg is None:
             return {**settings, "text": cfg_text(DEFAULT) if text is None else text}
+        # its own classes, where the data's are not known yet
         own: dict[str, Any] = {"classes": first_classes(_description(cfg, text))}
         for key in ("classes", "width", "in_channels"):
             if settings.get(key) is not None:
