@@ -27,11 +27,14 @@ from detkit.backbones.darknet_outputs import (
     first_classes,
     outputs,
 )
-from detkit.backbones.darknet_sections import Section, cfg_text, sections
+from detkit.backbones.darknet_sections import LARGEST, Section, cfg_text, sections
 from detkit.errors import DetkitError, unknown
 from detkit.ranges import Count, Positive
 
 DEFAULT = Path(__file__).with_suffix(".cfg")
+MOST_LAYERS = 10_000
+ALL_WEIGHTS = 2**29  # of a network; YOLOv4's largest has 287 million
+FINEST = Fraction(1, 4)  # stride of a map that is wider than the image
 
 
 class Graph(nn.ModuleDict):
@@ -163,7 +166,7 @@ class DarknetCfg(Trunk):
         cfg, text = settings.get("cfg"), settings.get("text")
         if cfg is None:
             return {**settings, "text": cfg_text(DEFAULT) if text is None else text}
-        # its own classes, where the data's are not known yet
+        # where the data's classes are to come
         own: dict[str, Any] = {"classes": first_classes(_description(cfg, text))}
         for key in ("classes", "width", "in_channels"):
             if settings.get(key) is not None:
@@ -189,8 +192,12 @@ def plan(
     """
     head, *parts = found
     channels = in_channels or head.integer("channels", 3, 1)
+    if len(parts) > MOST_LAYERS:
+        raise head.error(
+            f"The network has {len(parts):,} layers.", "correct the file; no network has so many."
+        )
     before = [Shape(channels, Fraction(1))]
-    layers = {}
+    layers, weights = {}, 0
     for section, following in zip(parts, [*parts[1:], None], strict=True):
         exact = None
         if following is not None and following.name in OUTPUTS:
@@ -199,9 +206,29 @@ def plan(
             elif width != 1:
                 exact = section.integer("filters", 1, 1)
         layer = build(section, before, width, exact)
+        weights += sum(weight.numel() for weight in layer.module.parameters())
+        _check_size(section, layer, weights)
         before.append(Shape(layer.channels, layer.stride))
         layers[section.layer] = layer
     return layers
+
+
+def _check_size(section: Section, layer: Layer, weights: int) -> None:
+    """
+    Args:
+        weights: of all layers so far.
+    Raises:
+        DetkitError: a layer whose numbers no memory holds; a file may say anything.
+    """
+    finer = layer.stride is not None and layer.stride < FINEST
+    if layer.channels <= LARGEST and weights <= ALL_WEIGHTS and not finer:
+        return
+    what = f"{layer.channels:,} channels"
+    if finer:
+        what = f"maps {1 / layer.stride} times as wide as the image"  # type: ignore[operator]
+    elif weights > ALL_WEIGHTS:
+        what = f"{weights:,} weights with the layers before it"
+    raise section.error(f"It has {what}.", "correct the file; no network has so many.")
 
 
 def _description(cfg: str | None, text: str | None) -> list[Section]:

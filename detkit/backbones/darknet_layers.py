@@ -14,7 +14,7 @@ from detkit.backbones.darknet_modules import ACTIVATIONS, MaxPool, Reorg, Route,
 from detkit.backbones.darknet_sections import Section
 
 OUTPUTS = ("yolo", "region")
-MOST_WEIGHTS = 2**30  # of one convolution; a layer of YOLO9000 has 29 million
+MOST_WEIGHTS = 2**27  # of one convolution; a layer of YOLO9000 has 29 million, VGG's fc6 103
 # Darknet adds 1e-6 to the deviation, some of its builds 1e-5 to the variance; this is what OpenCV's
 # reader adds to the variance
 NORM_EPS = 1e-6

@@ -151,12 +151,13 @@ class Session:
         """As it starts, or as it was built when the run was saved."""
         seed_everything(settings.seed)
         records = self.data.records
-        model = build(
-            self._model_settings(settings.model),
-            {**settings.backbone, "weights": "none"} if saved else settings.backbone,
-            self.data.classes,
-            settings.allow_download,
-        )
+        part = self._model_settings(settings.model)
+        trunk = {**settings.backbone, "weights": "none"} if saved else settings.backbone
+        classes = self.data.classes
+        if saved:
+            file = checkpoint.find(saved.folder, "last")
+            restore.check_size({"model": part, "backbone": trunk}, classes, file)
+        model = build(part, trunk, classes, settings.allow_download)
         if saved:
             match_norms(model, {k.removeprefix("model/"): v for k, v in saved.packed.items()})
         elif settings.weights:
@@ -185,7 +186,8 @@ class Session:
         if self.world.size > 1:  # each process draws its own samples
             torch.manual_seed(seed + self.world.rank)
         if saved:
-            recipe.check_solved(saved.plain.get("solved", {}), saved.folder)
+            names = [interval.stage.name for interval in self.recipe]
+            recipe.check_solved(saved.plain.get("solved", {}), saved.folder, names)
             state.restore(saved.shown, saved.packed, saved.plain, self.world)
         return state
 
@@ -219,11 +221,14 @@ class Session:
 
     def _keep_start(self, saved: Saved | None) -> None:
         """Keeps the weights that the run starts with, where a stage will go back to them."""
-        again = any(interval.stage.restarts for interval in self.recipe)
-        if again and not saved and self.world.main:
+        if saved or not any(interval.stage.restarts for interval in self.recipe):
+            return
+        kept = {}
+        if self.world.main:
             self.begin.start.parent.mkdir()
             checkpoint.write_tensors(self.begin.start, self.state.model.state_dict())
-        distributed.barrier(self.world)
+            kept = {recipe.START: recipe.digest_of_file(self.begin.start)}
+        self.state.solved = distributed.share(kept, self.world)
 
     def _model_settings(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         weights = self.options.class_weights

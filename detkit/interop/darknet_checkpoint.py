@@ -32,6 +32,7 @@ from detkit.models.model import Model, models
 from detkit.restore import NOTHING, Beside, Restored, readers
 from detkit.structures import Classes
 
+LONGEST = 2**13  # pixels a side of the network's image
 SIDE = 416  # of the network's image, where [net] says none
 LETTERBOX = False  # where [net] says nothing of letter_box: as its present code, and OpenCV
 OF_SELECTION = (
@@ -66,7 +67,7 @@ def read(file: Path, beside: Beside = NOTHING) -> Restored:
     boxed = beside.letterbox
     if boxed is None:
         boxed = bool(head.integer("letter_box", int(LETTERBOX), 0, 1))
-    size = {side: head.integer(side, SIDE, 1) for side in ("width", "height")}
+    size = {side: head.integer(side, SIDE, 1, LONGEST) for side in ("width", "height")}
     prepared = {"name": "darknet", **size, "letterbox": boxed}
     config = {
         "model": {"name": "darknet_cfg"},

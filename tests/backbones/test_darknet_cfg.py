@@ -179,6 +179,29 @@ def test_a_run_refuses_a_description_by_its_files_name_but_not_for_its_classes(t
     assert error.value.file == str(path)
 
 
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ("[dropout]\n" * 10_000, r"has 10,00\d layers"),
+        ("[route]\nlayers=-1,-1\n" * 40, "channels"),
+        ("[upsample]\nstride=1024\n", "maps 1024 times as wide"),
+        ("[convolutional]\nfilters=1000000\nsize=1023\n", "weights"),
+    ],
+)
+def test_networks_that_no_memory_holds_are_refused_before_they_are_built(layers, message):
+    text = f"[net]\nchannels=3\n[convolutional]\nfilters=4\n{layers}[yolo]\n"
+    with pytest.raises(DetkitError, match=message):
+        DarknetCfg(text=text)
+
+
+def test_the_weights_of_all_layers_are_counted(monkeypatch):
+    monkeypatch.setattr("detkit.backbones.darknet_cfg.ALL_WEIGHTS", 100)
+    text = "[net]\n" + "[convolutional]\nfilters=9\n" * 2 + "[yolo]\n"
+    with pytest.raises(DetkitError, match="weights with the layers before it") as caught:
+        DarknetCfg(text=text)
+    assert "layer 1" in caught.value.record
+
+
 def test_a_text_without_sections_and_a_missing_file_are_refused(tmp_path):
     with pytest.raises(DetkitError, match="no section"):
         DarknetCfg(text="")
