@@ -40,8 +40,8 @@ def page(verb: str, argv: Sequence[str]) -> str:
         folders = [Path(str(source.path)) for source in config.hydra.runtime.config_sources]
         files = {f.stem: f for d in folders for f in (d / "experiment").glob("*.yaml")}
         rows = [_row(name, _first_line(files[name])) for name in sorted(files)]
-        head = f"experiment={chosen['experiment'] or 'null'}, or one of these, with its first line:"
-        blocks.append("\n".join([head, *rows]))
+        title = f"experiment={chosen['experiment'] or 'null'}, or one of these:"
+        blocks.append("\n".join([title, *rows]))
     plain = {}
     for key, value in values.items():
         if key not in groups.GROUPS or key not in chosen:

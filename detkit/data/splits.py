@@ -93,7 +93,7 @@ def by_hash(
     chosen = np.flatnonzero(held_out if wanted == "val" else ~held_out)
     fifth = "a fifth" if classes is None else "a fifth of each class"
     told = f"{why}, so {fifth} by hash of the file names is val: {wanted} has"
-    return chosen, f"{told} {len(chosen):,} of {len(names):,} images, split {ALL} every one"
+    return chosen, f"{told} {len(chosen):,} of {len(names):,} images ({ALL}: every one)"
 
 
 def _fifths(digests: NDArray, classes: NDArray | None) -> NDArray[np.bool_]:

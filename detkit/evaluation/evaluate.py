@@ -18,7 +18,7 @@ from detkit.evaluation.costliest import Costly, costliest
 from detkit.evaluation.diagnosis import LITTLE, diagnose
 from detkit.evaluation.files import write_coco
 from detkit.evaluation.operating import DEFAULTS, Operating
-from detkit.evaluation.pixels import boundaries, count, pixels, wrong_share
+from detkit.evaluation.pixels import boundaries, count, pixels, reduced, wrong_share
 from detkit.evaluation.results import Results
 from detkit.evaluation.tables import (
     Figures,
@@ -206,7 +206,7 @@ class PixelEvaluator:
                 self._seen.add(frame.index)
                 labels = found.labels.cpu().numpy()
                 share = wrong_share(truth, labels)
-                self.worst = costliest(self.worst, [Costly(share, frame.index, labels)])
+                self.worst = costliest(self.worst, [Costly(share, frame.index, reduced(labels))])
 
     def count(self, truth: np.ndarray, found: Segmentation) -> None:
         """Adds one image; `truth` is (H, W) uint8."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NEAR = 0.1  # overlap from which a box was meant for an object
 RIGHT, IGNORED, WRONG_CLASS, BADLY_PLACED, DOUBLE, FALSE, MISSED = range(7)
-KINDS = ("right", "ignored", "wrong class", "badly placed", "double", "false", "missed")
+KINDS = ("right", "ignored", "wrong class", "badly placed", "found twice", "false", "missed")
 
 
 @dataclass(frozen=True)

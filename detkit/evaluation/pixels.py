@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
 from detkit.errors import DetkitError
 from detkit.structures import IGNORE
+
+SIDE = 1024  # pixels of the longer side of what is kept of an image
 
 
 def count(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -49,6 +52,20 @@ def wrong_share(truth: np.ndarray, predicted: np.ndarray) -> float:
     """
     counted = truth != IGNORE
     return float((truth != predicted)[counted].mean()) if counted.any() else 0.0
+
+
+def reduced(labels: np.ndarray) -> np.ndarray:
+    """(h, w) uint8 labels of at most `SIDE` pixels a side: kept to be looked at, gigapixels or not.
+
+    Args:
+        labels: (H, W) uint8.
+    """
+    height, width = labels.shape
+    scale = SIDE / max(height, width)
+    if scale >= 1:
+        return labels
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
 
 
 def pixels(counts: np.ndarray, names: Sequence[str]) -> dict[str, float | None]:

@@ -58,9 +58,10 @@ class Ranked:
         place = int(np.argmax(2 * right / (right + wrong + self.objects)))
         kept = float(scores[place])
         following = float(scores[place + 1]) if place + 1 < len(scores) else kept
-        middle = round((kept + following) / 2, 3)
-        if following < middle <= kept:
-            return middle
+        for digits in (3, 4, 5, 6):  # a short number, where one lies between
+            middle = round((kept + following) / 2, digits)
+            if following < middle <= kept:
+                return middle
         return kept if following < kept else (math.floor(kept * 1000) / 1000 or kept)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from detkit.errors import DetkitError, unknown
+from detkit.evaluation import text
 from detkit.values import number
 
 DEFAULT = 0.5  # the score where nothing better is known
@@ -45,7 +46,9 @@ class Thresholds:
         return {name: self.classes.get(name, self.overall) for name in names}
 
     def __str__(self) -> str:
-        own = f"{len(self.classes)} of its own by class, else " if self.classes else ""
+        own = (
+            f"{text.number(len(self.classes), 'class')} at their own, else " if self.classes else ""
+        )
         return f"{own}{self.overall:g} ({self.source})"
 
 

@@ -19,6 +19,7 @@ from detkit.data.loading import collate
 from detkit.data.transforms import Loaded, Transform
 from detkit.draw import as_rgb, eight_bit
 from detkit.errors import DetkitError, unknown
+from detkit.evaluation.text import number
 from detkit.evaluation.thresholds import Chosen, thresholds_of
 from detkit.folders import in_home
 from detkit.inference.run import predictions, prepare
@@ -88,7 +89,7 @@ class Predictor:
     def __repr__(self) -> str:
         name, few = self.meta["config"]["model"]["name"], ", ".join(self.names[:5])
         more = ", …" if len(self.names) > 5 else ""
-        count = "1 class" if len(self.names) == 1 else f"{len(self.names)} classes"
+        count = number(len(self.names), "class")
         least = f"; score {self.thresholds}" if tasks[self.model.task].scored else ""
         return f"<Predictor: {name} on {self.device}, {count}: {few}{more}{least}>"
 

@@ -18,7 +18,7 @@ from detkit import foreign, ours
 from detkit.atomic import write_text
 from detkit.errors import DetkitError
 from detkit.inference.sources import Picture
-from detkit.inference.tables import KEYS, csv_lines, csv_row, part_of, rounded
+from detkit.inference.tables import KEYS, columns_of, csv_lines, csv_row, part_of, place
 from detkit.inference.write import Writer, check_tables
 from detkit.ops.outline import polygon
 from detkit.predictions import Detections
@@ -68,8 +68,8 @@ class WithYoloText:
         text = "".join(f"{line}\n" for line in lines(prediction, height, width))
         write_text(path, text)
         label, checksum = path.relative_to(self.folder).as_posix(), _checksum(text.encode())
-        picture_keys = [picture.item.file, picture.frame, rounded(picture.seconds)]
-        self._table.add(csv_row([*picture_keys, label, checksum, self._classes]))
+        where = columns_of(place(picture))
+        self._table.add(csv_row([*where, label, checksum, self._classes]))
 
     def close(self) -> None:
         self.writer.close()

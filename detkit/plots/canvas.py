@@ -6,7 +6,6 @@ user's process is changed.
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from detkit import ours
 from detkit.atomic import json_text, write_bytes
 from detkit.draw import colour, save_image
 
@@ -82,15 +80,12 @@ def pixels(figure: Figure) -> np.ndarray:
 
 
 def save(figure: Figure, file: Path, numbers: Any) -> None:
-    """Writes a figure as a PNG with our sign in it, and what it shows as JSON beside it."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_bytes(file, ours.signed(buffer.getvalue()))
-    write_numbers(file, numbers)
+    """Writes a figure, and what it shows as JSON beside it."""
+    save_picture(pixels(figure), file, numbers)  # savefig would draw twice
 
 
 def save_picture(picture: np.ndarray, file: Path, numbers: Any) -> None:
-    """The same of an (H, W, 3) uint8 RGB picture, by its suffix."""
+    """Writes an (H, W, 3) uint8 RGB picture by its suffix, with our sign in it, and its numbers."""
     save_image(file, picture)
     write_numbers(file, numbers)
 

@@ -180,7 +180,7 @@ def _sizes(axes: Any, objects: Objects) -> None:
         axes.axvline(line, color=colour, linewidth=1.2, label=label)
     if len(lines):
         axes.set_ylim(0, heights.max() * 1.25)  # room for the legend
-        axes.legend(loc="upper left")
+        axes.legend(loc="upper left", frameon=True, framealpha=1, edgecolor="none")
     title = "sides of the objects, pixels of the network's picture (√ of the area)"
     if misfits is not None:
         share = f"{misfits:.0%} of {len(sides):,}"

@@ -21,7 +21,7 @@ from detkit.evaluation.mistakes import (
     Mistakes,
 )
 from detkit.evaluation.text import number
-from detkit.lettering import lettered
+from detkit.lettering import label, lettered
 from detkit.plots import canvas
 from detkit.plots.contact import SIDE, contact_sheet, picture_of
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 COLUMNS = 4
 LABELLED = 30  # marks of a picture that have a text
+LETTERS = 12  # pixels of these
 WHITE = (255, 255, 255)
 INK = {  # RGB, to be told apart by eyes that see red and green alike
     RIGHT: (150, 150, 150),
@@ -39,13 +40,9 @@ INK = {  # RGB, to be told apart by eyes that see red and green alike
     WRONG_CLASS: (204, 50, 200),
     DOUBLE: (60, 130, 255),
 }
-MEANINGS = {
-    RIGHT: "right",
-    MISSED: "missed",
+MEANINGS = {  # of those whose names are not enough
     FALSE: "false: nothing is annotated there",
     BADLY_PLACED: "badly placed (white: where it should be)",
-    WRONG_CLASS: "wrong class",
-    DOUBLE: "found twice",
 }
 
 Shape = Callable[[], np.ndarray] | None  # (H, W) bool, the mask of an object or a detection
@@ -101,16 +98,11 @@ def image_name(records: Records, i: int) -> str:
     return Path(records.files[i]).name[-24:] or str(records.image_id(i))
 
 
-def sheet(
-    pictures: Sequence[np.ndarray],
-    captions: Sequence[str],
-    instead: str,
-    columns: int = COLUMNS,
-) -> np.ndarray:
+def sheet(pictures: Sequence[np.ndarray], captions: Sequence[str], instead: str) -> np.ndarray:
     """The pictures side by side; a blank one with a caption where there is none."""
     if not pictures:
         pictures, captions = [np.full((200, 400, 3), 245, np.uint8)], [instead]
-    columns = min(columns, len(pictures))
+    columns = min(COLUMNS, len(pictures))
     return contact_sheet(pictures, captions, columns, columns * SIDE)
 
 
@@ -148,7 +140,9 @@ def _marked(records: Records, found: Mistakes, i: int) -> tuple[np.ndarray, list
         labels.append((names[records.labels[n]], box * factors, MISSED))
         marks.append({"mistake": "missed", "class": names[records.labels[n]], "box": box})
     for text, box, kind in labels[-LABELLED:]:  # the surest of what is wrong, and what was missed
-        _write(picture, text, box, INK[kind])
+        inside = np.clip(np.nan_to_num(box[:2]), 0, [picture.shape[1] - 1, picture.shape[0] - 1])
+        left, top = inside.astype(int).tolist()
+        label(picture, text, left, top, INK[kind], LETTERS)
     for mark in marks:
         mark["box"] = mark["box"].round(2).tolist()
     return picture, marks
@@ -189,27 +183,13 @@ def outline(
     cv2.rectangle(picture, (x0, y0), (x1, y1), ink, line)
 
 
-def _write(picture: np.ndarray, text: str, box: np.ndarray, ink: tuple[int, int, int]) -> None:
-    """A strip with the text on top of the box, or inside where it would leave the picture."""
-    letters = 1 - lettered(text, 12).astype(np.float32) / 255
-    bright = 0.299 * ink[0] + 0.587 * ink[1] + 0.114 * ink[2] > 140
-    colours = np.array(ink), np.array((0, 0, 0) if bright else (255, 255, 255))
-    strip = (colours[0] * (1 - letters) + colours[1] * letters).round().astype(np.uint8)
-    strip = strip[: picture.shape[0], : picture.shape[1]]
-    height, width = strip.shape[:2]
-    left = int(np.clip(box[0], 0, picture.shape[1] - width))
-    top = int(box[1]) - height
-    top = int(np.clip(top if top >= 0 else box[1], 0, picture.shape[0] - height))
-    picture[top : top + height, left : left + width] = strip
-
-
 def _key(records: Records, found: Mistakes, least: str) -> np.ndarray:
     """Of what the counts are, and which colour is which mistake."""
     judged = ", judged by boxes" if found.results.masks is not None else ""
     heading = f"{number(len(records), 'picture')}, detections that score {least} or more{judged}:"
     parts = [lettered(f"{heading}   ", 15)]
     for kind, count in counts(found).items():
-        text = lettered(f"{count:,} {MEANINGS[kind]}   ", 15)
+        text = lettered(f"{count:,} {MEANINGS.get(kind, KINDS[kind])}   ", 15)
         swatch = np.full((text.shape[0], text.shape[0], 3), 255, np.uint8)
         swatch[3:-3, 3:-3] = INK[kind]
         parts += [swatch, text]

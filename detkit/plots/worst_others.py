@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import numpy as np
 from detkit.draw import draw_labels, draw_pixels
 from detkit.evaluation.costliest import Costly
 from detkit.evaluation.mistakes import BADLY_PLACED, WRONG_CLASS
+from detkit.evaluation.pixels import count, reduced
 from detkit.lettering import lettered
 from detkit.plots import canvas
 from detkit.plots.contact import picture_of
@@ -30,27 +30,24 @@ def draw_worst_pixels(records: Records, worst: Sequence[Costly], file: Path) -> 
     """Two copies of each picture: its wrong pixels as they were called, and as they are.
 
     Args:
-        worst: `found` is (H, W) uint8, the class that each pixel was called.
+        worst: `found` is (h, w) uint8, the class that each pixel was called, `reduced`.
     """
     pictures, captions, rows = [], [], []
     for one in worst:
-        picture, _ = picture_of(records, one.index)
-        truth = records.pixels(one.index)
-        assert truth is not None
+        picture = picture_of(records, one.index)[0]
+        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)  # so that colours are classes
+        labels = records.pixels(one.index)
+        assert labels is not None
+        truth = reduced(labels)
         wrong = (one.found != truth) & (truth != IGNORE)
-        for labels in (one.found, truth):
-            shown = np.where(wrong, labels, IGNORE).astype(np.uint8)
-            size = picture.shape[1], picture.shape[0]
-            shown = cv2.resize(shown, size, interpolation=cv2.INTER_NEAREST)
-            pictures.append(draw_pixels(picture, shown, records.names))
-        pairs = Counter(zip(truth[wrong].tolist(), one.found[wrong].tolist(), strict=True))
-        confusions = [
-            {"class": records.names[is_], "called": records.names[called], "pixels": count}
-            for (is_, called), count in pairs.most_common(COMMONEST)
-        ]
-        most = f"{confusions[0]['class']} called {confusions[0]['called']}"
+        for classes in (one.found, truth):
+            shown = np.where(wrong, classes, IGNORE).astype(np.uint8)
+            shown = np.asarray(cv2.resize(shown, grey.shape[::-1], interpolation=0))  # nearest
+            pictures.append(draw_pixels(grey, shown, records.names))
+        confusions = _confusions(truth, one.found, records.names)
+        most = "".join(f"; most: {c['class']} called {c['called']}" for c in confusions[:1])
         name = image_name(records, one.index)
-        captions += [f"{name}: {one.cost:.1%} wrong; as called", f"as they are; most: {most}"]
+        captions += [f"{name}: {one.cost:.1%} wrong; as called", f"as they are{most}"]
         rows.append(
             {
                 "image": records.image_id(one.index),
@@ -60,6 +57,22 @@ def draw_worst_pixels(records: Records, worst: Sequence[Costly], file: Path) -> 
         )
     picture = sheet(pictures, captions, "no wrong pixel")
     canvas.save_picture(picture, file, {"pictures": rows})
+
+
+def _confusions(
+    truth: np.ndarray, called: np.ndarray, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Which class was most often called which other one, as shares of the pixels that count."""
+    counts = count(truth, called, len(names))
+    total = max(int(counts.sum()), 1)
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:COMMONEST]
+    places = [divmod(int(place), len(names)) for place in order]
+    return [
+        {"class": names[k], "called": names[other], "share": round(counts[k, other] / total, 6)}
+        for k, other in places
+        if counts[k, other]
+    ]
 
 
 def draw_worst_labels(records: Records, worst: Sequence[Costly], file: Path) -> None:

@@ -79,7 +79,8 @@ def figures(result: dict) -> dict:
 
 
 def test_what_a_checkpoint_finds_scores_the_same_from_its_file(runs, tmp_path, capsys):
-    first = evaluate(settings(checkpoint=runs["detect"], output=tmp_path / "a"))
+    at = {"score_thresh": 0.5}
+    first = evaluate(settings(checkpoint=runs["detect"], output=tmp_path / "a", **at))
     said = capsys.readouterr().out
     assert said.startswith("evaluating faster_rcnn (resnet18_fpn, ")
     assert "on 7 images of val" in said
@@ -87,7 +88,7 @@ def test_what_a_checkpoint_finds_scores_the_same_from_its_file(runs, tmp_path, c
     assert json.loads((tmp_path / "a" / "results.json").read_text()) == first
     assert first["detections"] > 50
     found = tmp_path / "a" / "predictions.json"
-    second = evaluate(settings(predictions=found, dataset=SHAPES, output=tmp_path / "b"))
+    second = evaluate(settings(predictions=found, dataset=SHAPES, output=tmp_path / "b", **at))
     assert figures(second) == figures(first)
     assert second["detections"] == first["detections"]
     for key in ("operating_points", "best/f1", "in_use/precision"):
@@ -113,7 +114,7 @@ def test_ground_truth_named_by_its_file_is_meant_whole_and_predicts_folder_is_ta
     given = {"predictions": tmp_path / "found", "output": tmp_path / "out"}
     whole = evaluate(settings(dataset={"name": "auto", "root": tmp_path / "labels.json"}, **given))
     assert (whole["images"], whole["coco/AP"]) == (10, 1.0)
-    assert (whole["in_use/score_thresh"], whole["in_use/f1"]) == (0.5, 1.0)
+    assert (whole["in_use/score_thresh"], whole["in_use/f1"]) == (0.9, 1.0)  # the file's least
     assert whole["best/score_thresh"] is None  # it is no validation split
     root = {"name": "auto", "root": tmp_path}
     fifth = evaluate(settings(dataset=root, **given))

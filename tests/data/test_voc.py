@@ -121,7 +121,8 @@ def test_other_folder_names_are_recognised_and_split_by_hash(tmp_path, layout):
     ids = [r.image_id(i) for r in (train, val) for i in range(len(r))]
     assert sorted(ids) == sorted(p.stem for p in written)
     assert "hash" in val.source
-    assert "VOC" in val.source
+    place = "it" if xml == "." else f"{xml}/"
+    assert f"recognised: {place} holds 10 VOC annotations (XML)" in val.source
     assert val.image(0).shape == (40, 60, 3)
 
 
@@ -134,6 +135,9 @@ def test_split_folders_are_splits(tmp_path, word, inner):
     assert (len(train), len(val)) == (2, 1)
     assert val.sizes.tolist() == [[20, 20]]  # its own `a`, not that of train
     assert val.names == train.names == ("cat", "dog", "owl")
+    inside = "" if inner == "." else f"{inner}/"
+    places = f"train/{inside}, {word}/{inside}"
+    assert f"recognised: {places} hold 3 VOC annotations (XML)" in train.source
 
 
 def test_a_devkit_is_opened_by_its_year_or_its_years(tmp_path):

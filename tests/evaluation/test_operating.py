@@ -73,6 +73,7 @@ def test_counts_and_the_best_score_are_those_of_loops(random_case):
     [
         ([0.9, 0.8, 0.3], [1, 1, 0], 2, 0.55),  # between 0.8 and 0.3
         ([0.9, 0.8, 0.3], [1, 0, 1], 3, 0.3),  # F1 2·2/(3+3) beats 2·1/(1+3)
+        ([0.54851, 0.54842], [1, 0], 1, 0.5485),  # three decimals are too few
         ([0.9, 0.9, 0.9], [1, 0, 0], 1, 0.9),  # equal scores go together
         ([0.5000002, 0.5000001], [1, 0], 1, 0.5000002),  # no short number lies between
         ([0.9], [0], 3, None),

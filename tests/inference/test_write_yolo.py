@@ -28,7 +28,7 @@ class Nothing:
 
 
 def picture(name: str, height: int, width: int) -> SimpleNamespace:
-    item = SimpleNamespace(name=name, file=f"{name}.jpg")
+    item = SimpleNamespace(name=name, file=f"{name}.jpg", page=None)
     return SimpleNamespace(
         item=item, frame=None, seconds=None, image=np.zeros((height, width, 3), np.uint8)
     )

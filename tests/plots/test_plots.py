@@ -18,6 +18,7 @@ from detkit.data.presets import detection
 from detkit.evaluation.confusion import draw_confusion
 from detkit.evaluation.evaluate import DetectionEvaluator
 from detkit.evaluation.operating import Operating
+from detkit.evaluation.pixels import reduced
 from detkit.evaluation.results import Results
 from detkit.evaluation.thresholds import Thresholds
 from detkit.inference.tasks import tasks
@@ -129,7 +130,16 @@ def test_the_worst_pictures_of_pixels(tmp_path, strict):
     first = numbers["pictures"][0]["confusions"][0]
     place = records.names.index(first["class"])
     assert first["called"] == records.names[(place + 1) % len(records.names)]
-    assert first["pixels"] == (truth[2][:80] == place).sum()
+    assert first["share"] == pytest.approx((truth[2][:80] == place).sum() / truth[2].size, abs=1e-6)
+
+
+def test_large_maps_are_kept_small():
+    labels = np.zeros((4000, 1000), np.uint8)
+    labels[2000:] = 3
+    kept = reduced(labels)
+    assert kept.shape == (1024, 256)
+    assert (kept[:512].max(), kept[512:].min()) == (0, 3)
+    assert reduced(kept) is kept
 
 
 def test_the_worst_pictures_of_classes(tmp_path, strict):

@@ -74,11 +74,11 @@ def read(
 def recognises(root: Path, needs: Needs = BOXES) -> str | None:
     """Why this folder is VOC: XML annotations, or SegmentationClass. None if it is not."""
     if "pixels" in needs:
-        found = pixel_homes(root)
-        return f"{os.path.relpath(found[0], root)}/ has SegmentationClass" if found else None
+        homes = pixel_homes(root)
+        return f"{os.path.relpath(homes[0], root)}/ has SegmentationClass" if homes else None
     if "masks" in needs:
         return None
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for folder in annotation_folders(root):
         names = [name for name in splits.names_in(folder) if name.lower().endswith(".xml")]
         try:
@@ -86,15 +86,13 @@ def recognises(root: Path, needs: Needs = BOXES) -> str | None:
         except DetkitError:
             tag = "annotation"  # broken, which `read` says better
         if tag == "annotation":
-            found[os.path.relpath(folder, root)] = len(names)
-    if not found:
+            counts[os.path.relpath(folder, root)] = len(names)
+    if not counts:
         return None
-    folders, count = sorted(found), sum(found.values())
-    if len(folders) == 1:
-        place = "it" if folders == ["."] else f"{folders[0]}/"
-        return f"{place} holds {count:,} VOC annotations (XML)"
-    few = ", ".join(f"{folder}/" for folder in folders[:3]) + (", …" if len(folders) > 3 else "")
-    return f"{few} hold {count:,} VOC annotations (XML)"
+    places = ["it" if folder == "." else f"{folder}/" for folder in sorted(counts)]
+    few = ", ".join(places[:3]) + (", …" if len(places) > 3 else "")
+    verb = "holds" if len(places) == 1 else "hold"
+    return f"{few} {verb} {sum(counts.values()):,} VOC annotations (XML)"
 
 
 def existing_splits(root: Path, needs: Needs = BOXES) -> list[str]:
