@@ -95,7 +95,7 @@ def _mistake(error: Exception) -> Exception:
             " transforms.long_side) lower; a run that was saved goes on with resume=RUN_DIR.",
         )
     if KILLED in said:
-        from detkit.data.loading import killed
+        from detkit.data.workers import killed
 
         return killed(error)
     if ONE_VALUE in said:

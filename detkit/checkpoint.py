@@ -153,7 +153,8 @@ def find(path: str | Path, prefer: str = "best") -> Path:
         raise DetkitError(
             "No such checkpoint.",
             file=path,
-            remedy="give a run folder, its best or last folder, or a model.safetensors.",
+            remedy="give a run folder, its best or last folder, a model.safetensors, or a .weights"
+            " of Darknet's.",
         )
     other = "last" if prefer == "best" else "best"
     for folder in (path, settled(path / prefer), settled(path / other)):

@@ -43,6 +43,7 @@ class Beside:
     letterbox: bool | None = None
 
 
+SPARE = 1 << 28  # bytes that a model may have beside its weights file, such as heads of training
 NOTHING = Beside()
 
 
@@ -72,9 +73,12 @@ def load_model(
             )
     meta = read_meta(file)
     config = meta["config"]
+    check_size(config, classes_of(meta), file)
     try:
         model = _rebuild(config, classes_of(meta))
-    except (DetkitError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+    except (
+        DetkitError, TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError
+    ) as error:  # fmt: skip
         elsewhere = isinstance(error, DetkitError) and error.file is not None
         if elsewhere or config.get("plugins"):  # in a file that the config names, or their code
             raise
@@ -107,6 +111,22 @@ def classes_of(meta: Mapping[str, Any]) -> Classes:
     parents = meta.get("parents")
     names, ids = tuple(meta["names"]), tuple(meta["category_ids"])
     return Classes(names, ids, None if parents is None else tuple(parents))
+
+
+def check_size(config: Mapping[str, Any], classes: Classes, file: Path) -> None:
+    """
+    Raises:
+        DetkitError: the model would be far larger than the weights that the file holds; told before
+            memory is taken for it.
+    """
+    try:
+        with torch.device("meta"):
+            state = _rebuild(config, classes).state_dict()
+    except Exception:  # not every part can be built without numbers; what is wrong is told later
+        return
+    size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if size > 2 * file.stat().st_size + SPARE:
+        raise damaged(file, f"Its config describes a model of {size:,} bytes.")
 
 
 def _rebuild(config: Mapping[str, Any], classes: Classes) -> Model:

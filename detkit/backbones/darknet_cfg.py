@@ -9,22 +9,32 @@ convolution. What those sections say is data (`Output`). Modules have Darknet's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from detkit.backbones import darknet_weights
 from detkit.backbones.backbone import MeanTail, Normalization, Tail, Trunk, backbones, initialize
 from detkit.backbones.darknet_layers import OUTPUTS, Layer, Shape, build
-from detkit.backbones.darknet_outputs import COORDS, anchors_here, outputs
-from detkit.backbones.darknet_sections import Section, cfg_text, sections
+from detkit.backbones.darknet_outputs import (
+    COORDS,
+    Output,
+    anchors_here,
+    first_classes,
+    outputs,
+)
+from detkit.backbones.darknet_sections import LARGEST, Section, cfg_text, sections
 from detkit.errors import DetkitError, unknown
 from detkit.ranges import Count, Positive
 
 DEFAULT = Path(__file__).with_suffix(".cfg")
+MOST_LAYERS = 10_000
+ALL_WEIGHTS = 2**29  # of a network; YOLOv4's largest has 287 million
+FINEST = Fraction(1, 4)  # stride of a map that is wider than the image
 
 
 class Graph(nn.ModuleDict):
@@ -107,7 +117,8 @@ class DarknetCfg(Trunk):
         if not self.outputs:
             raise head.error(
                 "The network has no [yolo] or [region].",
-                "name the description of a detector; a classifier's is read by plan().",
+                "name the description of a detector; Darknet's classifiers are backbone=darknet19"
+                " and darknet53.",
             )
         by_stride = sorted(self.outputs, key=lambda one: (one.stride, one.level))
         self.sources = {one.level: layers[one.layer].inputs[0] for one in by_stride}
@@ -136,17 +147,33 @@ class DarknetCfg(Trunk):
         path = {key: tuple(n for n in names if n in kept) for key, names in self.path.items()}
         self.path = {key: names for key, names in path.items() if names}
 
+    def unfilled(self) -> Iterator[tuple[Output, nn.Conv2d]]:
+        """Outputs with the convolution in front of each, where no file has the weights of that."""
+        report = self.weights_report
+        for output in self.outputs:
+            place = self.sources[output.level]
+            convs = [m for m in self.layers[str(place)].modules() if isinstance(m, nn.Conv2d)]
+            new = report is None or any(k.startswith(f"layers.{place}.") for k in report.missing)
+            if new and len(convs) == 1 and convs[0].bias is not None:
+                yield output, convs[0]
+
     def make_tail(self, after: str) -> Tail:
         """The mean of a level's map: nothing lies behind an output."""
         return MeanTail({}, 0, self.channels[after])
 
     @classmethod
     def self_contained(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        if settings.get("cfg") is None:
-            text = settings.get("text")
+        cfg, text = settings.get("cfg"), settings.get("text")
+        if cfg is None:
             return {**settings, "text": cfg_text(DEFAULT) if text is None else text}
-        _description(settings["cfg"], settings.get("text"))
-        return {**settings, "cfg": None, "text": cfg_text(settings["cfg"])}
+        # where the data's classes are to come
+        own: dict[str, Any] = {"classes": first_classes(_description(cfg, text))}
+        for key in ("classes", "width", "in_channels"):
+            if settings.get(key) is not None:
+                own[key] = settings[key]
+        with torch.device("meta"):  # errors name the file, which is not known later
+            cls(cfg=cfg, text=text, **own)
+        return {**settings, "cfg": None, "text": cfg_text(cfg)}
 
 
 def plan(
@@ -165,8 +192,12 @@ def plan(
     """
     head, *parts = found
     channels = in_channels or head.integer("channels", 3, 1)
+    if len(parts) > MOST_LAYERS:
+        raise head.error(
+            f"The network has {len(parts):,} layers.", "correct the file; no network has so many."
+        )
     before = [Shape(channels, Fraction(1))]
-    layers = {}
+    layers, weights = {}, 0
     for section, following in zip(parts, [*parts[1:], None], strict=True):
         exact = None
         if following is not None and following.name in OUTPUTS:
@@ -175,9 +206,29 @@ def plan(
             elif width != 1:
                 exact = section.integer("filters", 1, 1)
         layer = build(section, before, width, exact)
+        weights += sum(weight.numel() for weight in layer.module.parameters())
+        _check_size(section, layer, weights)
         before.append(Shape(layer.channels, layer.stride))
         layers[section.layer] = layer
     return layers
+
+
+def _check_size(section: Section, layer: Layer, weights: int) -> None:
+    """
+    Args:
+        weights: of all layers so far.
+    Raises:
+        DetkitError: a layer whose numbers no memory holds; a file may say anything.
+    """
+    finer = layer.stride is not None and layer.stride < FINEST
+    if layer.channels <= LARGEST and weights <= ALL_WEIGHTS and not finer:
+        return
+    what = f"{layer.channels:,} channels"
+    if finer:
+        what = f"maps {1 / layer.stride} times as wide as the image"  # type: ignore[operator]
+    elif weights > ALL_WEIGHTS:
+        what = f"{weights:,} weights with the layers before it"
+    raise section.error(f"It has {what}.", "correct the file; no network has so many.")
 
 
 def _description(cfg: str | None, text: str | None) -> list[Section]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from detkit.backbones.darknet_modules import ACTIVATIONS, MaxPool, Reorg, Route,
 from detkit.backbones.darknet_sections import Section
 
 OUTPUTS = ("yolo", "region")
-MOST_WEIGHTS = 2**30  # of one convolution; a layer of YOLO9000 has 29 million
+MOST_WEIGHTS = 2**27  # of one convolution; a layer of YOLO9000 has 29 million, VGG's fc6 103
 # Darknet adds 1e-6 to the deviation, some of its builds 1e-5 to the variance; this is what OpenCV's
 # reader adds to the variance
 NORM_EPS = 1e-6
@@ -196,6 +197,17 @@ BUILDERS: dict[str, Callable[[Section, Before], Layer]] = {
     "yolo": output,
 }
 SHORT = {"avg": "avgpool", "conv": "convolutional", "max": "maxpool", "soft": "softmax"}
+YOLO_V1 = "YOLOv1 is detkit's model=yolo_v1 or model=fast_yolo, without a .cfg"
+RECURRENT = "there are no recurrent networks in detkit"
+INSTEAD = {  # of Darknet's other layers
+    **dict.fromkeys(("local", "connected", "conn", "detection"), YOLO_V1),
+    "crop": "delete the section and write the size of its crops as width and height of [net];"
+    " transforms= crops pictures",
+    "gaussian_yolo": "write [yolo] and filters=A·(5 + classes) before it: detkit's boxes have no"
+    " variances",
+    **dict.fromkeys(("deconvolutional", "deconv"), "use [upsample] and [convolutional]"),
+    **dict.fromkeys(("rnn", "gru", "lstm", "crnn", "conv_lstm"), RECURRENT),
+}
 
 
 def build(section: Section, before: Before, width: float, exact: int | None) -> Layer:
@@ -212,11 +224,18 @@ def build(section: Section, before: Before, width: float, exact: int | None) -> 
     if name == "convolutional":
         return convolutional(section, before, width, exact)
     if name not in BUILDERS:
-        known = ", ".join(sorted({*BUILDERS, "convolutional"}))
-        raise section.error(
-            f"The layer [{section.name}] is not known here.", f"use a network of {known}."
-        )
+        raise section.error(f"The layer [{section.name}] is not known here.", instead_of(name))
     return BUILDERS[name](section, before)
+
+
+def instead_of(name: str) -> str:
+    """The remedy for a layer that is not known."""
+    if name in INSTEAD:
+        return f"{INSTEAD[name]}."
+    known = sorted({*BUILDERS, "convolutional"})
+    if close := get_close_matches(name, known, 1, cutoff=0.8):
+        return f"write [{close[0]}], if that is meant."
+    return f"use a network of {', '.join(known)}."
 
 
 def _previous(section: Section, before: Before) -> tuple[int, Shape]:

@@ -48,12 +48,14 @@ class Output:
     settings: Mapping[str, float | str]
 
 
-def check_plain(output: Output) -> None:
+def check_plain(output: Output, tree: bool = False) -> None:
     """
+    Args:
+        tree: whether its classes may form one.
     Raises:
         DetkitError: its numbers mean something else: classes that form a tree, boxes coded anew.
     """
-    for key in ("tree", "new_coords", "background"):
+    for key in ("new_coords", "background", *(() if tree else ("tree",))):
         if output.settings.get(key):
             raise DetkitError(
                 f"Layer {output.layer} has {key}={output.settings[key]}: not decoded here.",
@@ -129,6 +131,12 @@ def _output(section: Section, source: Layer, classes: int | None, levels: set[st
 def anchors_here(section: Section) -> tuple[int, ...]:
     """The anchors that an output uses; all of them where it says nothing, as [region] does."""
     return section.integers("mask") or tuple(range(section.integer("num", 1, 1, 1024)))
+
+
+def first_classes(found: Sequence[Section]) -> int | None:
+    """The classes of a description's first output, None where it has none."""
+    own = (s.integer("classes", YOLO_CLASSES, 1) for s in found if s.name in OUTPUTS)
+    return next(own, None)
 
 
 def _plain(value: str) -> float | str:

@@ -7,12 +7,15 @@
 
 The first 20 of the 24 are what the paper pretrains on ImageNet at 224 pixels; with Fast YOLO's it
 says only that they are 9 and narrower: their widths are those of its code, Darknet's yolo-tiny.
+Darknet's weights files fill them: its extraction.conv.weights, which has batch norms, as
+`backbone.weights=extraction.conv.20` (that name says that it has the first layers alone).
 """
 
 from __future__ import annotations
 
 from torch import nn
 
+from detkit.backbones import darknet_weights
 from detkit.backbones.backbone import Chain, Trunk, backbones, scaled
 from detkit.ranges import Count
 
@@ -76,6 +79,7 @@ class YOLOv1Trunk(Trunk):
             self.add_module(f"stage{level}", nn.Sequential(*modules))
             path[str(level)] = before, [f"stage{level}"]
         self.cut(path)
+        self.darknet_layout = darknet_weights.layout(self)
 
 
 def unit(before: int, after: int, kernel: int, stride: int, batch_norm: bool) -> Chain:

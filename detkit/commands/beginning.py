@@ -9,6 +9,8 @@ import numpy as np
 
 from detkit.commands import telling
 from detkit.data.anchors import sizes_of
+from detkit.data.records import Records
+from detkit.data.transforms import Transform
 from detkit.evaluation.text import number
 from detkit.inference.tasks import tasks
 from detkit.models.anchors import anchor_sizes
@@ -97,7 +99,7 @@ def recipe_line(session: Session) -> str:
     each = number(session.batch, "picture")
     if session.batch != options.batch_size:
         each += f" ({options.batch_size} × {session.batch // options.batch_size})"
-    height, width = picture_size(session)
+    height, width = picture_size(session.data.records, session.data.transform)
     parts.append(f"{each} a step, most of {width}×{height}")
     if options.ema is not None:
         parts.append(f"weights averaged ({options.ema:g})")
@@ -105,18 +107,17 @@ def recipe_line(session: Session) -> str:
     return "; ".join(parts)
 
 
-def picture_size(session: Session) -> tuple[int, int]:
+def picture_size(records: Records, transform: Transform) -> tuple[int, int]:
     """(height, width) of the network's picture that most of the files come to."""
-    transform = session.data.transform
-    height, width = file_size(session)
+    height, width = file_size(records)
     if isinstance(square := transform.square, tuple):
         return square
     return (square, square) if square else transform.sizes(max(height, 1), max(width, 1))
 
 
-def file_size(session: Session) -> tuple[int, int]:
+def file_size(records: Records) -> tuple[int, int]:
     """(height, width) that most of the files have."""
-    shapes, counts = np.unique(session.data.records.sizes, axis=0, return_counts=True)
+    shapes, counts = np.unique(records.sizes, axis=0, return_counts=True)
     height, width = shapes[counts.argmax()].tolist()
     return height, width
 
@@ -125,20 +126,22 @@ def enlarged_line(session: Session) -> str:
     """What suits pictures that are much smaller than the square of a classifier; else empty."""
     if not {"side", "resize"} <= {*session.settings.transforms}:
         return ""
-    own, shown = file_size(session), picture_size(session)
+    data = session.data
+    own, shown = file_size(data.records), picture_size(data.records, data.transform)
     side = max(*own, session.state.model.backbone.least_side)
     if not min(own) or min(shown) <= LARGER * side:
         return ""
     return (
         f"note: most pictures have {own[1]}×{own[0]} pixels and are enlarged to"
         f" {shown[1]}×{shown[0]}; transforms.side={side} transforms.resize=null shows them as they"
-        " are, in a fraction of the time (and transforms.flip=0 for digits and letters)"
+        " are, in a fraction of the time (transforms=digits: 28 pixels, no mirror images)"
     )
 
 
 def objects_of(session: Session) -> plot.Objects:
     """What there is to learn, beside what the model has to catch it with."""
     data, model = session.data, session.state.model
+    size = picture_size(data.records, data.transform)
     sized = "boxes" in data.dataset.needs and len(data.records.labels) > 0
     with same_random_states(session.world.device):
         counts, noun = plot.counted(_dataset(session), _keys(session), len(data.classes))
@@ -146,7 +149,7 @@ def objects_of(session: Session) -> plot.Objects:
         counts,
         noun,
         sizes_of(data.records, data.transform) if sized else None,
-        anchor_sizes(model, picture_size(session)) if sized else None,
+        anchor_sizes(model, size) if sized else None,
         list(getattr(model.backbone, "strides", {}).values()) if sized else [],
     )
 
@@ -174,11 +177,13 @@ def sizes_line(session: Session, objects: plot.Objects) -> str:
     remedies = {
         "anchors": "model.anchors=auto finds anchors of their sizes",
         "anchor_sizes": "model.anchor_sizes=auto finds sizes that fit",
+        "aspect_ratios": "model.scales=auto finds scales for their sizes",  # SSD's
     }
     ways = [way for key, way in remedies.items() if key in known]
     if middle < min(own.min() if objects.anchors is not None else np.inf, 32):
         ways.append("larger pictures make them larger (transforms.short_side, long_side)")
-    return f"{line}\nwarning: {misfits:.0%} of the objects will hardly be found. {'; '.join(ways)}"
+    remedy = f". {'; '.join(ways)}" if ways else ""
+    return f"{line}\nwarning: {misfits:.0%} of the objects will hardly be found{remedy}"
 
 
 def _dataset(session: Session) -> Any:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from detkit.backbones.darknet_cfg import DarknetCfg
-from detkit.backbones.darknet_layers import OUTPUTS
+from detkit.backbones.darknet_outputs import first_classes
 from detkit.backbones.darknet_sections import cfg_text, sections
 from detkit.commands import opencv_side
 from detkit.errors import DetkitError
@@ -30,7 +30,7 @@ from detkit.inference.run import prepare
 from detkit.interop import darknet
 from detkit.models.build import build
 from detkit.models.darknet_cfg import DarknetNetwork
-from detkit.models.heads.box_head import Selection
+from detkit.models.heads.selection import Selection
 from detkit.ops.precision import autocast, describe, resolve
 from detkit.restore import Beside, load_model
 from detkit.structures import Classes
@@ -97,8 +97,7 @@ def _files(path: Path, folder: Path) -> tuple[Path, Path]:
     torch.manual_seed(0)
     text = cfg_text(path)
     (folder / "network.cfg").write_text(text)
-    parts = sections(text, str(path))
-    classes = next((p.integer("classes", 20, 1) for p in parts if p.name in OUTPUTS), 20)
+    classes = first_classes(sections(text, str(path))) or 1  # without outputs the build refuses
     (folder / "network.names").write_text("".join(f"{label}\n" for label in range(classes)))
     settings = {"name": "darknet_cfg", "cfg": str(path)}
     model = build({"name": "darknet_cfg"}, settings, Classes.numbered(classes))

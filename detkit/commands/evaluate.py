@@ -75,8 +75,8 @@ def _predictions(settings: Any, world: World) -> Figures:
     results = files.read(path, records)
     chosen = thresholds_of(settings.score_thresh, None, records.names)
     least = float(results.scores.min()) if len(results) else 0.0
-    if least > UNSURE and settings.score_thresh is None:
-        chosen = Thresholds(least, {}, "the least in the file")
+    if least > UNSURE and settings.score_thresh is None and _of_predict(path):
+        chosen = Thresholds(least, {}, "the least that predict left in the file")
     output = None
     if world.main:
         output = in_home(settings.output) if settings.output else dated("evaluation", "output")
@@ -103,6 +103,12 @@ def _predictions(settings: Any, world: World) -> Figures:
         except DetkitError as fault:
             _say(world, f"note: boxes alone are measured, not the masks. {fault}")
     return _finish(evaluator, "detect", world, output, split, foreign=True)
+
+
+def _of_predict(path: Path) -> bool:
+    """Whether `predict` wrote the file, with what scores enough alone: its table lies beside."""
+    folder = path if path.is_dir() else path.parent
+    return ours.is_table(folder / "predictions.csv")
 
 
 def _no_ground_truth() -> DetkitError:

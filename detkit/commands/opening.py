@@ -20,6 +20,7 @@ from detkit.data.records import Records
 from detkit.data.transforms import Transform
 from detkit.data.transforms import build as build_transform
 from detkit.errors import DetkitError, unknown
+from detkit.folders import in_home
 from detkit.inference.measure import match_classes
 from detkit.inference.tasks import tasks
 from detkit.interop.hierarchy import named_as, places_in, read_classes
@@ -128,6 +129,10 @@ def open_data(settings: TrainSettings, saved: Saved | None) -> Data:
 
 def _labelled(root: str) -> Records:
     """Folders of classes beside the data with boxes: their images to learn from."""
+    if not in_home(root).is_dir():
+        raise DetkitError(
+            "There is no such folder.", file=root, remedy="correct dataset.labels_root."
+        )
     chosen = {"name": "image_folder", "root": root}
     split = split_name(chosen, "train", LABELS, unsplit="all")
     return open_dataset(chosen, split, needs=LABELS)

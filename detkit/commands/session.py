@@ -96,6 +96,7 @@ class Session:
         self.data = self.data.proposed_by(model.proposer)
         self.begin = self._beginning(settings, model)
         self.state = self._state(model, settings.seed, saved)
+        self._check_sizes(model)
         # no mistake before it
         self.folder = saved.folder if saved else self._new_folder(settings, stack)
         self.begin = replace(self.begin, start=self.folder / recipe.FOLDER / recipe.START)
@@ -122,6 +123,12 @@ class Session:
         distributed.barrier(self.world)  # the run may have been saving until now
         return run_folder.read(settings.resume, asdict(settings), self.batch)
 
+    def _check_sizes(self, model: Model) -> None:
+        """No pictures that the model does not take, of any side of a step."""
+        records, transforms = self.data.records, self.data.dataset.transform.variants.values()
+        for transform in (self.data.transform, *transforms):
+            model.check_size(*beginning.picture_size(records, transform))
+
     def _new_folder(self, settings: TrainSettings, stack: ExitStack) -> Path:
         dataset = settings.dataset["name"]
         if dataset == "auto":
@@ -144,12 +151,13 @@ class Session:
         """As it starts, or as it was built when the run was saved."""
         seed_everything(settings.seed)
         records = self.data.records
-        model = build(
-            self._model_settings(settings.model),
-            {**settings.backbone, "weights": "none"} if saved else settings.backbone,
-            self.data.classes,
-            settings.allow_download,
-        )
+        part = self._model_settings(settings.model)
+        trunk = {**settings.backbone, "weights": "none"} if saved else settings.backbone
+        classes = self.data.classes
+        if saved:
+            file = checkpoint.find(saved.folder, "last")
+            restore.check_size({"model": part, "backbone": trunk}, classes, file)
+        model = build(part, trunk, classes, settings.allow_download)
         if saved:
             match_norms(model, {k.removeprefix("model/"): v for k, v in saved.packed.items()})
         elif settings.weights:
@@ -178,7 +186,8 @@ class Session:
         if self.world.size > 1:  # each process draws its own samples
             torch.manual_seed(seed + self.world.rank)
         if saved:
-            recipe.check_solved(saved.plain.get("solved", {}), saved.folder)
+            names = [interval.stage.name for interval in self.recipe]
+            recipe.check_solved(saved.plain.get("solved", {}), saved.folder, names)
             state.restore(saved.shown, saved.packed, saved.plain, self.world)
         return state
 
@@ -212,11 +221,14 @@ class Session:
 
     def _keep_start(self, saved: Saved | None) -> None:
         """Keeps the weights that the run starts with, where a stage will go back to them."""
-        again = any(interval.stage.restarts for interval in self.recipe)
-        if again and not saved and self.world.main:
+        if saved or not any(interval.stage.restarts for interval in self.recipe):
+            return
+        kept = {}
+        if self.world.main:
             self.begin.start.parent.mkdir()
             checkpoint.write_tensors(self.begin.start, self.state.model.state_dict())
-        distributed.barrier(self.world)
+            kept = {recipe.START: recipe.digest_of_file(self.begin.start)}
+        self.state.solved = distributed.share(kept, self.world)
 
     def _model_settings(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         weights = self.options.class_weights

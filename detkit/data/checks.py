@@ -105,7 +105,7 @@ def _with_masks(draft: Draft, bad_boxes: str) -> Draft:
         )
     if bad_boxes == "error":
         raise DetkitError(
-            "The object has no mask: no outline, or one without an area.",
+            "The object has no mask: no outline, or one without an area in the image.",
             file=file,
             record=record,
             remedy="draw its outline, or leave such objects out with dataset.bad_boxes=drop"

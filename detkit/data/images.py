@@ -10,7 +10,6 @@ their white.
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 from pathlib import Path
@@ -22,9 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detkit import foreign
+from detkit.data import image_faults
+from detkit.data.image_faults import MAX_PIXELS
 from detkit.errors import DetkitError
 
-MAX_PIXELS = 178_956_970  # where Pillow itself refuses: 0.5 GB of RGB
 SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"]
     + [".ppm", ".pgm", ".pbm", ".pnm"]
@@ -157,7 +157,7 @@ def read_bands(path: str | Path, bands: int) -> NDArray:
             values = values[..., order]
             return values / np.float32(65535) if values.dtype == np.uint16 else values
     raise DetkitError(
-        f"The picture has {there} bands, not {bands}.",
+        f"The picture has {there} band{'' if there == 1 else 's'}, not {bands}.",
         file=path,
         remedy=f"set dataset.channels={there} (null for colours), or convert the picture; more"
         " than four bands are the pages of a TIFF.",
@@ -193,13 +193,7 @@ def read_values(path: Path, page: int = 0) -> NDArray[np.uint8]:
     if values.ndim == 3 and (values[..., :1] == values[..., :3]).all():
         values = values[..., 0]
     if values.ndim == 3:
-        raise DetkitError(
-            "The mask is a colour image; the class of a pixel must be its value.",
-            file=path,
-            remedy="name the classes' colours with dataset.colours (dataset=mask_folder), or save"
-            " masks as palette or grey PNG with the class index as the value; CVAT's colours are"
-            " read where its labelmap.txt is there.",
-        )
+        raise image_faults.mask_of_colours(path)
     if values.dtype != np.uint8 and values.size and not 0 <= values.min() <= values.max() <= 255:
         raise DetkitError(
             f"The mask holds the value {values.max()}; class indices end at 255.",
@@ -214,14 +208,14 @@ def _bytes(path: Path) -> bytes:
         try:
             return file.read()
         except OSError as fault:
-            raise _unreadable(path, fault) from fault
+            raise image_faults.unreadable(path, fault) from fault
 
 
 def _opened(path: Path) -> BinaryIO:
     try:
         return foreign.opened(path)
     except OSError as fault:
-        raise _unreadable(path, fault) from fault
+        raise image_faults.unreadable(path, fault) from fault
 
 
 def _open(source: BinaryIO, path: Path, page: int = 0) -> Image.Image:
@@ -231,53 +225,19 @@ def _open(source: BinaryIO, path: Path, page: int = 0) -> Image.Image:
         if page:
             image.seek(page)
     except Image.DecompressionBombError as fault:
-        raise _too_large(path, f"has over {MAX_PIXELS:,} pixels") from fault
+        raise image_faults.too_large(path, f"has over {MAX_PIXELS:,} pixels") from fault
     except Exception as fault:  # a decoder on foreign bytes raises anything
-        raise _unreadable(path, fault) from fault
+        raise image_faults.unreadable(path, fault) from fault
     if image.width * image.height > MAX_PIXELS:
-        raise _too_large(path, f"is {image.width}x{image.height}")
+        raise image_faults.too_large(path, f"is {image.width}x{image.height}")
     return image
-
-
-def _unreadable(path: Path, fault: Exception) -> DetkitError:
-    if isinstance(fault, OSError) and fault.errno == errno.ENAMETOOLONG:
-        return DetkitError("No file can have this name.", file=path, remedy="correct the name.")
-    if not path.exists():
-        return DetkitError("The image is missing.", file=path, remedy="put it there.")
-    if path.is_dir():
-        return DetkitError("This is a folder, not an image.", file=path, remedy="name an image.")
-    if isinstance(fault, PermissionError):
-        return DetkitError("The image may not be read.", file=path, remedy="allow reading it.")
-    if path.stat().st_size == 0:
-        return DetkitError("The file is empty (0 bytes).", file=path, remedy="fetch it again.")
-    return DetkitError(
-        "This is not an image that can be decoded.",
-        file=path,
-        remedy="replace it, or convert it to PNG or JPEG.",
-    )
-
-
-def _too_large(path: Path, what: str) -> DetkitError:
-    return DetkitError(
-        f"The image {what}; the limit is {MAX_PIXELS:,} pixels.",
-        file=path,
-        remedy="scale it down or cut it into tiles.",
-    )
 
 
 def _load(image: Image.Image, path: Path) -> None:
     try:
         image.load()
     except Exception as fault:  # a decoder on foreign bytes raises anything
-        raise _broken(path, str(fault)) from fault
-
-
-def _broken(path: Path, detail: str) -> DetkitError:
-    return DetkitError(
-        f"The image is cut off or damaged ({detail}).",
-        file=path,
-        remedy="fetch or save it again.",
-    )
+        raise image_faults.broken(path, str(fault)) from fault
 
 
 def _refuse_picture(image: Image.Image, path: Path) -> None:
@@ -294,20 +254,12 @@ def _refuse_picture(image: Image.Image, path: Path) -> None:
         what = f"samples of {max(bits)} bits"
     else:
         return
-    raise DetkitError(
-        f"The image has {what}, whose range is not known.",
-        file=path,
-        remedy="convert it to 8 or 16 bits a channel, without a sign.",
-    )
+    raise image_faults.of_unknown_range(path, what)
 
 
 def _refuse_index(image: Image.Image, path: Path) -> None:
     if image.format in ("JPEG", "MPO"):
-        raise DetkitError(
-            "The mask is a JPEG, whose values are not exact: between two classes others appear.",
-            file=path,
-            remedy="make the masks again as PNG, with the class index as the value.",
-        )
+        raise image_faults.jpeg_mask(path)
 
 
 def _with_pillow(image: Image.Image, path: Path) -> NDArray[np.uint8]:
@@ -401,7 +353,7 @@ def _with_opencv(data: bytes, flags: int, path: Path, page: int = 0) -> NDArray:
     else:
         pixels = cv2.imdecode(buffer, flags)
     if pixels is None:
-        raise _broken(path, "the decoder gave up")
+        raise image_faults.broken(path, "the decoder gave up")
     return pixels
 
 
@@ -447,5 +399,5 @@ def with_channels(image: np.ndarray, channels: int, file: Path) -> np.ndarray:
     raise DetkitError(
         f"The picture has {image.shape[2]} channels, the network takes {channels}.",
         file=file,
-        remedy=f"set backbone.in_channels={image.shape[2]} when training, or convert the picture.",
+        remedy=f"set dataset.channels={image.shape[2]} when training, or convert the picture.",
     )

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,11 +17,10 @@ from detkit.data.images import with_channels
 from detkit.data.mosaic import Picture, companions, mosaic
 from detkit.data.records import Records
 from detkit.data.transforms import STRIDE, Loaded, Transform
+from detkit.data.workers import KILLED, killed, start_worker
 from detkit.errors import DetkitError
 from detkit.structures import Batch, Targets
 
-KILLED = "DataLoader worker (pid"  # as PyTorch says it
-ENDED = ("Terminated", "Interrupt", "Hangup")  # and of what did it, if it was no lack of memory
 NOUNS = {"masks": "instance masks", "pixels": "class of each pixel"}  # for messages
 PROPOSALS = "proposals"  # among what a model needs, and their rows in a parcel
 
@@ -198,7 +193,7 @@ class Batches:
             batch_sampler=keys,
             collate_fn=_as_it_is,
             num_workers=workers,
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
             pin_memory=pin_memory,
             generator=torch.Generator(),  # else each pass would move the global random state
@@ -221,16 +216,6 @@ class Batches:
             if KILLED not in str(error):
                 raise
             raise killed(error) from error
-
-
-def killed(error: Exception) -> DetkitError:
-    """The error for PyTorch's about a worker, which comes wherever this process is just then."""
-    ended = any(word in str(error) for word in ENDED)
-    memory = "memory may have run out (/dev/shm too): set training.workers (workers) lower."
-    return DetkitError(
-        f"A loading process was killed: {error}",
-        remedy="somebody ended it; resume= goes on from a run's last save." if ended else memory,
-    )
 
 
 @dataclass(frozen=True)
@@ -310,26 +295,3 @@ class _Fetch:
 
 def _as_it_is(parcel: Any) -> Any:
     return parcel
-
-
-def _start_worker(worker: int) -> None:
-    """One thread each (torch has done so); signals are for the main process, which still needs
-    this one to end its step: terminals, torchrun and schedulers send them to every process.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # on macOS and Windows PyTorch's own handling stays
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_for, args=(os.getppid(),), daemon=True).start()
-
-    cv2.setNumThreads(0)
-
-
-def _end_for(main: int) -> None:
-    """End this process at a SIGTERM of the main one, which ends its workers so; at no other's.
-
-    A thread of its own hears it also while the others are deep in a library.
-    """
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
-        pass
-    os._exit(0)

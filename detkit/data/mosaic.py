@@ -70,7 +70,11 @@ def mosaic(pictures: Sequence[Picture], size: tuple[int, int], seed: tuple[int, 
         pictures: four, from the left above to the right below.
         size: (height, width) of what comes out.
         seed: of the sample.
+    Returns:
+        One picture; the first of the four as it is, where a side of one pixel cannot be shared.
     """
+    if min(size) < 2:
+        return pictures[0]
     rng = np.random.default_rng((*seed, STREAM, 1))
     y, x = (round(side * share) for side, share in zip(size, rng.uniform(*CORNER, 2), strict=True))
     height, width = size

@@ -115,6 +115,7 @@ def segmentation(
     return Transform(sizes, scale=scale, steps=steps) if train else Transform(sizes)
 
 
+@transforms.register("digits", defaults={"side": 28, "resize": None, "flip": 0.0})
 @transforms.register("classification")
 def classification(
     train: bool,

@@ -3,7 +3,8 @@
 Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391, section 3): maps of the backbone, each channel
 weighed by the mean gradient of the answer, summed, cut at zero. For a detection the gradient counts
 place by place (HiResCAM, Draelos and Carin 2020, arXiv:2011.08891): its mean over the picture would
-light up every object of that kind.
+light up every object of that kind. So it does on the pixels themselves, where a model has no map
+but them (CapsNet): the mean over the picture of a band would show that band again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from detkit.predictions import Answer
 
 MOST = 3  # answers, where none was chosen
 SIDE = 420  # pixels
+PIXELS = 3  # channels of a map, up to which they are the picture's own bands
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ def activation(seen: Seen, answer: Answer) -> Activation | None:
     for (call, level, maps), gradient in zip(leaves, gradients, strict=True):
         if gradient is None or maps.ndim != 4:
             continue
-        weights = gradient if answer.local else gradient.mean((2, 3), keepdim=True)
+        by_place = answer.local or maps.shape[1] <= PIXELS
+        weights = gradient if by_place else gradient.mean((2, 3), keepdim=True)
         shares = (weights * maps.detach()).sum(1)  # (B, h, w)
         strength = (gradient * maps.detach()).abs().sum((1, 2, 3))
         row = int(strength.argmax())
@@ -77,7 +80,9 @@ def section(seen: Seen, chosen: int | None) -> Section:
         raise DetkitError(
             f"There are {len(answers)} answers, not {chosen}.",
             record="answer",
-            remedy="choose a smaller number, or a lower score_thresh.",
+            remedy=f"choose 1 … {len(answers)}."
+            if answers
+            else "leave answer= out: the model says nothing of this picture.",
         )
     picked = answers[:MOST] if chosen is None else [answers[chosen - 1]]
     shown = []
@@ -87,7 +92,7 @@ def section(seen: Seen, chosen: int | None) -> Section:
             shown.append(_picture(seen, answer, found))
     text = "Grad-CAM: what in the picture the answer depends on, by the gradients of its score."
     if not picked:
-        text += " Nothing was found in this picture; a lower score_thresh= may help."
+        text += " The model found nothing in this picture."
     elif not shown:
         text += " The answers of this picture do not depend on the backbone's maps."
     return Section("Where it looked", text, shown)

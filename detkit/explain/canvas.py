@@ -98,8 +98,8 @@ def grid(tiles: Sequence[np.ndarray], columns: int | None = None, gap: int = 3) 
     sheet = np.empty((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), np.uint8)
     sheet[:] = WHITE
     for place, tile in enumerate(tiles):
-        top, left = (gap + n * (side + gap) for n, side in
-                     zip(divmod(place, columns), (height, width), strict=True))  # fmt: skip
+        down, across = divmod(place, columns)
+        top, left = gap + down * (height + gap), gap + across * (width + gap)
         sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
     return sheet
 

@@ -246,7 +246,7 @@ def _(module: Localizer, name: str, seen: Seen, objects: Objects) -> list[Sectio
     picture = drawn(seen, boxes[0, :, best].T, None, 1)
     assert seen.prediction.box is not None
     picture = outlined(picture, seen, seen.prediction.box.detach()[None])
-    text = f"{rows}×{columns} cells; each says a box and how much its word counts."
+    text = f"{rows}×{columns} cells; each says a box and its weight in their mean."
     pictures = [
         Picture(
             f"Weights of {rows}×{columns} cells",

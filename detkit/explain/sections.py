@@ -24,7 +24,7 @@ from detkit.models.model import Model
 from detkit.structures import Batch, Frame
 
 ANSWERS = 8  # in the table of them
-PHOTO = 1000  # pixels of the long side of the picture with the answer
+PHOTO, SMALL = 1000, 320  # pixels of the long side of the picture with the answer, from and to
 FAMILIES = (regions, grids)  # imported for the stages that they register
 
 
@@ -150,13 +150,17 @@ def answered(seen: Seen, frame: Frame, photo: Any, score_thresh: float) -> Secti
     answers = [answer.text for answer in seen.prediction.answers()]
     table = [["", "answer"], *([str(n), text] for n, text in enumerate(answers[:ANSWERS], 1))]
     sure = prediction.to_image(frame).filter(score_thresh)
+    shown_on = photo
+    if (factor := SMALL // max(photo.shape[:2])) > 1:  # so that the letters leave something of it
+        sure, shown_on = sure.enlarged(photo.shape[:2], factor), photo.repeat(factor, 0)
+        shown_on = shown_on.repeat(factor, 1)
     height, width = seen.picture.shape[:2]
     text = f"{len(answers)} answers; the network saw the picture as {width}×{height} pixels."
     shown = [
         Picture(
             "What the model says",
             text,
-            canvas.shrunk(sure.draw(photo), PHOTO),
+            canvas.shrunk(sure.draw(shown_on), PHOTO),
             table if answers else (),
         )
     ]

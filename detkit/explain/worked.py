@@ -193,5 +193,5 @@ def _on(photo: np.ndarray, weights: np.ndarray) -> Picture:
         "Its answer on the photo in grey: red above zero, blue below."
         if weights.min() < 0
         else "Its answer on the photo in grey: dark where it is small, yellow where it is large.",
-        drawn,
+        canvas.enlarged(drawn, PHOTO // 2) if max(drawn.shape) < PHOTO // 2 else drawn,
     )

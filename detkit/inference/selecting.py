@@ -8,7 +8,7 @@ from typing import Any
 
 from detkit.data.transforms import transforms
 from detkit.errors import DetkitError
-from detkit.models.heads.box_head import Selection
+from detkit.models.heads.selection import Selection
 from detkit.models.model import Model
 
 

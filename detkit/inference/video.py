@@ -7,6 +7,7 @@ reader's times. H.264 comes from PyAV; OpenCV's own writer only knows MPEG-4 par
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from detkit.errors import DetkitError
 
 H264 = ("libx264", "libopenh264")  # PyAV's encoders, best first
 TIMED = ("matroska,webm", "flv")  # count no frames, but their header holds the length in seconds
+FASTEST = 1e6  # frames a second that a header may say
 SLACK = 0.5  # seconds that a whole file may end before that length: sound is padded, times rounded
 
 
@@ -104,8 +106,9 @@ class _AvReader:
 
         self.fault: str | None = None
         try:
-            self._container = av.open(source)
-        except (av.error.FFmpegError, OSError) as error:
+            # a title in another encoding is no reason to refuse the pictures
+            self._container = av.open(source, metadata_errors="replace")
+        except (av.error.FFmpegError, OSError, ValueError) as error:
             raise _unreadable(source, error) from error
         if not self._container.streams.video:
             self._container.close()
@@ -194,10 +197,10 @@ class _CvReader:
         if not self._capture.isOpened():
             raise _unreadable(source, "OpenCV does not open it")
         rate = self._capture.get(cv2.CAP_PROP_FPS)
-        self.rate = Fraction(rate if rate > 0 else 25).limit_denominator(1001)
+        self.rate = Fraction(rate if 0 < rate < FASTEST else 25).limit_denominator(1001)
         self.time_base = Fraction(1, 90_000)
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.frames = 0 if self._camera else max(0, round(count))
+        self.frames = round(count) if not self._camera and 0 < count < math.inf else 0
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, float]]:
         count, start = 0, time.monotonic()

@@ -89,6 +89,7 @@ class LabelWriter:
                 file = _inside_path(self._sheet.parent, picture)
                 check_drawn(file)
                 save_image(file, inside)
+                self.leaves = f"{SHEET}, {INSIDE}/, {JSON}, {CSV}"  # type: ignore[misc]
         self.found += 1
 
     def close(self) -> None:

@@ -105,7 +105,7 @@ def read_tree(path: str | Path) -> Tree:
     """
     names: list[str] = []
     parents: list[int] = []
-    for number, line in enumerate(_lines(path)):
+    for number, line in enumerate(_lines(path, ".tree")):
         name, _, place = line.rpartition(" ")
         names.append(name.strip())
         parents.append(_integer(place, path, number))
@@ -125,7 +125,7 @@ def read_tree(path: str | Path) -> Tree:
 
 def read_names(path: str | Path) -> tuple[str, ...]:
     """A .names file: a class on each line."""
-    return tuple(_lines(path))
+    return tuple(_lines(path, ".names"))
 
 
 def read_map(path: str | Path, count: int) -> np.ndarray:
@@ -136,7 +136,7 @@ def read_map(path: str | Path, count: int) -> np.ndarray:
     Raises:
         DetkitError: a line that is no number from 0 to count − 1.
     """
-    places = [_integer(line, path, number) for number, line in enumerate(_lines(path))]
+    places = [_integer(line, path, number) for number, line in enumerate(_lines(path, ".map"))]
     for number, place in enumerate(places):
         if not 0 <= place < count:
             raise _odd_line(path, number, str(place), f"a number from 0 to {count - 1}")
@@ -151,13 +151,19 @@ def _check(network: Trunk) -> None:
         )
 
 
-def _lines(path: str | Path) -> list[str]:
-    """The lines of a text file without the empty ones at its end."""
+def _lines(path: str | Path, kind: str) -> list[str]:
+    """The lines of a text file without the empty ones at its end.
+
+    Args:
+        kind: what Darknet's files of this kind end in.
+    """
     try:
         text = foreign.read_text(path)
     except OSError as error:
         raise DetkitError(
-            f"It cannot be read ({error.strerror}).", file=path, remedy="name a text file."
+            f"It cannot be read ({error.strerror}).",
+            file=path,
+            remedy=f"name one of Darknet's {kind} files.",
         ) from error
     lines = [line.strip() for line in text.rstrip().splitlines()]
     for number, line in enumerate(lines):

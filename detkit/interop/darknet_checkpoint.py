@@ -1,4 +1,7 @@
-"""Darknet's three files as a checkpoint: NAME.weights, NAME.cfg and NAME.names, in and out."""
+"""Darknet's files as a checkpoint: NAME.weights, NAME.cfg and NAME.names, in and out.
+
+Where the classes form a tree (YOLO9000), a NAME.tree as well.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from detkit import atomic, foreign
@@ -14,21 +18,29 @@ from detkit.backbones import darknet_weights
 from detkit.backbones.build import self_contained
 from detkit.backbones.darknet_cfg import DarknetCfg
 from detkit.backbones.darknet_layers import OUTPUTS
+from detkit.backbones.darknet_outputs import Output
 from detkit.backbones.darknet_sections import Section, cfg_text, sections
 from detkit.backbones.darknet_weights import Header
 from detkit.data.transforms import transforms
 from detkit.errors import DetkitError
 from detkit.folders import in_home, make_folder
 from detkit.interop import darknet
+from detkit.interop.hierarchy import read_classes
 from detkit.models.build import build
 from detkit.models.darknet_cfg import DarknetNetwork
 from detkit.models.model import Model, models
 from detkit.restore import NOTHING, Beside, Restored, readers
 from detkit.structures import Classes
 
+LONGEST = 2**13  # pixels a side of the network's image
 SIDE = 416  # of the network's image, where [net] says none
 LETTERBOX = False  # where [net] says nothing of letter_box: as its present code, and OpenCV
-OF_SELECTION = ("score_thresh", "nms_iou", "detections")  # settings that no .cfg holds
+OF_SELECTION = (
+    "score_thresh",
+    "nms_iou",
+    "detections",
+    "tree_thresh",
+)  # settings that no .cfg holds
 
 
 @readers.register(".weights")
@@ -43,20 +55,22 @@ def read(file: Path, beside: Beside = NOTHING) -> Restored:
         DetkitError: no description or names beside it, or files that do not belong together.
     """
     cfg = _cfg_of(file, beside.cfg)
-    head, *parts = sections(cfg_text(cfg), str(cfg))
+    head = sections(cfg_text(cfg), str(cfg))[0]
     settings = {
         "name": "darknet_cfg",
         "cfg": str(cfg),
         "in_channels": head.integer("channels", 3, 1),
     }
-    names = _names_of(file, beside.names, _classes(parts, cfg))
-    model = build({"name": "darknet_cfg"}, settings, Classes.of(names))
+    with torch.device("meta"):
+        (first, *_) = DarknetCfg(cfg=str(cfg)).outputs
+    classes = _classes_of(file, beside.names, first)
+    model = build({"name": "darknet_cfg"}, settings, classes)
     assert isinstance(model.backbone, DarknetCfg)
     header = darknet.load(model.backbone, file)
     boxed = beside.letterbox
     if boxed is None:
         boxed = bool(head.integer("letter_box", int(LETTERBOX), 0, 1))
-    size = {side: head.integer(side, SIDE, 1) for side in ("width", "height")}
+    size = {side: head.integer(side, SIDE, 1, LONGEST) for side in ("width", "height")}
     prepared = {"name": "darknet", **size, "letterbox": boxed}
     config = {
         "model": {"name": "darknet_cfg"},
@@ -66,14 +80,29 @@ def read(file: Path, beside: Beside = NOTHING) -> Restored:
     version = f"{header.major}.{header.minor}.{header.revision}"
     return model, {
         "config": config,
-        "names": list(names),
-        "category_ids": list(range(1, len(names) + 1)),
+        "names": list(classes.names),
+        "category_ids": list(classes.category_ids),
+        **({} if classes.parents is None else {"parents": list(classes.parents)}),
         "darknet": {"version": version, "seen": header.seen},
     }
 
 
+@readers.register(".cfg")
+def weights_missing(file: Path, beside: Beside = NOTHING) -> Restored:
+    """
+    Raises:
+        DetkitError: always: a description alone is no checkpoint.
+    """
+    raise DetkitError(
+        "It describes a network, but has no weights.",
+        file=file,
+        remedy=f"name the weights ({file.with_suffix('.weights').name}), or train some: detkit"
+        f" train model=darknet_cfg backbone.cfg={file.name}.",
+    )
+
+
 def write(model: Model, meta: Mapping[str, Any], folder: Path) -> tuple[list[Path], list[str]]:
-    """NAME.cfg, NAME.weights and NAME.names in a folder, whose own name is NAME.
+    """NAME.cfg, .weights, .names, and .tree if there is one, in a folder, whose own name is NAME.
 
     Args:
         meta: of the model's checkpoint.
@@ -89,20 +118,27 @@ def write(model: Model, meta: Mapping[str, Any], folder: Path) -> tuple[list[Pat
             remedy="export a run of model=darknet_cfg.",
         )
     assert isinstance(model.backbone, DarknetCfg)
-    text = description(model, meta)
-    names = "".join(f"{name}\n" for name in _checked(meta["names"]))
+    stem = folder.absolute().name
+    names = _checked(meta["names"])
     header = Header(seen=meta.get("darknet", {}).get("seen", 0))
     state, layout = model.backbone.state_dict(), model.backbone.darknet_layout
-    weights = darknet_weights.encode(state, layout, header)
-    stem = folder.absolute().name
-    files = [folder / f"{stem}.{suffix}" for suffix in ("cfg", "weights", "names")]
+    data = {
+        "cfg": description(model, meta, stem).encode(),
+        "weights": darknet_weights.encode(state, layout, header),
+        "names": "".join(f"{name}\n" for name in names).encode(),
+    }
+    if (parents := model.class_list.parents) is not None:
+        words = ("_".join(name.split()) for name in names)  # Darknet reads up to the first space
+        pairs = zip(words, parents, strict=True)
+        data["tree"] = "".join(f"{word} {parent}\n" for word, parent in pairs).encode()
+    files = [folder / f"{stem}.{suffix}" for suffix in data]
     if there := [file for file in files if file.exists()]:
         raise DetkitError(
             "A file of that name is there.", file=there[0], remedy="choose another output=DIR."
         )
     make_folder(folder, "output")
-    for file, data in zip(files, (text.encode(), weights, names.encode()), strict=True):
-        atomic.write_bytes(file, data)
+    for file, content in zip(files, data.values(), strict=True):
+        atomic.write_bytes(file, content)
     chosen = models.complete("darknet_cfg", meta["config"]["model"])
     usual = models.complete("darknet_cfg", {})
     notes = [f"model.{k}={chosen[k]} is not in these files" for k in OF_SELECTION
@@ -110,8 +146,12 @@ def write(model: Model, meta: Mapping[str, Any], folder: Path) -> tuple[list[Pat
     return files, notes
 
 
-def description(model: DarknetNetwork, meta: Mapping[str, Any]) -> str:
-    """The text of a .cfg that builds the network as it is, for pictures as it gets them."""
+def description(model: DarknetNetwork, meta: Mapping[str, Any], stem: str) -> str:
+    """The text of a .cfg that builds the network as it is, for pictures as it gets them.
+
+    Args:
+        stem: name of the files, for that of the tree.
+    """
     backbone = model.backbone
     assert isinstance(backbone, DarknetCfg)
     settings = meta["config"]["transforms"]
@@ -129,7 +169,8 @@ def description(model: DarknetNetwork, meta: Mapping[str, Any]) -> str:
     for section in parts:
         changed = {}
         if section.name in OUTPUTS:
-            changed = {"classes": model.num_classes}
+            tree = None if model.class_list.parents is None else f"{stem}.tree"
+            changed = {"classes": model.num_classes, "tree": tree, "map": None}
         elif str(section.layer) in backbone.layers:
             for part in backbone.layers[str(section.layer)].modules():
                 if isinstance(part, nn.Conv2d):
@@ -140,7 +181,8 @@ def description(model: DarknetNetwork, meta: Mapping[str, Any]) -> str:
 
 
 def _block(section: Section, changed: Mapping[str, Any]) -> str:
-    options = {**section.options, **changed}
+    """The section with other values; None drops an option."""
+    options = {k: v for k, v in {**section.options, **changed}.items() if v is not None}
     return "\n".join([f"[{section.name}]", *(f"{k}={v}" for k, v in options.items()), ""])
 
 
@@ -152,21 +194,31 @@ def _cfg_of(file: Path, named: str | None) -> Path:
         raise DetkitError(
             f"Its description {cfg.name} is not beside it.",
             file=file,
-            remedy="put it there, or name the file with cfg=FILE.",
+            remedy="put it there; predict, evaluate and detkit.load also take it as cfg=FILE.",
         )
     return cfg
 
 
-def _classes(parts: Sequence[Section], cfg: Path) -> int:
-    """The classes of the first output."""
-    for section in parts:
-        if section.name in OUTPUTS:
-            return section.integer("classes", 20, 1)
-    raise DetkitError(
-        "The network has no [yolo] or [region].",
-        file=cfg,
-        remedy="name the files of a detector.",
-    )
+def _classes_of(file: Path, named: str | None, output: Output) -> Classes:
+    """The classes, a tree of them where the output has one."""
+    if not output.settings.get("tree"):
+        return Classes.of(_names_of(file, named, output.classes))
+    tree = (file if named is None else in_home(named)).with_suffix(".tree")
+    if not foreign.is_file(tree):
+        raise DetkitError(
+            f"Its classes form a tree, but there is no {tree.name}.",
+            file=file,
+            remedy="put Darknet's .tree there (9k.tree for yolo9000), with its .names beside it;"
+            " predict, evaluate and detkit.load also take it as names=FILE.",
+        )
+    classes = read_classes(tree)
+    if len(classes) != output.classes:
+        raise DetkitError(
+            f"It has {len(classes):,} classes, but the network {output.classes:,}.",
+            file=tree,
+            remedy="choose the tree that belongs to the network.",
+        )
+    return classes
 
 
 def _names_of(file: Path, named: str | None, count: int) -> tuple[str, ...]:
@@ -177,7 +229,8 @@ def _names_of(file: Path, named: str | None, count: int) -> tuple[str, ...]:
     """
     own = file.with_suffix(".names") if named is None else in_home(named)
     remedy = (
-        f"call the file with a class on each line {file.stem}.names, or name it with names=FILE."
+        f"call the file with a class on each line {own.name}; predict, evaluate and detkit.load"
+        " also take it as names=FILE."
     )
     if named is not None or foreign.is_file(own):
         names = darknet.read_names(own)
@@ -185,7 +238,7 @@ def _names_of(file: Path, named: str | None, count: int) -> tuple[str, ...]:
             raise DetkitError(
                 f"It has {len(names)} names, but the network {count} classes.",
                 file=own,
-                remedy=remedy,
+                remedy=f"name the file with a class on each line, {count} of them.",
             )
         return _different(names, own)
     fitting = {}

@@ -95,12 +95,12 @@ class CapsNet(Model):
 
     @classmethod
     def wants(cls, fpn: bool, settings: Mapping[str, Any]) -> Wants:
-        return Wants(("0",))
+        return Wants(None)  # whatever there is: `check` says what is wrong with another backbone
 
     def forward(
         self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None
     ) -> dict[str, Tensor] | list[Prediction]:
-        self.check_size(images)
+        self.check_size(images.shape[2], images.shape[3])
         pixels = normalize(images, self.mean_std, sizes)
         features = F.relu(self.conv1(self.backbone(pixels)["0"]), inplace=True)
         capsules = self.digit(self.primary(features))  # (B, K, D)
@@ -137,14 +137,14 @@ class CapsNet(Model):
             for length, of_image, image in rows
         ]
 
-    def check_size(self, images: Tensor) -> None:
+    def check_size(self, height: int, width: int) -> None:
         """Raise where images are of another size than the capsules are made for."""
-        if tuple(images.shape[2:]) != (self.side, self.side):
+        if (height, width) != (self.side, self.side):
             raise DetkitError(
-                f"Images of {images.shape[3]}×{images.shape[2]} pixels: the capsules are made for"
+                f"Images of {width}×{height} pixels: the capsules are made for"
                 f" {self.side}×{self.side}, a matrix for each place in the image.",
-                remedy=f"set transforms=classification transforms.side={self.side}, or train for"
-                " other squares with model.side.",
+                remedy=f"set transforms=digits transforms.side={self.side}, or train for other"
+                " squares with model.side.",
             )
 
 
@@ -182,9 +182,9 @@ class DigitCaps(nn.Module):
 
     def forward(self, capsules: Tensor) -> Tensor:
         """(B, N, I) → (B, K, D) float32."""
-        said = torch.bmm(capsules.transpose(0, 1), self.weight)  # (N, B, K·D), û
-        votes = said.unflatten(2, (self.classes, self.dimensions)).permute(1, 2, 0, 3)
-        return route(votes.contiguous(), self.iterations)
+        votes = torch.bmm(capsules.transpose(0, 1), self.weight)  # (N, B, K·D), û
+        of_classes = votes.unflatten(2, (self.classes, self.dimensions)).permute(1, 2, 0, 3)
+        return route(of_classes.contiguous(), self.iterations)
 
 
 class Decoder(nn.Module):

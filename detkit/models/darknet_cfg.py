@@ -3,8 +3,9 @@
     image ─▶ backbone=darknet_cfg ─┬─▶ map that a [yolo] or [region] reads ─┐
                                    └─▶ map that another one reads ──────────┴─▶ losses, detections
 
-[yolo] has YOLOv3's rules (`heads.grid_head`), [region] YOLOv2's (`heads.region_head`); anchors,
-masks, ignore_thresh, scale_x_y and the factors of the losses are the description's.
+[yolo] has YOLOv3's rules (`heads.grid_head`), [region] YOLOv2's (`heads.region_head`), or over a
+tree of classes YOLO9000's (`heads.tree_head`); anchors, masks, ignore_thresh, scale_x_y and the
+factors of the losses are the description's.
 
 Shapes: B images, A anchors of an output, (H, W) cells, K classes.
 
@@ -15,7 +16,8 @@ Differences from Darknet:
   output's, holds for all; truth_thresh, iou_thresh, bias_match and the options of augmentation are
   passed over;
 - [region]: softmax=0 gives YOLOv3's rules, without the anchors' loss at first, and rescore is
-  always 1;
+  always 1; its tree is not opened but comes with the classes (`model.tree`, or the .tree beside
+  published weights), and without one they are siblings;
 - convolutions in front of an output start as in `models.yolo_v3` where no file has their weights.
 """
 
@@ -25,17 +27,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from detkit.backbones.backbone import Backbone, normalize
 from detkit.backbones.darknet_cfg import DarknetCfg
 from detkit.backbones.darknet_outputs import Output, check_plain
 from detkit.errors import DetkitError
 from detkit.models.anchor_stage import GridModel, anchor_stages
-from detkit.models.heads.box_head import Selection
 from detkit.models.heads.grid_head import BoxLoss, GridHead, LossWeights
 from detkit.models.heads.grid_layers import start_predictors
 from detkit.models.heads.region_head import RegionHead
+from detkit.models.heads.selection import Selection
+from detkit.models.heads.tree_head import TreeHead
 from detkit.models.model import Wants, models
 from detkit.models.stages import Stage
 from detkit.predictions import Prediction
@@ -62,11 +65,12 @@ class DarknetNetwork(GridModel):
         anchor_images: of a [region], so many first images also teach every predictor its anchor;
             0: none, as for weights that were trained already.
         box_loss: of their four numbers (offsets), or of the boxes (ciou: Zheng et al. 2020).
+        tree, tree_map, tree_thresh: of a [region], as `model=yolo9000` has them.
         score_thresh, nms_iou, detections: what is kept of the predictions; NMS is per class.
 
     Raises:
-        DetkitError: another backbone, outputs of unlike kinds or such as are not decoded here,
-            other numbers of classes or class weights.
+        DetkitError: another backbone, outputs of unlike kinds or such as are not decoded here, a
+            tree above [yolo], other numbers of classes or class weights.
     """
 
     task, needs = "detect", frozenset({"boxes"})
@@ -80,6 +84,9 @@ class DarknetNetwork(GridModel):
         class_weights: Sequence[Positive] | None = None,
         box_loss: BoxLoss = "offsets",
         anchor_images: Natural = 12800,
+        tree: str | dict[str, Any] | None = None,
+        tree_map: str | None = None,
+        tree_thresh: Share = 0.6,
         score_thresh: Share = 0.01,
         nms_iou: Share = 0.45,
         detections: Count = 100,
@@ -97,18 +104,25 @@ class DarknetNetwork(GridModel):
         first = backbone.outputs[0]
         check_outputs(self.outputs, len(classes))
         anchors = [torch.tensor(output.anchors) for output in self.outputs]
-        self.grid = (RegionHead if first.softmax else GridHead)(
-            anchors,
-            [output.stride for output in self.outputs],
-            len(classes),
-            ignore_iou=ignored_from(first) if ignore_iou is None else ignore_iou,
-            class_weights=class_weights,
-            selection=Selection(score_thresh, nms_iou, detections),
-            weights=loss_weights(first),
-            scales=[output.scale_x_y for output in self.outputs],
-            box_loss=box_loss,
-        )
-        start(backbone)
+        strides = [output.stride for output in self.outputs]
+        rules: dict[str, Any] = {
+            "ignore_iou": ignored_from(first) if ignore_iou is None else ignore_iou,
+            "class_weights": class_weights,
+            "selection": Selection(score_thresh, nms_iou, detections),
+            "weights": loss_weights(first),
+            "scales": [output.scale_x_y for output in self.outputs],
+            "box_loss": box_loss,
+        }
+        if classes.parents is not None:
+            check_tree(first)
+            self.grid = TreeHead(
+                anchors, strides, classes.parents, tree_thresh=tree_thresh, **rules
+            )
+        else:
+            head = RegionHead if first.softmax else GridHead
+            self.grid = head(anchors, strides, len(classes), **rules)
+        for output, last in backbone.unfilled():
+            start_predictors(last, len(output.anchors))
 
     @classmethod
     def wants(cls, fpn: bool, settings: Mapping[str, Any]) -> Wants:
@@ -136,7 +150,7 @@ def check_outputs(outputs: Sequence[Output], classes: int) -> None:
         DetkitError: outputs of unlike kinds, such as are not decoded here, or of other classes.
     """
     for output in outputs:
-        check_plain(output)
+        check_plain(output, tree=True)
         if output.classes != classes:
             raise DetkitError(
                 f"The network has {output.classes} classes, the data {classes}.",
@@ -148,6 +162,19 @@ def check_outputs(outputs: Sequence[Output], classes: int) -> None:
             "Some outputs are [yolo], some [region], or only some have softmax=1.",
             record="backbone.cfg",
             remedy="make them alike.",
+        )
+
+
+def check_tree(output: Output) -> None:
+    """
+    Raises:
+        DetkitError: an output whose classes cannot form a tree.
+    """
+    if not output.softmax:
+        raise DetkitError(
+            f"Layer {output.layer} [{output.kind}] has no softmax, which a tree of classes needs.",
+            record="model.tree",
+            remedy="set it to null, or choose the .cfg of a [region] with softmax=1.",
         )
 
 
@@ -177,15 +204,3 @@ def odd_option(output: Output, option: str, value: float | str, wanted: str) -> 
         record=f"layer {output.layer} [{output.kind}]",
         remedy=f"correct {option}.",
     )
-
-
-def start(backbone: DarknetCfg) -> None:
-    """Starts the convolutions in front of the outputs, but for those that a file has filled."""
-    report = backbone.weights_report
-    for output in backbone.outputs:
-        place = backbone.sources[output.level]
-        last = backbone.layers[str(place)]
-        convolutions = [part for part in last.modules() if isinstance(part, nn.Conv2d)]
-        new = report is None or any(key.startswith(f"layers.{place}.") for key in report.missing)
-        if new and len(convolutions) == 1 and convolutions[0].bias is not None:
-            start_predictors(convolutions[0], len(output.anchors))

@@ -35,45 +35,32 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from detkit.backbones.backbone import Backbone, Tail, normalize
-from detkit.errors import DetkitError
-from detkit.models.heads.box_head import RoIRules, Selection, SoftmaxBoxes, box_head
+from detkit.backbones.backbone import Backbone, Tail
+from detkit.models.given_proposals import GivenProposals
+from detkit.models.heads.box_head import SoftmaxBoxes, box_head
 from detkit.models.heads.scales import at_fitting_scale, checked, resized
 from detkit.models.heads.solving import fit_svms
 from detkit.models.heads.svm_head import SVMBoxes, SVMs
-from detkit.models.model import Model, Wants, models
+from detkit.models.model import Wants, models
 from detkit.models.stages import Stage
 from detkit.predictions import Prediction
-from detkit.proposals.proposer import proposer_of
-from detkit.ranges import Count, Natural, Positive, Share
-from detkit.structures import Classes, Targets, full_sizes
+from detkit.ranges import Count, Positive
+from detkit.structures import Classes, Targets
 
 
-@models.register("fast_rcnn")
-class FastRCNN(Model):
+@models.register("fast_rcnn", defaults={"roi_samples": 64})
+class FastRCNN(GivenProposals):
     """See the figure above.
 
     Args:
         tail: the upper stages as the head, where no pyramid stands on the backbone.
-        proposer: where the proposals come from: selective_search, or file.
-        proposals_file: of the proposer file, a .json, .npz or .mat with those of all splits.
-        proposal_mode: of selective search: single, fast or quality.
-        proposal_width: of selective search: to which images are resized for it; null keeps theirs.
-        proposal_min_side: of selective search: pixels of a box's sides in the resized image.
-        proposals: at most so many an image, the best; null is all.
         scorer: "softmax", or "svm": an SVM a class, solved for after training, on fc7.
         scales: factors on the picture, one or several.
         roi_pooling: "pool" (Fast R-CNN) or "align" (Mask R-CNN).
-        roi_samples, roi_positive_fraction: proposals trained an image; of them objects at most.
-        roi_pos_iou, roi_least_iou: a proposal is an object from this overlap on; below it
-            background, and left out below the second.
         class_agnostic: one box for all classes instead of one a class.
         head_channels: width of the two layers behind a pyramid.
         class_weights: weight of each class in the head's class loss; the background's is 1.
-        score_thresh, nms_iou, detections: which boxes are detections, and how many at most.
     """
-
-    task, needs = "detect", frozenset({"boxes", "proposals"})
 
     def __init__(
         self,
@@ -81,41 +68,21 @@ class FastRCNN(Model):
         classes: Classes,
         *,
         tail: Tail | None = None,
-        proposer: str = "selective_search",
-        proposals_file: str | None = None,
-        proposal_mode: Literal["single", "fast", "quality"] = "fast",
-        proposal_width: Count | None = 500,
-        proposal_min_side: Natural = 20,
-        proposals: Count | None = 2000,
         scorer: Literal["softmax", "svm"] = "softmax",
         scales: Sequence[Positive] = (1.0,),
         roi_pooling: str = "pool",
-        roi_samples: Count = 64,
-        roi_positive_fraction: Share = 0.25,
-        roi_pos_iou: Share = 0.5,
-        roi_least_iou: Share = 0.1,
         class_agnostic: bool = False,
         head_channels: Count = 1024,
         class_weights: Sequence[Positive] | None = None,
-        score_thresh: Share = 0.05,
-        nms_iou: Share = 0.3,
-        detections: Count = 100,
+        **settings: Any,
     ) -> None:
-        super().__init__(backbone, classes)
-        self.proposer = proposer_of(
-            proposer,
-            proposals_file,
-            mode=proposal_mode,
-            width=proposal_width,
-            min_side=proposal_min_side,
-            at_most=proposals,
-        )
+        super().__init__(backbone, classes, **settings)
         self.head = box_head(
             backbone,
             tail,
             len(classes),
-            RoIRules(roi_pos_iou, roi_samples, roi_positive_fraction, roi_least_iou),
-            Selection(score_thresh, nms_iou, detections),
+            self.rules,
+            self.selection,
             pooling=roi_pooling,
             class_agnostic=class_agnostic,
             head_channels=head_channels,
@@ -152,14 +119,7 @@ class FastRCNN(Model):
         Raises:
             DetkitError: there are no proposals.
         """
-        if proposals is None:
-            raise DetkitError(
-                "Fast R-CNN classifies proposals, and none came with the images.",
-                remedy="hand them in as proposals=, made by model.proposer.",
-            )
-        if sizes is None:
-            sizes = full_sizes(images)
-        images = normalize(images, self.mean_std, sizes)
+        images, sizes, proposals = self.ready(images, sizes, proposals)
         if targets is not None:
             return self.losses(images, proposals, sizes, targets)
         scored = self.head.predictor.scored(self.learnt_features(images, proposals))

@@ -36,8 +36,9 @@ from torch import Tensor
 
 from detkit.backbones.backbone import Backbone, Tail, normalize
 from detkit.errors import DetkitError
-from detkit.models.heads.box_head import RoIRules, Selection, box_head
+from detkit.models.heads.box_head import RoIRules, box_head
 from detkit.models.heads.rpn import RPN, AnchorRules, ProposalRules
+from detkit.models.heads.selection import Selection
 from detkit.models.model import Model, Wants, models
 from detkit.predictions import Prediction
 from detkit.ranges import Count, Positive, Share

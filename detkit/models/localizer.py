@@ -7,7 +7,7 @@
 The task of ILSVRC's localisation (Russakovsky et al. 2015, arXiv:1409.0575, section 3.2), done by a
 classifier that learns a box beside its class, as in OverFeat (Sermanet et al. 2013,
 arXiv:1312.6229, section 4). Each cell says how far the box's sides are from its own centre, as in
-FCOS (Tian et al. 2019, arXiv:1904.01355, section 3.1), and how much its word counts.
+FCOS (Tian et al. 2019, arXiv:1904.01355, section 3.1), and its weight in their mean.
 
 Shapes: B images, C channels of the coarsest map, (h, w) its cells, K classes.
 
@@ -112,7 +112,7 @@ def one_box(maps: Tensor, inside: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def votes(maps: Tensor, size: Sequence[int], inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """What each cell says, and how much its word counts.
+    """The box of each cell, and its weight in their mean.
 
     Args:
         maps, size, inside: as `one_box` takes them; None: all cells count.

@@ -98,6 +98,9 @@ class Model(nn.Module):
         copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return copied
 
+    def check_size(self, height: int, width: int) -> None:
+        """Raise where it is not made for images of that size; any will do for most models."""
+
     def stages(self) -> Sequence[Stage]:
         """The steps of its recipe, first to last."""
         return (Stage("train"),)

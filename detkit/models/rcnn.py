@@ -42,7 +42,7 @@ from detkit.structures import Classes
 CHUNK = 2_000_000  # pixels of warped regions that go through the network at once
 
 
-@models.register("rcnn")
+@models.register("rcnn", defaults={"roi_least_iou": 0.0})
 class RCNN(RegionSVM):
     """See the figure above.
 

@@ -7,39 +7,29 @@ Shapes: B images, P proposals an image, S RoIs trained, R RoIs of the batch, C f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from detkit.backbones.backbone import Backbone, Tail, normalize
-from detkit.errors import DetkitError
-from detkit.models.heads.box_head import RoIRules, Selection, boxes_of, offered
+from detkit.backbones.backbone import Backbone, Tail
+from detkit.models.given_proposals import GivenProposals
+from detkit.models.heads.box_head import offered
 from detkit.models.heads.matching import gather_targets, sample
+from detkit.models.heads.selection import boxes_of
 from detkit.models.heads.solving import fit_boxes, fit_svms
 from detkit.models.heads.svm_head import SVMHead, SVMRules
-from detkit.models.model import Model
 from detkit.models.stages import Stage
 from detkit.predictions import Prediction
-from detkit.proposals.proposer import proposer_of
-from detkit.ranges import Count, Natural, Positive, Share
-from detkit.structures import Classes, Targets, full_sizes
+from detkit.ranges import Positive, Share
+from detkit.structures import Classes, Targets
 
 
-class RegionSVM(Model):
+class RegionSVM(GivenProposals):
     """A model of proposals and SVMs; a subclass says what the features of a proposal are.
 
     Args:
         tail: what makes the vector of each proposal in the end.
-        proposer: where the proposals come from: selective_search, or file.
-        proposals_file: of the proposer file, a .json, .npz or .mat with those of all splits.
-        proposal_mode: of selective search: single, fast or quality.
-        proposal_width: of selective search: to which images are resized for it; null keeps theirs.
-        proposal_min_side: of selective search: pixels of a box's sides in the resized image.
-        proposals: at most so many an image, the best; null is all.
-        roi_samples, roi_positive_fraction: proposals fine-tuned a batch; of them objects.
-        roi_pos_iou, roi_least_iou: a proposal is an object from this overlap on in fine-tuning;
-            below it background, and left out below the second.
         class_weights: weight of each class in fine-tuning; the background's is 1.
         svm_penalty: C of the SVMs; svm_positive_weight times so much for objects.
         svm_neg_iou: a proposal that overlaps no object of a class by so much is its background.
@@ -50,7 +40,6 @@ class RegionSVM(Model):
             of 0.5 is an SVM's boundary, 0.27 its margin; SVMs of few objects stay below 0.5.
     """
 
-    task, needs = "detect", frozenset({"boxes", "proposals"})
     fine_tuned: tuple[str, ...] = ("",)  # prefixes of the parameters that fine-tuning trains
 
     def __init__(
@@ -59,16 +48,6 @@ class RegionSVM(Model):
         classes: Classes,
         *,
         tail: Tail,
-        proposer: str = "selective_search",
-        proposals_file: str | None = None,
-        proposal_mode: Literal["single", "fast", "quality"] = "fast",
-        proposal_width: Count | None = 500,
-        proposal_min_side: Natural = 20,
-        proposals: Count | None = 2000,
-        roi_samples: Count = 128,
-        roi_positive_fraction: Share = 0.25,
-        roi_pos_iou: Share = 0.5,
-        roi_least_iou: Share = 0.0,
         class_weights: Sequence[Positive] | None = None,
         svm_penalty: Positive = 0.001,
         svm_positive_weight: Positive = 2.0,
@@ -76,22 +55,10 @@ class RegionSVM(Model):
         svm_distinct_iou: Share | None = None,
         box_iou: Share = 0.6,
         box_penalty: Positive = 1000.0,
-        score_thresh: Share = 0.05,
-        nms_iou: Share = 0.3,
-        detections: Count = 100,
+        **settings: Any,
     ) -> None:
-        super().__init__(backbone, classes)
+        super().__init__(backbone, classes, **settings)
         self.tail = tail
-        self.proposer = proposer_of(
-            proposer,
-            proposals_file,
-            mode=proposal_mode,
-            width=proposal_width,
-            min_side=proposal_min_side,
-            at_most=proposals,
-        )
-        self.rules = RoIRules(roi_pos_iou, roi_samples, roi_positive_fraction, roi_least_iou)
-        self.selection = Selection(score_thresh, nms_iou, detections)
         svms = SVMRules(
             svm_penalty, svm_positive_weight, svm_neg_iou, svm_distinct_iou, box_iou, box_penalty
         )
@@ -135,14 +102,7 @@ class RegionSVM(Model):
         Raises:
             DetkitError: there are no proposals.
         """
-        if proposals is None:
-            raise DetkitError(
-                f"{type(self).__name__} classifies proposals, and none came with the images.",
-                remedy="hand them in as proposals=, made by model.proposer.",
-            )
-        if sizes is None:
-            sizes = full_sizes(images)
-        images = normalize(images, self.mean_std, sizes)
+        images, sizes, proposals = self.ready(images, sizes, proposals)
         if targets is not None:
             rois, wanted, valid = self.choose(proposals, targets)
             features = self.learnt_features(images, rois)

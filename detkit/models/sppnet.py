@@ -63,7 +63,7 @@ class PyramidLayers(Tail):
         return self.layers(rois)
 
 
-@models.register("sppnet", defaults={"roi_least_iou": 0.1, "svm_distinct_iou": 0.7})
+@models.register("sppnet", defaults={"svm_distinct_iou": 0.7})
 class SPPnet(RegionSVM):
     """See the figure above.
 

@@ -33,7 +33,7 @@ from torch.nn import functional as F
 
 from detkit.backbones.backbone import Backbone, normalize, scaled
 from detkit.errors import DetkitError, unknown
-from detkit.models.heads.box_head import Selection
+from detkit.models.heads.selection import Selection
 from detkit.models.heads.ssd_head import SSDHead, box_scales, box_shapes, initialize
 from detkit.models.model import Model, Wants, models
 from detkit.predictions import Prediction

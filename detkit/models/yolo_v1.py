@@ -32,8 +32,8 @@ from torch.nn import functional as F
 from detkit.backbones.backbone import Backbone, initialize, normalize
 from detkit.backbones.build import COARSEST
 from detkit.errors import DetkitError
-from detkit.models.heads.box_head import Selection
 from detkit.models.heads.grid_head import objects_of, winners
+from detkit.models.heads.selection import Selection
 from detkit.models.model import Model, Wants, models
 from detkit.ops.boxes import clip, detections_of, paired_overlap, sides_at_least
 from detkit.predictions import Detections, Prediction
@@ -98,7 +98,7 @@ class YOLOv1(Model):
     def forward(
         self, images: Tensor, targets: list[Targets] | None = None, sizes: Tensor | None = None
     ) -> dict[str, Tensor] | list[Prediction]:
-        self.check(images)
+        self.check_size(images.shape[2], images.shape[3])
         (features,) = self.backbone(normalize(images, self.mean_std, sizes)).values()
         pooled = F.adaptive_avg_pool2d(features, self.cells)
         rows = self.head(pooled.flatten(1)).float().view(len(images), self.cells**2, -1)
@@ -106,9 +106,8 @@ class YOLOv1(Model):
             return self.detections(rows, full_sizes(images) if sizes is None else sizes)
         return losses(rows, targets, self.side, self.boxes, self.coord, self.no_object)
 
-    def check(self, images: Tensor) -> None:
+    def check_size(self, height: int, width: int) -> None:
         """Raise where images are of another size than the fully connected layers are made for."""
-        height, width = images.shape[2:]
         if (height, width) != (self.side, self.side):
             raise DetkitError(
                 f"Images of {width}×{height} pixels: the fully connected layers are made for"
@@ -209,7 +208,7 @@ def losses(
     label = F.one_hot(objects.labels[learnt], rows.shape[2] - 5 * boxes).float()
     silent = rows[..., : 5 * boxes].unflatten(2, (boxes, 5))[..., 4] ** 2  # (B, C, A)
     counted = ~in_crowds(targets, side, cells)[..., None].expand_as(silent)
-    counted = counted.index_put((image, cell, responsible), torch.tensor(False, device=rows.device))
+    counted = counted.index_put((image, cell, responsible), counted.new_zeros(()))
     return {
         "box": coord * ((chosen[:, :4] - target) ** 2).sum() / count,
         "objectness": ((chosen[:, 4] - covered) ** 2).sum() / count

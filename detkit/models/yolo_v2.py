@@ -19,12 +19,13 @@ Differences from the paper, all but the last two those of its own code, Darknet:
 - for the first 12,800 images (or a quarter of a short run) every predictor without an object also
   learns its anchor in the middle of its cell, a hundredth as strongly: a stage of its own, with the
   optimiser and the schedule of the whole run;
-- the passthrough keeps the paper's order of channels, the four cells of a square one beside the
-  other for each channel (`pixel_unshuffle`). Darknet's own reorg mixes them otherwise: its files
-  are read by `backbone=darknet_cfg`;
 - losses are averaged within images and crowds ignored as in `models.yolo_v3`;
 - any backbone: its coarsest level of 2 … 5, and the passthrough from the level of half its stride
   if there is one.
+
+The passthrough has the paper's order of channels, the four cells of a square one beside the other
+for each channel (`pixel_unshuffle`). Darknet's own reorg mixes them otherwise: its files are read
+by `backbone=darknet_cfg`.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ from torch.nn import functional as F
 from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import DetkitError
 from detkit.models.anchor_stage import GridModel, anchor_stages
-from detkit.models.heads.box_head import Selection
 from detkit.models.heads.grid_head import Anchors, BoxLoss, LossWeights, anchors_of_levels
 from detkit.models.heads.grid_layers import convolution, predictors
 from detkit.models.heads.region_head import RegionHead
+from detkit.models.heads.selection import Selection
 from detkit.models.model import Wants, models
 from detkit.models.stages import Stage
 from detkit.predictions import Prediction

@@ -36,9 +36,9 @@ from torch.nn import functional as F
 
 from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import unknown
-from detkit.models.heads.box_head import Selection
 from detkit.models.heads.grid_head import Anchors, BoxLoss, GridHead, anchors_of_levels
 from detkit.models.heads.grid_layers import convolution, predictors
+from detkit.models.heads.selection import Selection
 from detkit.models.model import Model, Wants, models
 from detkit.predictions import Prediction
 from detkit.ranges import Count, Positive, Share

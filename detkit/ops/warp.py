@@ -35,8 +35,7 @@ def warp(images: Tensor, rois: Tensor, image: Tensor, side: int, context: int) -
     counts = image.bincount(minlength=len(images)).tolist()
     warped = []
     for picture, points in zip(images, grid.split(counts), strict=True):
-        if len(points):  # one picture, and its RoIs one below the other
-            tall = points.reshape(1, -1, side, 2).to(images.dtype)
-            sampled = F.grid_sample(picture[None], tall, align_corners=False)[0]
-            warped.append(sampled.unflatten(1, (-1, side)).transpose(0, 1))
+        if len(points):  # the picture as a batch, no copies, of which threads take their parts
+            batch = picture.expand(len(points), -1, -1, -1)
+            warped.append(F.grid_sample(batch, points.to(images.dtype), align_corners=False))
     return torch.cat(warped) if warped else images.new_zeros(0, channels, side, side)

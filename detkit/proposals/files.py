@@ -25,6 +25,7 @@ from detkit import foreign
 from detkit.atomic import replacing, write_text
 from detkit.errors import DetkitError
 from detkit.folders import in_home
+from detkit.proposals import unpacked
 from detkit.proposals.proposer import proposers
 from detkit.ranges import Count
 
@@ -228,9 +229,11 @@ def _is_number(value: Any) -> bool:
 
 def _read_npz(path: Path) -> Arrays:
     try:
-        foreign.check_regular(path)
+        unpacked.check_zip(path)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {_unescaped(key): archive[key] for key in archive.files}
+    except DetkitError:
+        raise
     except Exception as error:  # a decoder on foreign bytes raises anything
         raise _unreadable(path, error) from error
     return {key: _array(array, key, path) for key, array in arrays.items()}
@@ -246,12 +249,14 @@ def _read_mat(path: Path) -> Arrays:
             remedy="pip install scipy",
         ) from error
     try:
-        foreign.check_regular(path)
+        unpacked.check_mat(path)
         found = loadmat(path, variable_names=["boxes", "images"])
     except NotImplementedError as error:
         raise DetkitError(
             "This is MATLAB's format 7.3.", file=path, remedy="save it there with '-v7'."
         ) from error
+    except DetkitError:
+        raise
     except Exception as error:  # a decoder on foreign bytes raises anything
         raise _unreadable(path, error) from error
     if missing := {"boxes", "images"} - found.keys():

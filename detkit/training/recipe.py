@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -252,9 +252,13 @@ def digest(folder: Path) -> str:
     """sha256 of the names and contents of a folder's files."""
     total = hashlib.sha256()
     for file in sorted(folder.iterdir()):
-        contents = hashlib.sha256(foreign.read_bytes(file)).hexdigest()
-        total.update(f"{file.name} {contents}\n".encode())
+        total.update(f"{file.name} {digest_of_file(file)}\n".encode())
     return total.hexdigest()
+
+
+def digest_of_file(file: Path) -> str:
+    """sha256 of its contents."""
+    return hashlib.sha256(foreign.read_bytes(file)).hexdigest()
 
 
 def proposals_of(run: Path, stage: str) -> ProposalsFile:
@@ -262,16 +266,25 @@ def proposals_of(run: Path, stage: str) -> ProposalsFile:
     return ProposalsFile(run / FOLDER / stage / PROPOSALS)
 
 
-def check_solved(solved: dict[str, str], run: Path) -> None:
+def check_solved(solved: dict[str, str], run: Path, stages: Collection[str]) -> None:
     """
+    Args:
+        solved: see `State.solved`.
+        stages: names of the recipe's.
     Raises:
-        DetkitError: what a solved stage wrote is not there as it was.
+        DetkitError: what a solved stage wrote, or what the run began with, is not there as it was.
     """
     for name, wanted in solved.items():
-        folder = run / FOLDER / name
-        if not folder.is_dir() or digest(folder) != wanted:
+        place = run / FOLDER / name
+        if name == START:
+            what = "The weights that the run began with are gone or were"
+            kept = foreign.is_file(place) and digest_of_file(place) == wanted
+        else:
+            what = f"What the stage {name} wrote is gone or was"
+            kept = name in stages and place.is_dir() and digest(place) == wanted
+        if not kept:
             raise DetkitError(
-                f"What the stage {name} wrote is gone or was changed.",
-                file=folder,
-                remedy="restore that folder, or start a new run from the weights with weights=.",
+                f"{what} changed.",
+                file=place,
+                remedy="restore it, or start a new run from the weights with weights=.",
             )

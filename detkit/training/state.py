@@ -32,7 +32,8 @@ class State:
         ema: their moving average, which is evaluated and saved where there is one.
         step: updates made so far; the position in the data follows from it.
         stage: number of the stage of the recipe that it is in.
-        solved: what solved stages wrote: a digest of their folder by their name.
+        solved: what solved stages wrote: a digest of their folder by their name; and that of the
+            file of the run's first weights, where there is one.
         due: whether the shown weights of this step are still to be measured.
         best: the best value so far of the metric that chooses `best/`, None before the first.
         since_best: measurements since that one.

@@ -141,6 +141,67 @@ def test_what_is_odd_is_refused_with_its_file_line_and_layer(tmp_path, old, new,
     assert error.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("layer", "remedy"),
+    [
+        ("local", "YOLOv1 is detkit's model=yolo_v1 or model=fast_yolo"),
+        ("connected", "model=yolo_v1"),
+        ("detection", "model=yolo_v1"),
+        ("crop", "width and height of"),
+        ("gru", "no recurrent networks"),
+        ("deconvolutional", "use [upsample]"),
+        ("convolutonal", "write [convolutional], if that is meant"),
+        ("sam", "use a network of avgpool, convolutional, cost"),
+    ],
+)
+def test_an_unknown_layer_is_named_with_its_line_and_what_there_is_instead(tmp_path, layer, remedy):
+    path = tmp_path / "net.cfg"
+    path.write_text(changed("[maxpool]", f"[{layer}]"))
+    for build_it in (
+        lambda: DarknetCfg(cfg=str(path)),
+        lambda: self_contained({"name": "darknet_cfg", "cfg": str(path), "classes": None}),
+    ):
+        with pytest.raises(
+            DetkitError, match=rf"line 14, layer 1 .*The layer \[{layer}\]"
+        ) as error:
+            build_it()
+        assert error.value.file == str(path)
+        assert remedy in error.value.remedy
+
+
+def test_a_run_refuses_a_description_by_its_files_name_but_not_for_its_classes(tmp_path):
+    path = tmp_path / "net.cfg"
+    path.write_text(changed("classes=2", "classes=3"))  # the data's will count, and the filters fit
+    assert "classes=3" in self_contained({"name": "darknet_cfg", "cfg": str(path)})["text"]
+    path.write_text(changed(".5,.5", ".5"))
+    with pytest.raises(DetkitError, match="5 numbers in anchors") as error:
+        self_contained({"name": "darknet_cfg", "cfg": str(path), "width": 0.5, "in_channels": None})
+    assert error.value.file == str(path)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ("[dropout]\n" * 10_000, r"has 10,00\d layers"),
+        ("[route]\nlayers=-1,-1\n" * 40, "channels"),
+        ("[upsample]\nstride=1024\n", "maps 1024 times as wide"),
+        ("[convolutional]\nfilters=1000000\nsize=1023\n", "weights"),
+    ],
+)
+def test_networks_that_no_memory_holds_are_refused_before_they_are_built(layers, message):
+    text = f"[net]\nchannels=3\n[convolutional]\nfilters=4\n{layers}[yolo]\n"
+    with pytest.raises(DetkitError, match=message):
+        DarknetCfg(text=text)
+
+
+def test_the_weights_of_all_layers_are_counted(monkeypatch):
+    monkeypatch.setattr("detkit.backbones.darknet_cfg.ALL_WEIGHTS", 100)
+    text = "[net]\n" + "[convolutional]\nfilters=9\n" * 2 + "[yolo]\n"
+    with pytest.raises(DetkitError, match="weights with the layers before it") as caught:
+        DarknetCfg(text=text)
+    assert "layer 1" in caught.value.record
+
+
 def test_a_text_without_sections_and_a_missing_file_are_refused(tmp_path):
     with pytest.raises(DetkitError, match="no section"):
         DarknetCfg(text="")

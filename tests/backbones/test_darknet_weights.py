@@ -147,6 +147,20 @@ def test_a_backbone_takes_a_darknet_file_as_any_other(tmp_path):
         build("darknet19", width=0.25, weights=str(short))
 
 
+def test_yolo_v1s_first_convolutions_come_from_a_file_of_those_alone(tmp_path):
+    torch.manual_seed(1)
+    source = build("yolo_v1", width=0.0625, batch_norm=True)
+    layers = source.darknet_layout[:20]
+    assert len(source.darknet_layout) == 24
+    path = tmp_path / "extraction.conv.20"
+    darknet_weights.write(path, source.state_dict(), layers, Header(0, 1, 0, 7))
+    net = build("yolo_v1", width=0.0625, batch_norm=True, weights=str(path))
+    assert net.weights_report.loaded == 20 * 5
+    own, found = source.state_dict(), net.state_dict()
+    assert all(torch.equal(found[key], own[key]) for layer in layers for key in layer)
+    assert {key.split(".")[0] for key in net.weights_report.missing} == {"stage5", "stage6"}
+
+
 def test_a_network_of_another_kind_takes_none(tmp_path):
     path = tmp_path / "net.weights"
     path.write_bytes(Header().encode())

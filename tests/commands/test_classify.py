@@ -151,6 +151,7 @@ def test_a_published_network_predicts_without_a_checkpoint(published):
     [
         (["backbone=resnet18_fpn", "backbone.fpn_channels=8"], "of a classifier on resnet18_fpn"),
         (["backbone.weights=none"], "There are no weights to predict with"),
+        (["agnostic_nms=true"], "finds no boxes"),
         (["checkpoint=x"], "There are two things to predict with"),
         (["model=null", "backbone=null"], "There is nothing to predict with"),
     ],

@@ -212,14 +212,16 @@ def test_predictions_without_the_unsure_ones_are_told(tmp_path, capsys, least, t
     }
     (tmp_path / "instances_val.json").write_text(json.dumps(truth))
     rows = [{**box, "score": score} for score in (0.9, least)]
-    (tmp_path / "r.json").write_text(json.dumps(rows))
-    given = settings(predictions=tmp_path / "r.json", dataset={"name": "coco", "root": tmp_path})
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r/predictions.json").write_text(json.dumps(rows))
+    (tmp_path / "r/predictions.csv").write_text("file,frame,timestamp,class,score\n")
+    given = settings(predictions=tmp_path / "r", dataset={"name": "coco", "root": tmp_path})
     given.split, given.output = "val", str(tmp_path / "out")
     figures = evaluate(given)
     text = capsys.readouterr().out
     assert ("no score is below 0.37, and AP" in text) == told
     assert figures["in_use/score_thresh"] == (least if told else 0.5)
-    assert ("the least in the file" in text) == told
+    assert ("the least that predict left in the file" in text) == told
 
 
 def test_predictions_are_never_written_over(shared, tmp_path):

@@ -33,7 +33,7 @@ def test_a_run_keeps_its_tree_and_goes_on_without_the_file(tmp_path, monkeypatch
     assert predictor.model.class_list.parents == (-1, 0, -1, 2, 2, 2)
 
 
-def test_pictures_of_a_class_are_learnt_beside_boxes(tmp_path, monkeypatch):
+def test_pictures_of_a_class_are_learnt_beside_boxes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for split in ("train", "val"):
         for kind in ("images", "labels"):
@@ -51,6 +51,8 @@ def test_pictures_of_a_class_are_learnt_beside_boxes(tmp_path, monkeypatch):
     (tmp_path / "tree.yaml").write_text("animal: [felis, dog, zebra]\n")
     (tmp_path / "a.map").write_text("1\n2\n")  # cat is felis
     run += ["model.tree=tree.yaml", "model.tree_map=a.map", "transforms.long_side=64", *SHORT]
+    assert main([*run, "dataset.labels_root=nowhere"]) == 2
+    assert "correct dataset.labels_root" in capsys.readouterr().err
     assert main([*run, "run_dir=run"]) == 0
     (tmp_path / "a.map").unlink()
     assert main(["train", "resume=run", "training.max_steps=3"]) == 0

@@ -77,6 +77,14 @@ def test_an_object_whose_centre_is_not_seen_is_dropped_and_nothing_else():
         assert (found.annotation.boxes[:, 2:] > found.annotation.boxes[:, :2]).all()
 
 
+@pytest.mark.parametrize("size", [(1, 40), (40, 1), (1, 1), (2, 3)])
+def test_pictures_and_canvases_of_a_pixel_are_no_problem(size):
+    narrow = Picture(np.zeros((50, 1, 3), np.uint8), picture(0, 20, 20)[1], proposals=None)
+    for seed in range(5):
+        found = mosaic([narrow, picture(1, 20, 20), narrow, narrow], size, (seed,))
+        assert found.image.shape[:2] == (size if min(size) > 1 else (50, 1))
+
+
 def dataset(share: float, name: str = "square", **settings) -> Dataset:
     records = read(None, "train", needs=frozenset({"boxes", "masks"}), images=True, train_images=9)
     made = build({"name": name, **settings, "mosaic": share}, train=True)

@@ -159,7 +159,7 @@ def test_what_detectors_learn_from_is_what_it_was():
     assert pixels.startswith("c90ca9b797584999")
 
 
-def test_withheld_classes_stand_alone_without_their_box():
+def test_withheld_classes_are_by_themselves_without_their_boxes():
     needs = frozenset({"boxes"})
     names = ["star", "triangle"]
     records = read(None, "train", needs=needs, images=True, train_images=200, unboxed=names)

@@ -240,3 +240,64 @@ def test_a_list_of_pictures_that_are_nowhere_is_told(tmp_path):
         yolo_text.read(root, "train.txt")
     assert str(caught.value.file) == "/content/images/train/x.jpg"
     assert "correct the paths" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("{0: cat, 1: dog, 2: owl}", NAMES),
+        ("{'0': cat, '1': dog, '2': owl}", NAMES),
+        ("[' cat ', dog, owl]", NAMES),
+        ("[007, 1e3, 2020-01-01]", ("007", "1e3", "2020-01-01")),
+        ("my.names", NAMES),
+        ("{0: cat, 2: dog, 5: owl}", None),
+        ("[cat, cat, owl]", None),
+        ("['', dog, owl]", None),
+        ("[no, dog, owl]", None),
+        ("[null, dog, owl]", None),
+    ],
+)
+def test_names_of_a_yaml_are_as_they_are_written(tmp_path, names, expected):
+    root = write_yolo(tmp_path, three(), names_file="my.names")
+    (root / "data.yaml").write_text(f"train: images/train\nnames: {names}\n")
+    if expected is None:
+        with pytest.raises(DetkitError, match="not one name each"):
+            yolo_text.read(root, "train")
+        return
+    assert yolo_text.read(root, "train").names == expected
+
+
+def test_a_yaml_may_list_pictures_and_count_otherwise(tmp_path):
+    root = write_yolo(tmp_path, three(), names_file=None)
+    entries = "[images/train/a.jpg, images/train/b.jpg]"
+    text = f"train: {entries}\nnc: 80\nnames: [cat, dog, owl]\n"
+    (root / "DATA.YAML").write_text(text)
+    records = yolo_text.read(root, "train")
+    assert list(records.files) == ["images/train/a.jpg", "images/train/b.jpg"]
+    assert "nc of DATA.YAML is 80" in records.notes[0]
+    (root / "DATA.YAML").write_text("train: images/train\nnc: 3\n")
+    records = yolo_text.read(root, "train")
+    assert (len(records), records.names) == (3, ("0", "1", "2"))
+
+
+def test_numbers_before_the_names_are_no_names(tmp_path):
+    root = write_yolo(tmp_path, three())
+    (root / "classes.txt").write_text("0: cat\n1: dog\n2: owl\n")
+    assert yolo_text.read(root, "train").names == NAMES
+
+
+def test_a_list_beside_the_folder_of_its_split_is_told(tmp_path):
+    root = write_yolo(tmp_path, three())
+    (root / "train.txt").write_text("images/train/a.jpg\n")
+    records = yolo_text.read(root, "train")
+    assert len(records) == 3
+    assert "train.txt names another number of pictures" in records.notes[0]
+    assert len(yolo_text.read(root, "train.txt")) == 1  # as the note has it
+
+
+def test_a_picture_that_is_not_read_is_named_where_it_lies(tmp_path):
+    root = write_yolo(tmp_path, three())
+    (root / "images/train/a.jpg").rename(root / "images/train/a.avif")
+    with pytest.raises(DetkitError, match="no picture") as caught:
+        yolo_text.read(root, "train")
+    assert "images/train/a.avif: pictures of this kind are not read" in caught.value.remedy

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from detkit.data.records import Strings
 from detkit.errors import DetkitError
 from detkit.evaluation import files
-from detkit.evaluation.files import class_of, read, write_coco, write_comp4
+from detkit.evaluation.comp4_files import class_of, write_comp4
+from detkit.evaluation.files import read, write_coco
 from detkit.evaluation.results import find_label
 
 

@@ -65,6 +65,16 @@ def test_a_detection_depends_on_its_own_place_alone():
     assert len(rows) > 1  # each answer comes from its own region
 
 
+def test_on_the_pixels_themselves_the_gradient_counts_place_by_place():
+    explained, source = explained_of("capsnet")
+    batch, _ = batch_of(explained, source, 0)
+    seen = watch(explained.model, batch, explained.names, [])
+    answer, pixels = seen.prediction.answers()[0], seen.maps[0]["0"]
+    (gradient,) = torch.autograd.grad(answer.value, pixels, retain_graph=True)
+    expected = (gradient * pixels.detach()).sum(1)[0].clamp(min=0)
+    torch.testing.assert_close(activation(seen, answer).values, expected)
+
+
 def test_a_map_of_unpadded_convolutions_lies_in_the_middle():
     """572 pixels seen, 388 of them the picture's, 28×28 cells of stride 16: 62 pixels around."""
     explained, source = explained_of("unet_2015")
@@ -207,6 +217,6 @@ def test_the_commands_of_the_page_compose(page):
     text = (Path(__file__).parents[2] / "docs" / f"{page}.md").read_text()
     lines = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).splitlines()
     assert lines
-    for line in lines:
+    for line in filter(None, lines):
         _, script, *arguments = shlex.split(line, comments=True)
         compose(Path(script).stem, arguments)

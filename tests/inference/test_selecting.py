@@ -7,7 +7,7 @@ from torch import nn
 
 from detkit.errors import DetkitError
 from detkit.inference.selecting import reselect, resized
-from detkit.models.heads.box_head import Selection
+from detkit.models.heads.selection import Selection
 
 
 class Network(nn.Module):

@@ -244,3 +244,24 @@ def test_memory_does_not_grow_with_a_videos_length(use, tmp_path, library):
     assert len(pages) == 500
     grown = (max(pages[200:]) - max(pages[:200])) * 4096  # 300 frames more are 69 MB of pixels
     assert grown < 20e6
+
+
+@needs_av
+@pytest.mark.parametrize("ending", [".avi", ".mkv"])
+def test_a_title_in_another_encoding_is_no_reason_to_refuse_a_video(tmp_path, ending):
+    import av
+
+    path = tmp_path / f"clip{ending}"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "\u00e9t\u00e9"
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for picture in grey_frames(3):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    whole = path.read_bytes()
+    assert "\u00e9t\u00e9".encode() in whole
+    path.write_bytes(whole.replace("\u00e9t\u00e9".encode(), b"\xe9t\xe9__"))
+    _, frames, _ = read(path)
+    assert len(frames) == 3

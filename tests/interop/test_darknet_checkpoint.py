@@ -86,6 +86,62 @@ def test_what_is_exported_reads_back_equal(run, tmp_path, capsys):
         assert (tmp_path / "b/out.v1" / Path(file).name).read_bytes() == Path(file).read_bytes()
 
 
+CONV = "[convolutional]\nbatch_normalize=1\nfilters=6\nsize=3\nstride=8\npad=1\nactivation=leaky\n"
+LAST = "[convolutional]\nfilters=16\nsize=1\nstride=1\nactivation=linear\n"
+# as yolo9000.cfg ends
+REGION = (
+    "[region]\nanchors=.3,.4, 1,.6\nclasses=3\nnum=2\nsoftmax=1\ntree=data/9k.tree\nmap=no.map\n"
+)
+TREE = f"[net]\nwidth=96\nheight=64\n{CONV}{CONV}{LAST}{REGION}"
+
+
+def test_weights_over_a_tree_of_classes_are_read_and_written_with_it(tmp_path):
+    parents = (-1, 0, 0)
+    classes = Classes(("big cat", "lion", "lynx"), (1, 2, 3), parents)
+    backbone = {"name": "darknet_cfg", "text": TREE}
+    torch.manual_seed(0)
+    model = build({"name": "darknet_cfg"}, backbone, classes)
+    for parameter in model.backbone.layers["2"].parameters():
+        torch.nn.init.normal_(parameter, std=0.7)
+    config = {"model": {"name": "darknet_cfg"}, "backbone": backbone, "transforms": TRANSFORMS}
+    meta = {"config": config, "names": list(classes.names), "category_ids": [1, 2, 3]}
+    checkpoint.save(tmp_path / "run/best", model.state_dict(), {**meta, "parents": [-1, 0, 0]})
+    folder = tmp_path / "cats"
+    files = exported(tmp_path / "run", folder)["files"]
+    assert [Path(file).suffix for file in files] == [".cfg", ".weights", ".names", ".tree"]
+    assert (folder / "cats.tree").read_text() == "big_cat -1\nlion 0\nlynx 0\n"
+    text = (folder / "cats.cfg").read_text()
+    assert "tree=cats.tree" in text
+    assert "map=" not in text
+    ours, again = load(tmp_path / "run"), load(folder / "cats.weights")
+    assert again.model.class_list == classes
+    expected, found = ours(picture()), again(picture())
+    assert len(expected) > 3
+    assert torch.equal(found.boxes, expected.boxes)
+    assert torch.equal(found.labels, expected.labels)
+    for suffix in ("tree", "names"):
+        (folder / f"cats.{suffix}").rename(tmp_path / f"felis.{suffix}")
+    with pytest.raises(DetkitError, match=r"form a tree, but there is no cats\.tree"):
+        load(folder / "cats.weights")
+    for suffix in ("tree", "names"):
+        named = load(folder / "cats.weights", names=tmp_path / f"felis.{suffix}")
+        assert named.names == classes.names
+    (tmp_path / "felis.names").unlink()
+    (tmp_path / "felis.tree").write_text("cat -1\n")
+    with pytest.raises(DetkitError, match="It has 1 classes, but the network 3"):
+        load(folder / "cats.weights", names=tmp_path / "felis.tree")
+
+
+def test_a_description_that_is_none_of_detkits_is_named_before_its_names(run, tmp_path):
+    exported(run, tmp_path / "net")
+    cfg = tmp_path / "net/net.cfg"
+    line = cfg.read_text().splitlines().index("[upsample]") + 1
+    cfg.write_text(cfg.read_text().replace("[upsample]", "[local]", 1))
+    (tmp_path / "net/net.names").unlink()
+    with pytest.raises(DetkitError, match=rf"(?s)net\.cfg, line {line}, .*\[local\].*yolo_v1"):
+        load(tmp_path / "net/net.weights")
+
+
 def test_real_files_are_exported_byte_for_byte(shared, tmp_path):
     source = shared / "darknet/MobileNetV2-YOLOv3-Nano-voc.weights"
     exported(source, tmp_path / "out")
@@ -154,6 +210,8 @@ def test_a_cut_file_and_another_networks_are_refused(run, tmp_path):
     weights.write_bytes(whole[:-4])
     with pytest.raises(DetkitError, match=f"{len(whole) - 4:,} bytes; {len(whole):,} are those"):
         load(weights)
+    with pytest.raises(DetkitError, match=r"(?s)no weights.*\(net\.weights\)"):
+        load(tmp_path / "net/net.cfg")
     weights.write_bytes(b"")
     with pytest.raises(DetkitError, match="does not begin with a Darknet version"):
         load(weights)

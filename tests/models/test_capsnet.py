@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from detkit.config import compose
+from detkit.data.transforms import build as build_transform
 from detkit.errors import DetkitError
 from detkit.models.build import build
 from detkit.models.capsnet import (
@@ -169,5 +171,12 @@ def test_pictures_and_backbones_that_do_not_fit_are_refused():
     with pytest.raises(DetkitError, match=r"model.side is 16"):
         capsnet(side=16)
     assert (cells(17), cells(28), cells(32)) == (1, 6, 8)
-    with pytest.raises(DetkitError, match="set backbone=pixels"):
-        build(SMALL, {"name": "lenet5"}, Classes.numbered(4))
+    for name in ("lenet5", "resnet18"):  # with a level of full size, and without
+        with pytest.raises(DetkitError, match="set backbone=pixels"):
+            build(SMALL, {"name": name}, Classes.numbered(4))
+
+
+def test_its_default_pictures_fit():
+    settings = compose("train", ["model=capsnet", "dataset=shapes"])
+    transform = build_transform(settings.transforms, train=False)
+    assert transform.square == settings.model["side"] == 28

@@ -15,6 +15,7 @@ from detkit.interop import darknet
 from detkit.models.build import build
 from detkit.models.heads.grid_head import GridHead, LossWeights
 from detkit.models.heads.region_head import RegionHead
+from detkit.models.heads.tree_head import TreeHead
 from detkit.structures import Classes, Targets
 
 CONV = "[convolutional]\nfilters={}\nsize=3\nstride={}\npad=1\nactivation={}\n"
@@ -202,7 +203,6 @@ def test_classes_are_the_datas():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (REGION + "tree=a.tree\n", r"Layer 3 has tree=a\.tree"),
         (YOLO + "new_coords=1\n", r"Layer 10 has new_coords=1"),
         (YOLO.replace("ignore_thresh=.3", "ignore_thresh=3"), r"ignore_thresh is 3\.0"),
         (REGION.replace("object_scale=5", "object_scale=x"), r"object_scale is 'x', not a factor"),
@@ -215,6 +215,20 @@ def test_classes_are_the_datas():
 def test_what_is_not_decoded_here_is_refused(text, message):
     with pytest.raises(DetkitError, match=message):
         build({"name": "darknet_cfg"}, {"name": "darknet_cfg", "text": text}, Classes.numbered(3))
+
+
+def test_a_region_over_a_tree_has_yolo9000s_rules():
+    classes = Classes(("a", "b", "c"), (1, 2, 3), (-1, 0, 0))
+    backbone = {"name": "darknet_cfg", "text": REGION + "tree=no/such.tree\n"}
+    model = build({"name": "darknet_cfg", "tree_thresh": 0.3}, backbone, classes)
+    assert type(model.grid) is TreeHead
+    assert (model.grid.groups, model.grid.tree_thresh) == (2, 0.3)
+    assert model.grid.weights == LossWeights(box=2, no_object=0.5, object=5, classes=3)
+    assert [stage.name for stage in model.stages()] == ["anchors", "train"]
+    flat = build({"name": "darknet_cfg"}, backbone, Classes.numbered(3))
+    assert type(flat.grid) is RegionHead
+    with pytest.raises(DetkitError, match=r"Layer 3 \[yolo\] has no softmax, which a tree"):
+        build({"name": "darknet_cfg"}, {"name": "darknet_cfg", "text": YOLO}, classes)
 
 
 def test_another_backbone_is_refused():

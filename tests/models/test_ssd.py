@@ -17,7 +17,7 @@ from detkit.data.records import Annotation
 from detkit.data.transforms import build as build_transform
 from detkit.errors import DetkitError
 from detkit.models.build import build
-from detkit.models.heads.box_head import Selection
+from detkit.models.heads.selection import Selection
 from detkit.models.heads.ssd_head import (
     SSDHead,
     box_scales,

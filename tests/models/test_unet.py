@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from detkit.backbones.backbone import Backbone, normalize
 from detkit.errors import DetkitError
+from detkit.models.heads.pixel_loss import focal_loss
 from detkit.models.unet import Block, UNet
 from detkit.structures import IGNORE, Classes, Targets
 
@@ -122,6 +123,17 @@ def test_images_without_a_pixel_that_counts_train(void):
         assert parameter.grad.isfinite().all(), name
 
 
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_a_focal_loss_of_any_exponent_has_gradients(gamma):
+    """Also where a pixel is right beyond float32's doubt, and where one does not count."""
+    logits = torch.tensor([[[[0.0, 60.0, 0.0]], [[1.0, -60.0, 0.0]]]], requires_grad=True)
+    loss = focal_loss(logits, torch.tensor([[[0, 0, IGNORE]]]), torch.ones(2), gamma)
+    loss.backward()
+    assert torch.isfinite(logits.grad).all()
+    p = 1 / (1 + math.e)
+    assert float(loss.detach()) == pytest.approx(-((1 - p) ** gamma) * math.log(p) / 2, rel=1e-4)
+
+
 def test_the_loss_of_a_batch_is_the_mean_of_its_images():
     model = network().eval()  # batch norm by stored statistics, else images see each other
     images, targets = random_batch()
@@ -201,6 +213,8 @@ def test_the_papers_decoder():
     [
         ({"upsample": "bilinaer"}, "Did you mean bilinear"),
         ({"class_weights": [1.0]}, "1 class weights for 3 classes"),
+        ({"loss": "dise"}, "cross_entropy, dice, focal, or a sum"),
+        ({"loss": "dice+0*focal"}, "above 0"),
     ],
 )
 def test_impossible_settings_are_named(settings, words):

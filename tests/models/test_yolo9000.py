@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from detkit.backbones.backbone import Backbone
+from detkit.backbones.darknet_cfg import Graph, plan
+from detkit.backbones.darknet_sections import cfg_text, sections
 from detkit.interop.hierarchy import read_classes
 from detkit.models.build import build
 from detkit.models.yolo9000 import YOLO9000
@@ -165,7 +167,10 @@ def test_the_papers_network_over_the_whole_tree(shared):
     with torch.device("meta"):
         names = build({"name": "yolo9000"}, {"name": "darknet19"}, Classes.numbered(9418))
         output = names.outputs(torch.empty(1, 3, 544, 544), torch.tensor([[544, 544]]))
+        drawn = Graph(plan(sections(cfg_text(shared / "darknet/cfg/yolo9000.cfg"))))
     assert output.shape == (1, 28269, 17, 17)  # the filters of yolo9000.cfg
+    sizes = [sum(p.numel() for p in net.parameters()) for net in (names, drawn)]
+    assert sizes == [48_793_101, 48_793_101]
     model = build({"name": "yolo9000"}, {"name": "darknet19", "width": 1 / 16}, classes)
     images = random_images(1)
     losses = model(images, [class_alone(5177)])

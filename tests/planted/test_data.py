@@ -323,6 +323,48 @@ def test_the_error_names_file_record_and_remedy(tmp_path, fault):
         assert word in message, message
 
 
+NO_MASK = ["(cat)", "no mask: no outline, or one without an area", "bad_boxes=drop", "1 of 3"]
+# of the second object: COCO's segmentation, or YOLO's numbers behind the class
+MASKS: dict[str, tuple[object, list[str]]] = {
+    "two corners": ([[1, 2, 3, 4]], ["annotation 101", "a polygon has 4 numbers", "three corners"]),
+    "an odd number": ([[1, 2, 3, 4, 5, 6, 7]], ["annotation 101", "a polygon has 7 numbers"]),
+    "corners that are no place": ([[1, 2, NAN, 4, 5, 6]], ["annotation 101", "no place"]),
+    "no polygon": ([], ["annotation 101", *NO_MASK]),
+    "a line": ([[1, 1, 5, 5, 9, 9]], ["annotation 101", *NO_MASK]),
+    "beside the image": ([[70, 5, 90, 5, 90, 20]], ["annotation 101", *NO_MASK]),
+    "no pixel": ({"size": [40, 60], "counts": [2400]}, ["annotation 101", *NO_MASK]),
+    "another size": ({"size": [8, 9], "counts": [72]}, ["of size [8, 9], not [40, 60]"]),
+    "exchanged sides": ({"size": [60, 40], "counts": [0, 2400]}, ["of size [60, 40]"]),
+    "too few pixels": ({"size": [40, 60], "counts": [5]}, ["annotation 101", "do not add up"]),
+    "no counts": ({"size": [40, 60]}, ["annotation 101", "have no counts"]),
+    "yolo: a box": (".1 .1 .2 .2", ["line 2", *NO_MASK]),
+    "yolo: five numbers": (".1 .1 .2 .2 .3", ["line 2", "it has 6 numbers", "three corners"]),
+    "yolo: a line": (".1 .1 .2 .2 .3 .3", ["line 2", *NO_MASK]),
+    "yolo: NaN": (".1 .1 .2 .1 .3 nan", ["line 2", "no finite number"]),
+}
+
+
+@pytest.mark.parametrize("fault", MASKS)
+def test_the_error_of_a_mask_names_file_and_record(tmp_path, fault):
+    """What has no mask at all may be left out, and is counted."""
+    shape, words = MASKS[fault]
+    if isinstance(shape, str):
+        (yolo(tmp_path) / TEXT).write_text(f"1 0 0 0 1 1 1 1 0\n0 {shape}\n")
+        (tmp_path / "labels/train/b.txt").write_text("2 0 0 0 1 1 1\n")
+    else:
+        thing(segmentation=shape)(coco(tmp_path))
+    settings = {"name": "yolo_text" if isinstance(shape, str) else "coco", "root": tmp_path}
+    needs = frozenset({"boxes", "masks"})
+    with pytest.raises(DetkitError) as caught:
+        open_dataset(settings, "train", needs=needs)
+    for word in [*words, "Remedy: "]:
+        assert word in str(caught.value), str(caught.value)
+    if words[1:] == NO_MASK:
+        records = open_dataset({**settings, "bad_boxes": "drop"}, "train", needs=needs)
+        assert len(records.labels) == 2
+        assert any("left out 1 of 3 objects without a mask" in note for note in records.notes)
+
+
 @pytest.mark.parametrize(
     "fault", [name for name, (*_, words) in FAULTS.items() if "cut off" in words]
 )

@@ -160,6 +160,30 @@ def test_a_damaged_one_is_told_by_whoever_reads_it(run, how, command):
 @pytest.mark.parametrize(
     "change",
     [
+        lambda c: c["backbone"].update(width=40.0),
+        lambda c: c["backbone"].update(width=1e300),
+        lambda c: c["backbone"].update(in_channels=10**18),
+        lambda c: c["model"].update(decoder_width=10**6),
+    ],
+)
+def test_a_model_larger_than_its_weights_is_told_before_it_is_built(run, change, monkeypatch):
+    spoil(run, change)
+    built = torch.nn.Conv2d.reset_parameters
+    taken = []
+
+    def counted(layer):
+        taken.append(0 if layer.weight.is_meta else layer.weight.numel())
+        built(layer)
+
+    monkeypatch.setattr(torch.nn.Conv2d, "reset_parameters", counted)
+    with pytest.raises(DetkitError, match=r"meta\.json|model\.safetensors"):
+        detkit.load(run, device="cpu")
+    assert sum(taken) < 1e8
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
         lambda c: c.pop("dataset"),
         lambda c: c.update(dataset="shapes"),
         lambda c: c["dataset"].update(name=7),

@@ -195,3 +195,19 @@ def test_an_image_whose_name_is_no_text_finds_its_boxes_again(tmp_path):
     found = ProposalsFile(tmp_path / "p.npz")
     np.testing.assert_array_equal(found(IMAGE, image_id="a\udcff", file=""), boxes)
     np.testing.assert_array_equal(found(IMAGE, image_id="50%", file=""), boxes + 1)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".mat"])
+def test_small_files_that_unpack_to_much_are_told(tmp_path, suffix, monkeypatch):
+    path, zeros = tmp_path / f"p{suffix}", np.zeros((40_000, 4))
+    if suffix == ".mat":
+        cells = np.empty((1, 1), object)
+        cells[0, 0] = zeros
+        save = pytest.importorskip("scipy.io").savemat
+        save(path, {"boxes": cells, "images": np.array(["a"], object)}, do_compression=True)
+    else:
+        np.savez_compressed(path, a=zeros)
+    assert len(ProposalsFile(path)._boxes["a"]) == len(zeros)
+    monkeypatch.setattr("detkit.proposals.unpacked.MOST", 1_000_000)
+    with pytest.raises(DetkitError, match="unpack to"):
+        ProposalsFile(path)

@@ -15,6 +15,7 @@ from detkit.inference.measure import measure
 from detkit.models.build import build
 from detkit.models.stages import Stage
 from detkit.structures import Classes, Targets
+from detkit.training import recipe
 from detkit.training.optimization import build_optimizer
 from detkit.training.recipe import (
     Beginning,
@@ -192,3 +193,22 @@ def test_its_four_steps_learn_two_pictures_by_heart(tmp_path):
             state.optimizer.zero_grad()
     found = measure(model, records, transform, names=records.names, world=World(), precision="fp32")
     assert found.result()["voc/mAP"] >= 0.8
+
+
+def test_what_a_run_keeps_is_compared_with_what_it_was(tmp_path):
+    (tmp_path / "stages/propose").mkdir(parents=True)
+    (tmp_path / "stages/propose/proposals.npz").write_bytes(b"boxes")
+    start = tmp_path / "stages" / recipe.START
+    start.write_bytes(b"weights")
+    kept = {
+        "propose": recipe.digest(start.parent / "propose"),
+        recipe.START: recipe.digest_of_file(start),
+    }
+    recipe.check_solved(kept, tmp_path, ["rpn", "propose"])
+    start.write_bytes(b"others")
+    with pytest.raises(DetkitError, match="began with are gone or were changed") as caught:
+        recipe.check_solved(kept, tmp_path, ["rpn", "propose"])
+    assert caught.value.file == start
+    for name in ("..", "propose/..", str(tmp_path)):  # of a stranger's resume.json
+        with pytest.raises(DetkitError, match="gone or was changed"):
+            recipe.check_solved({name: recipe.digest(tmp_path / "stages/propose")}, tmp_path, [])

@@ -205,11 +205,14 @@ def _masks(things: Sequence[Mapping[str, Any]], sizes: np.ndarray, file: Path) -
     for thing, (height, width) in zip(things, sizes.tolist(), strict=True):
         shape, record = thing.get("segmentation"), f"annotation {thing.get('id')}"
         counts, polygons = "", shape if isinstance(shape, list) else []
+        before = len(rings)
         if isinstance(shape, dict):
             if not height * width:
                 problem = "it has run lengths, and its image no height and width"
                 raise bad(file, record, problem, "write the size of each image.")
-            if shape.get("size") != [height, width] or "counts" not in shape:
+            if "counts" not in shape:
+                raise bad(file, record, "its run lengths have no counts")
+            if shape.get("size") != [height, width]:
                 problem = f"its run lengths are of size {shape.get('size')}, not {[height, width]}"
                 raise bad(file, record, problem[:200])
             if not sound(shape["counts"], height * width):
@@ -223,12 +226,21 @@ def _masks(things: Sequence[Mapping[str, Any]], sizes: np.ndarray, file: Path) -
                 raise bad(file, record, problem, "give x and y of at least three corners.")
             if not all(is_number(v) and abs(v) <= FAR for v in ring):  # NaN is not, either
                 raise bad(file, record, f"a polygon has a corner that is no place: {ring}"[:200])
-            points.extend(ring)
-            rings.append(len(ring) // 2)
-        objects.append(len(polygons))
+            if _covers(ring, height, width):
+                points.extend(ring)
+                rings.append(len(ring) // 2)
+        objects.append(len(rings) - before)
         rles.append(counts)
     corners = np.array(points, np.float64).reshape(-1, 2)
     return Masks(corners, offsets_of(rings), offsets_of(objects), Strings.of(rles))
+
+
+def _covers(ring: Sequence[float], height: int, width: int) -> bool:
+    """Whether a part of it can lie in the image; in one of unknown size any does."""
+    if not height * width:
+        return True
+    x, y = ring[::2], ring[1::2]
+    return max(x) > 0 and max(y) > 0 and min(x) < width and min(y) < height
 
 
 def _is_list(value: object) -> bool:

@@ -74,8 +74,8 @@ def read(
 def recognises(root: Path, needs: Needs = BOXES) -> str | None:
     """Why this folder is VOC: XML annotations, or SegmentationClass. None if it is not."""
     if "pixels" in needs:
-        found = pixel_homes(root)
-        return f"{os.path.relpath(found[0], root)}/ has SegmentationClass" if found else None
+        homes = pixel_homes(root)
+        return f"{os.path.relpath(homes[0], root)}/ has SegmentationClass" if homes else None
     if "masks" in needs:
         return None
     counts: dict[str, int] = {}

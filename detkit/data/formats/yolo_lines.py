@@ -90,6 +90,8 @@ def objects_of(label: Path, names: Sequence[str], keypoints: int) -> list[tuple[
             known = f"the {len(names)} classes are 0 … {len(names) - 1}"
             remedy = "correct the line, or the list of names (data.yaml, dataset.classes)."
             raise _bad(label, number, f"its class is {values[0]:g}; {known}", remedy)
+        if len(values) > 5 and not all(map(math.isfinite, values)):
+            raise _bad(label, number, "a corner of its polygon is no finite number")
         found.append((number, values))
     return found
 

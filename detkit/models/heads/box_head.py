@@ -25,13 +25,13 @@ from detkit.models.heads.matching import (
     match_image,
     sample,
 )
+from detkit.models.heads.selection import Selection, boxes_of
 from detkit.models.model import weights_of_classes
-from detkit.ops.boxes import BoxCoder, clip, detections_of, sides_at_least
+from detkit.ops.boxes import BoxCoder
 from detkit.ops.roi_pool import pool_rois
 from detkit.predictions import Detections
 from detkit.structures import Targets
 
-MIN_SIDE = 1e-2  # pixels; a narrower box is no detection
 COARSEST_ROI_LEVEL = 5  # levels beyond it serve the RPN alone (FPN, section 4.1)
 
 
@@ -50,21 +50,6 @@ class RoIRules:
     number: int
     positive_fraction: float
     least_iou: float = 0.0
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which scored boxes are detections.
-
-    Attributes:
-        score_thresh: those that score more.
-        nms_iou: of two of a class that overlap by more, the worse one goes.
-        at_most: so many of an image.
-    """
-
-    score_thresh: float
-    nms_iou: float
-    at_most: int
 
 
 class Samples(NamedTuple):
@@ -281,32 +266,6 @@ def offered(
         count = len(targets)
         return padded.new_zeros(count, 1, 4), matched.new_full((count, 1), IGNORED)
     return padded, matched
-
-
-def boxes_of(
-    scores: Tensor,
-    deltas: Tensor,
-    proposals: list[Tensor],
-    sizes: Tensor,
-    coder: BoxCoder,
-    rule: Selection,
-) -> list[Detections]:
-    """Decode, cut at the border, NMS class by class, the best of each image.
-
-    Args:
-        scores: (R, K), of the proposals of all images one after the other.
-        deltas: (R, K or 1, 4).
-    """
-    counts = [len(p) for p in proposals]
-    detections = []
-    for image_scores, image_deltas, rois, size in zip(
-        scores.split(counts), deltas.split(counts), proposals, sizes, strict=True
-    ):
-        boxes = clip(coder.decode(image_deltas, rois[:, None])[None], size[None])[0]
-        image_scores = image_scores * sides_at_least(boxes, MIN_SIDE)
-        kept = detections_of(boxes, image_scores, rule.score_thresh, rule.nms_iou, rule.at_most)
-        detections.append(Detections(*kept))
-    return detections
 
 
 def box_head(

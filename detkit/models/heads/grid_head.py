@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torchvision.ops import complete_box_iou_loss
 
 from detkit.errors import DetkitError
-from detkit.models.heads.box_head import Selection
+from detkit.models.heads.selection import Selection
 from detkit.models.model import weights_of_classes
 from detkit.ops import grid
 from detkit.ops.boxes import clip, detections_of, overlap, sides_at_least
@@ -49,7 +49,8 @@ class LossWeights:
 class GridHead(nn.Module):
     """YOLOv3's rules (Redmon, Farhadi 2018, section 2); see `models.yolo_v3` for the differences.
 
-    `region_head` has YOLOv2's and YOLO9000's: another `class_loss`, `class_scores` and `sureness`.
+    `region_head` has YOLOv2's and `tree_head` YOLO9000's, which differ in `class_loss`,
+    `class_scores` and `wanted_objectness`.
 
     Args:
         anchors: (A, 2) float32 of each level, widths and heights, pixels of the network's image.
@@ -155,8 +156,8 @@ class GridHead(nn.Module):
             box = (2 - area) * box_loss(predicted[:, :4], grid.encode(boxes, at))
         classes = self.class_weights[labels] * self.class_loss(predicted[:, 5:], labels)
 
-        sure = self.sureness(predicted.detach(), at, boxes)[learnt]
-        wanted = logits.new_zeros(count * predictors).index_put((position[learnt],), sure)
+        sure = self.wanted_objectness(predicted.detach(), at, boxes) * learnt
+        wanted = logits.new_zeros(count * predictors).scatter_reduce(0, position, sure, "amax")
         owned = owned.reshape(count, predictors)
         silent = ~owned & ~self.ignored(logits, places, targets, sizes)
         factor = self.weights.object * owned + self.weights.no_object * silent
@@ -178,8 +179,8 @@ class GridHead(nn.Module):
         """(…, K) logits → P(class | object)."""
         return logits.sigmoid()
 
-    def sureness(self, predicted: Tensor, places: grid.Grid, boxes: Tensor) -> Tensor:
-        """(N,) the objectness that the predictors of N objects should have."""
+    def wanted_objectness(self, predicted: Tensor, places: grid.Grid, boxes: Tensor) -> Tensor:
+        """(N,) 0 … 1, the objectness that the predictors of N objects should have."""
         return torch.ones_like(predicted[:, 4])
 
     @torch.no_grad()

@@ -63,14 +63,14 @@ def factors_of(text: str) -> dict[str, float]:
     for part in text.replace(" ", "").split("+"):
         number, _, term = part.rpartition("*")
         if term not in TERMS:
-            raise unknown(
-                "loss", term or text, TERMS, "model.loss is one of them, or a sum of them."
-            )
-        if term in factors or not re.fullmatch(r"(\d+\.?\d*|\.\d+)?", number):
+            remedy = f"model.loss is {', '.join(TERMS)}, or a sum of them: cross_entropy+0.5*dice."
+            raise unknown("loss", term or text, TERMS, remedy)
+        known = re.fullmatch(r"(\d+\.?\d*|\.\d+)?", number)
+        if term in factors or not known or (number and not float(number)):
             raise DetkitError(
                 f"model.loss is {text!r}.",
-                remedy="name each loss once, with its factor before it if that is not 1, such as"
-                " cross_entropy+0.5*dice.",
+                remedy="name each loss once, with its factor (above 0) before it if that is not 1,"
+                " such as cross_entropy+0.5*dice.",
             )
         factors[term] = float(number or 1)
     return factors
@@ -94,8 +94,8 @@ def focal_loss(
     each = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
     weight = class_weights[labels.where(counts, 0)]
     weight = (weight if border is None else weight + border) * counts
-    if gamma:
-        each = each * (-(-each).expm1()).pow(gamma)
+    if gamma:  # 1 − p is not 0, where a root of it (γ < 1) has no gradient
+        each = each * (-(-each).expm1()).clamp(min=1e-6).pow(gamma)
     return ((each * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1e-6)).mean()
 
 

@@ -29,7 +29,7 @@ class RegionHead(GridHead):
     def class_scores(self, logits: Tensor) -> Tensor:
         return logits.softmax(-1)
 
-    def sureness(self, predicted: Tensor, places: grid.Grid, boxes: Tensor) -> Tensor:
+    def wanted_objectness(self, predicted: Tensor, places: grid.Grid, boxes: Tensor) -> Tensor:
         return paired_overlap(grid.decode(predicted[:, :4], places), boxes)
 
     def anchor_loss(self, outputs: list[Tensor], targets: list[Targets]) -> Tensor:

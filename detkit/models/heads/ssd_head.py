@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detkit.models.heads.box_head import Selection
 from detkit.models.heads.matching import BACKGROUND, IGNORED, gather_targets, match_image
+from detkit.models.heads.selection import Selection
 from detkit.models.model import weights_of_classes
 from detkit.ops.boxes import BoxCoder, clip, detections_of, overlap, sides_at_least
 from detkit.predictions import Detections, Prediction

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from detkit.models.heads.box_head import Selection
 from detkit.models.heads.grid_head import CANDIDATES, BoxLoss, LossWeights
 from detkit.models.heads.region_head import RegionHead
+from detkit.models.heads.selection import Selection
 from detkit.ops import grid
 from detkit.ops import tree as trees
 from detkit.ops.boxes import clip, keep_best_per_group, sides_at_least
@@ -30,7 +30,7 @@ class TreeHead(RegionHead):
     Args:
         parents: (K) of each class, −1 at the top.
         tree_thresh: a class is gone down to while it is as likely as this.
-        anchors, strides, ignore_iou, class_weights, selection, weights, box_loss: as for
+        anchors, strides, ignore_iou, class_weights, selection, weights, scales, box_loss: as for
             `GridHead`.
     """
 
@@ -49,6 +49,7 @@ class TreeHead(RegionHead):
         class_weights: Sequence[float] | None,
         selection: Selection,
         weights: LossWeights,
+        scales: Sequence[float] | None = None,
         box_loss: BoxLoss = "offsets",
     ) -> None:
         super().__init__(
@@ -59,6 +60,7 @@ class TreeHead(RegionHead):
             class_weights=class_weights,
             selection=selection,
             weights=weights,
+            scales=scales,
             box_loss=box_loss,
         )
         self.tree_thresh = tree_thresh
@@ -79,9 +81,9 @@ class TreeHead(RegionHead):
     ) -> Tensor:
         """As `GridHead`'s, and all predictors of images of which only the class is known."""
         found = super().ignored(logits, places, targets, sizes)
-        return found | torch.tensor(
-            [[known >= 0] for known in image_labels(targets)], device=found.device
-        )
+        for i, label in image_labels(targets):
+            found[i] |= label >= 0
+        return found
 
     def losses(
         self,
@@ -96,22 +98,28 @@ class TreeHead(RegionHead):
         That which is surest of the class learns it, and that it overlaps an object by 0.3.
         """
         losses = super().losses(logits, places, chosen, targets, sizes)
-        for of_image, label in zip(logits, image_labels(targets), strict=True):
-            if label < 0:
-                continue
-            labels = torch.tensor([label], device=logits.device)
-            surest = self.surest(of_image, labels)
-            classes = self.class_weights[label] * self.class_loss(of_image[surest, 5:], labels)
-            objectness = of_image[surest, 4]
-            unsure = objectness < math.log(ASSUMED_IOU / (1 - ASSUMED_IOU))
-            assumed = torch.full_like(objectness, ASSUMED_IOU)
-            seen = F.binary_cross_entropy_with_logits(objectness, assumed, reduction="none")
-            share = 1 / len(targets)
-            losses["classes"] = losses["classes"] + self.weights.classes * share * classes.sum()
-            losses["objectness"] = (
-                losses["objectness"] + self.weights.object * share * (seen * unsure).sum()
-            )
+        for i, label in image_labels(targets):
+            for name, value in self.of_class_alone(logits[i], label).items():
+                losses[name] = losses[name] + value / len(targets)
         return losses
+
+    def of_class_alone(self, logits: Tensor, label: Tensor) -> dict[str, Tensor]:
+        """The losses of one image, 0 where not even its class is known.
+
+        Args:
+            logits: (P, 5 + K). label: (1,) int64.
+        """
+        known, label = label >= 0, label.clamp(min=0)
+        surest = self.surest(logits, label)
+        classes = self.class_weights[label] * self.class_loss(logits[surest, 5:], label)
+        objectness = logits[surest, 4]
+        unsure = objectness < math.log(ASSUMED_IOU / (1 - ASSUMED_IOU))
+        assumed = torch.full_like(objectness, ASSUMED_IOU)
+        seen = F.binary_cross_entropy_with_logits(objectness, assumed, reduction="none")
+        return {
+            "classes": self.weights.classes * (classes * known).sum(),
+            "objectness": self.weights.object * (seen * unsure * known).sum(),
+        }
 
     @torch.no_grad()
     def surest(self, logits: Tensor, label: Tensor) -> Tensor:
@@ -139,9 +147,10 @@ class TreeHead(RegionHead):
         return Detections(boxes[kept], scores[kept], labels[kept])
 
 
-def image_labels(targets: Sequence[Targets]) -> list[int]:
-    """The class of each image of which nothing else is known, −1 for all others."""
+def image_labels(targets: Sequence[Targets]) -> list[tuple[int, Tensor]]:
+    """Of each image without objects its number, and its class as (1,) int64, −1 if unknown."""
     return [
-        -1 if len(target) or target.image_label is None else int(target.image_label)
-        for target in targets
+        (i, target.image_label.reshape(1))
+        for i, target in enumerate(targets)
+        if not len(target) and target.image_label is not None
     ]

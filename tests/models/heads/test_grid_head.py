@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from detkit.models.build import build
-from detkit.models.heads.box_head import Selection
 from detkit.models.heads.grid_head import GridHead, LossWeights, ciou_loss
 from detkit.models.heads.region_head import RegionHead
+from detkit.models.heads.selection import Selection
 from detkit.ops import grid
 from detkit.structures import Classes, Targets
 
@@ -130,13 +130,8 @@ def iou(a, b) -> float:
     return w * h / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - w * h)
 
 
-def slow_losses(kind: str, rows, held, boxes, labels) -> float:
-    """Of one image, predictor by predictor: Redmon and Farhadi 2018 (2.1, 2.2) and 2016 (2).
-
-    Args:
-        rows: of each predictor its place (stride, row, column, anchor) and its numbers.
-        held: the numbers that what is to be learnt is worked out from.
-    """
+def owners_of(kind: str, boxes) -> dict[tuple, int]:
+    """Predictors, by place, and the object that each answers for."""
     anchors = [size for level in KINDS[kind][1] for size in level]
     owners: dict[tuple, int] = {}
     for n, (x1, y1, x2, y2) in enumerate(boxes):
@@ -145,6 +140,17 @@ def slow_losses(kind: str, rows, held, boxes, labels) -> float:
         stride = next(s for level, s in zip(*KINDS[kind][1:], strict=True) if best in level)
         place = stride, int((y1 + y2) / 2 // stride), int((x1 + x2) / 2 // stride), tuple(best)
         owners.setdefault(place, n)
+    return owners
+
+
+def slow_losses(kind: str, rows, held, boxes, labels) -> float:
+    """Of one image, predictor by predictor: Redmon and Farhadi 2018 (2.1, 2.2) and 2016 (2).
+
+    Args:
+        rows: of each predictor its place (stride, row, column, anchor) and its numbers.
+        held: the numbers that what is to be learnt is worked out from.
+    """
+    owners = owners_of(kind, boxes)
     total = 0.0
     for ((stride, row, column, anchor), t), now in zip(rows, held, strict=True):
         x, y = (column + sigmoid(now[0])) * stride, (row + sigmoid(now[1])) * stride
@@ -187,10 +193,9 @@ def places_of(kind: str) -> list[tuple]:
     ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_losses_and_their_slopes_are_the_slow_references(kind):
+def head_of(kind: str) -> GridHead:
     part, anchors, strides = KINDS[kind]
-    head = part(
+    return part(
         [torch.tensor(level) for level in anchors],
         strides,
         K,
@@ -199,18 +204,30 @@ def test_losses_and_their_slopes_are_the_slow_references(kind):
         selection=Selection(0.01, 0.45, 100),
         weights=WEIGHTS,
     )
+
+
+def random_case(kind: str, seed: int):
+    """Outputs of one image, 0 to 4 objects, and what else is to be drawn."""
+    _, anchors, strides = KINDS[kind]
+    generator = torch.Generator().manual_seed(seed)
+    count = seed % 5
+    low = torch.rand(count, 2, generator=generator) * (SIDE - 6)
+    high = low + 2 + torch.rand(count, 2, generator=generator) * 24
+    boxes = torch.cat([low, high.clamp(max=SIDE)], 1)
+    labels = torch.randint(0, K, (count,), generator=generator)
+    outputs = [
+        torch.randn(1, len(level) * (5 + K), SIDE // s, SIDE // s, generator=generator)
+        for level, s in zip(anchors, strides, strict=True)
+    ]
+    return outputs, boxes, labels, generator
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_losses_and_their_slopes_are_the_slow_references(kind):
+    head = head_of(kind)
     places, sizes, owned = places_of(kind), torch.tensor([[SIDE, SIDE]]), 0
     for seed in range(CASES):
-        generator = torch.Generator().manual_seed(seed)
-        count = seed % 5
-        low = torch.rand(count, 2, generator=generator) * (SIDE - 6)
-        high = low + 2 + torch.rand(count, 2, generator=generator) * 24
-        boxes = torch.cat([low, high.clamp(max=SIDE)], 1)
-        labels = torch.randint(0, K, (count,), generator=generator)
-        outputs = [
-            torch.randn(1, len(level) * (5 + K), SIDE // s, SIDE // s, generator=generator)
-            for level, s in zip(anchors, strides, strict=True)
-        ]
+        outputs, boxes, labels, generator = random_case(kind, seed)
         logits = torch.cat([head.rows(output) for output in outputs], 1)[0].double()
         plain, truth = logits.tolist(), (boxes.tolist(), labels.tolist())
         expected = slow_losses(kind, list(zip(places, plain, strict=True)), plain, *truth)
@@ -233,5 +250,27 @@ def test_losses_and_their_slopes_are_the_slow_references(kind):
         slope = torch.cat([head.rows(one) for one in slopes], 1)[0].double()
         expected_slope = (ends[0] - ends[1]) / 2e-5
         assert (slope * way).sum().item() == pytest.approx(expected_slope, rel=1e-3, abs=1e-3)
-        owned += count > 0
+        owned += len(boxes) > 0
     assert owned == CASES * 4 // 5
+
+
+def test_the_loss_of_anchors_and_its_gradient_are_the_slow_reference():
+    head, places = head_of("region"), places_of("region")
+    for seed in range(CASES):
+        outputs, boxes, labels, _ = random_case("region", seed)
+        owners = owners_of("region", boxes.tolist())
+        share, expected, slopes = 0.01 / max(1, len(owners)), 0.0, []
+        for place, t in zip(places, head.rows(outputs[0])[0].double().tolist(), strict=True):
+            x, y, w, h = t[:4]
+            if place in owners:
+                slopes.append([0.0] * (5 + K))
+                continue
+            middle = bce(x, 0.5) + bce(y, 0.5) - 2 * math.log(2)
+            expected += share * (middle + (w**2 + h**2) / 2)
+            slopes.append([share * s for s in (sigmoid(x) - 0.5, sigmoid(y) - 0.5, w, h)])
+            slopes[-1] += [0.0] * (1 + K)
+        outputs[0].requires_grad_()
+        loss = head.anchor_loss(outputs, [Targets(boxes, labels)])
+        assert loss.item() == pytest.approx(expected, rel=1e-4)
+        (slope,) = torch.autograd.grad(loss, outputs)
+        torch.testing.assert_close(head.rows(slope)[0], torch.tensor(slopes), rtol=1e-4, atol=1e-7)
