@@ -166,7 +166,8 @@ class DarknetCfg(Trunk):
         cfg, text = settings.get("cfg"), settings.get("text")
         if cfg is None:
             return {**settings, "text": cfg_text(DEFAULT) if text is None else text}
-        own: dict[str, Any] = {"classes": first_classes(_description(cfg, text))}  # where the data's are to come
+        # where the data's classes are to come
+        own: dict[str, Any] = {"classes": first_classes(_description(cfg, text))}
         for key in ("classes", "width", "in_channels"):
             if settings.get(key) is not None:
                 own[key] = settings[key]
