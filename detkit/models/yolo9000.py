@@ -8,13 +8,15 @@ of, and of whatever else images of one class have taught. `Classes.parents` is t
 one all classes are siblings. Data name their classes as the tree does.
 
     image with boxes ──▶ all losses; of a class, those of it and of what it belongs to
-    image with a class ▶ the predictor that is surest of it learns it and an objectness of 0.3
+    image with a class ▶ the predictor of largest objectness learns it and an objectness of 0.3
 
 Shapes: B images, A anchors, (H, W) cells, K classes, inner ones of the tree included.
 
 Differences from the paper, beside those of `models.yolo_v2`:
-- the predictor that is surest of an image's class is that of the largest objectness · P(class), as
-  in Darknet; one whose objectness is 0.3 already learns none;
+- an image of a class teaches the predictor of largest objectness, the one that would detect it. The
+  paper and Darknet take the one that is surest of the class: from random weights each class without
+  boxes then settled on one anchor, whatever its size, and detected next to nothing. A predictor
+  whose objectness is 0.3 already learns none;
 - a detection's score is its objectness times the probability of the class that the walk along the
   tree ends at (Darknet: the objectness alone), so that the surest come first;
 - images with boxes and images of a class are drawn as often as there are some; the paper repeats

@@ -95,7 +95,7 @@ class TreeHead(RegionHead):
     ) -> dict[str, Tensor]:
         """As `GridHead`'s; an image of which only the class is known teaches one predictor.
 
-        That which is surest of the class learns it, and that it overlaps an object by 0.3.
+        That which is surest of an object learns the class, and that it overlaps one by 0.3.
         """
         losses = super().losses(logits, places, chosen, targets, sizes)
         for i, label in image_labels(targets):
@@ -110,7 +110,7 @@ class TreeHead(RegionHead):
             logits: (P, 5 + K). label: (1,) int64.
         """
         known, label = label >= 0, label.clamp(min=0)
-        surest = self.surest(logits, label)
+        surest = logits[:, 4].argmax(keepdim=True)
         classes = self.class_weights[label] * self.class_loss(logits[surest, 5:], label)
         objectness = logits[surest, 4]
         unsure = objectness < math.log(ASSUMED_IOU / (1 - ASSUMED_IOU))
@@ -120,12 +120,6 @@ class TreeHead(RegionHead):
             "classes": self.weights.classes * (classes * known).sum(),
             "objectness": self.weights.object * (seen * unsure * known).sum(),
         }
-
-    @torch.no_grad()
-    def surest(self, logits: Tensor, label: Tensor) -> Tensor:
-        """(P, 5 + K), (1,) → (1,): the predictor with the largest objectness · P(label)."""
-        log_p = trees.of_labels(trees.conditional(logits[:, 5:], self.tree), label, self.tree)
-        return (F.logsigmoid(logits[:, 4]) + log_p).argmax(keepdim=True)
 
     def detections(self, logits: Tensor, places: grid.Grid, sizes: Tensor) -> list[Prediction]:
         """Boxes inside the images, of the class that a walk ends at, with P(object) · P(class)."""

@@ -46,9 +46,7 @@ def unlikeliness(row, label: int) -> float:
 
 
 def of_class_alone(rows, held, label: int) -> float:
-    best = max(
-        range(8), key=lambda i: sigmoid(held[i][4]) * math.exp(-unlikeliness(held[i], label))
-    )
+    best = max(range(8), key=lambda i: held[i][4])
     loss = WEIGHTS.classes * unlikeliness(rows[best], label)
     if sigmoid(held[best][4]) < 0.3:
         loss += WEIGHTS.object * bce(rows[best][4], 0.3)
