@@ -107,7 +107,7 @@ class _AvReader:
         self.fault: str | None = None
         try:
             # a title in another encoding is no reason to refuse the pictures
-            self._container = av.open(source, metadata_errors="replace")
+            self._container = av.open(source, metadata_errors="surrogateescape")
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise _unreadable(source, error) from error
         if not self._container.streams.video:
