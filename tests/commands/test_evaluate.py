@@ -114,7 +114,7 @@ def test_ground_truth_named_by_its_file_is_meant_whole_and_predicts_folder_is_ta
     given = {"predictions": tmp_path / "found", "output": tmp_path / "out"}
     whole = evaluate(settings(dataset={"name": "auto", "root": tmp_path / "labels.json"}, **given))
     assert (whole["images"], whole["coco/AP"]) == (10, 1.0)
-    assert (whole["in_use/score_thresh"], whole["in_use/f1"]) == (0.9, 1.0)  # the file's least
+    assert (whole["in_use/score_thresh"], whole["in_use/f1"]) == (0.5, 1.0)
     assert whole["best/score_thresh"] is None  # it is no validation split
     root = {"name": "auto", "root": tmp_path}
     fifth = evaluate(settings(dataset=root, **given))
