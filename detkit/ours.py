@@ -79,6 +79,12 @@ def is_table(file: Path) -> bool:
     return isinstance(first, dict) and any(first.keys() >= keys for keys in RECORDS_OF_PREDICT)
 
 
+def has_boxes(table: Path) -> bool:
+    """Whether a `predictions.csv` or `.json` of `predict` is of objects, with a box each."""
+    head = _head(table) or b""
+    return b",xmin," in head or b'"bbox"' in head
+
+
 def signed(picture: bytes) -> bytes:
     """The same JPEG, PNG or TIFF with a comment that tells whose it is; other files as they are."""
     if picture.startswith(TIFF):

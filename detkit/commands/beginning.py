@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from detkit.backbones.darknet_cfg import DEFAULT
+from detkit.backbones.darknet_sections import cfg_text
 from detkit.commands import telling
 from detkit.data.anchors import sizes_of
 from detkit.data.records import Records
@@ -51,6 +53,8 @@ def record(session: Session, saved: Saved | None) -> None:
         say(session.why)
     if sizes := sizes_line(session, objects):
         say(sizes)
+    if other := other_size(session):
+        say(other)
     if enlarged := enlarged_line(session):
         say(enlarged)
     if room := telling.room_line(session.state):
@@ -135,6 +139,22 @@ def enlarged_line(session: Session) -> str:
         f"note: most pictures have {own[1]}×{own[0]} pixels and are enlarged to"
         f" {shown[1]}×{shown[0]}; transforms.side={side} transforms.resize=null shows them as they"
         " are, in a fraction of the time (transforms=digits: 28 pixels, no mirror images)"
+    )
+
+
+def other_size(session: Session) -> str:
+    """A note where a Darknet description is for pictures of another size; else empty."""
+    net = getattr(session.state.model.backbone, "net", {})
+    size = picture_size(session.data.records, session.data.transform)
+    height, width = map(str, size)
+    ours = session.settings.backbone.get("text") == cfg_text(DEFAULT)  # for any size
+    if ours or (net.get("height", height), net.get("width", width)) == (height, width):
+        return ""
+    made = {side: net.get(side, "416") for side in ("width", "height")}
+    return (
+        f"note: the .cfg, and so its anchors, is for pictures of {made['width']}×{made['height']},"
+        f" not of {width}×{height}; transforms=darknet transforms.width={made['width']}"
+        f" transforms.height={made['height']} makes them so"
     )
 
 

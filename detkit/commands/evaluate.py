@@ -67,6 +67,16 @@ def _predictions(settings: Any, world: World) -> Figures:
                 record=name,
                 remedy="leave it out, or give checkpoint=PATH.",
             )
+    folder = path if path.is_dir() else path.parent
+    of_predict = ours.is_table(folder / "predictions.csv")
+    tables = [folder / "predictions.csv", folder / "predictions.json"]
+    if of_predict and not any(map(ours.has_boxes, tables)):
+        raise DetkitError(
+            "These are predictions of pixels or of whole pictures; only objects are measured from"
+            " files.",
+            file=path,
+            remedy="measure the model itself: detkit evaluate checkpoint=RUN dataset.root=PATH.",
+        )
     if settings.dataset is None:
         raise _no_ground_truth()
     split = settings.split or split_name(settings.dataset, "val", unsplit=_whole(settings.dataset))
@@ -75,7 +85,8 @@ def _predictions(settings: Any, world: World) -> Figures:
     results = files.read(path, records)
     chosen = thresholds_of(settings.score_thresh, None, records.names)
     least = float(results.scores.min()) if len(results) else 0.0
-    if least > UNSURE and settings.score_thresh is None and _of_predict(path):
+    if least > UNSURE and settings.score_thresh is None and of_predict:
+        # predict leaves what scores enough alone
         chosen = Thresholds(least, {}, "the least that predict left in the file")
     output = None
     if world.main:
@@ -103,12 +114,6 @@ def _predictions(settings: Any, world: World) -> Figures:
         except DetkitError as fault:
             _say(world, f"note: boxes alone are measured, not the masks. {fault}")
     return _finish(evaluator, "detect", world, output, split, foreign=True)
-
-
-def _of_predict(path: Path) -> bool:
-    """Whether `predict` wrote the file, with what scores enough alone: its table lies beside."""
-    folder = path if path.is_dir() else path.parent
-    return ours.is_table(folder / "predictions.csv")
 
 
 def _no_ground_truth() -> DetkitError:

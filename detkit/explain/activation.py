@@ -103,7 +103,7 @@ def _picture(seen: Seen, answer: Answer, found: Activation) -> Picture:
     whole = found.call == 0 and len(given) == 1 and len(seen.maps) == 1
     if whole:
         picture, values = seen.picture, inside(seen, found)
-    else:  # of regions, each an image to the network
+    else:  # of regions, each an image to the network, or of one of several scales
         picture = rgb(denormalized(given[found.row : found.row + 1], seen.model.mean_std)[0])
         values = found.values.numpy()
     side = max(picture.shape[:2])
@@ -114,7 +114,7 @@ def _picture(seen: Seen, answer: Answer, found: Activation) -> Picture:
         box = answer.box.detach().cpu().numpy()[None] * factor
         drawn = canvas.boxes(drawn, box, [canvas.WHITE])
     shape = "×".join(map(str, found.values.shape))
-    where = "the region that the network saw" if not whole else f"level {found.level}"
+    where = "what the network saw at once" if not whole else f"level {found.level}"
     text = f"From the {shape} cells of {where}: red counts most."
     if not found.values.any():
         text = f"None of the {shape} cells of {where} raises its score."

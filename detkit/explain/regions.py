@@ -30,6 +30,7 @@ from detkit.models.heads.matching import BACKGROUND, IGNORED
 from detkit.models.heads.rpn import RPN
 from detkit.models.heads.scales import fitting
 from detkit.models.heads.svm_head import SVMHead
+from detkit.models.rcnn import RCNN
 from detkit.models.region_svm import RegionSVM
 from detkit.models.sppnet import SPPnet
 from detkit.ops.roi_pool import pyramid_level
@@ -224,9 +225,9 @@ def _(module: RegionSVM, name: str, seen: Seen, objects: Objects) -> list[Sectio
     head = module.head
     assert isinstance(head, SVMHead)
     pictures = [_proposals(seen, rois)]
-    given = torch.cat([call.inputs[0].detach() for call in seen.calls["backbone"]])
-    if len(given) == len(rois) and given.shape != seen.batch.images.shape:
-        pictures.append(_warped(seen, given, scores))
+    if isinstance(module, RCNN) and len(rois):
+        warped = torch.cat([call.inputs[0].detach() for call in seen.calls["backbone"]])
+        pictures.append(_warped(seen, warped, scores))
     if isinstance(module, SPPnet) and len(rois):
         pictures.append(_pyramid(module, seen, rois, scores))
     pictures.append(scored(seen, rois, scores, deltas, head.box_coder))
@@ -259,12 +260,14 @@ def _pyramid(module: SPPnet, seen: Seen, rois: Tensor, scores: Tensor) -> Pictur
     scale = module.scales[which[chosen]]
     row = int((which.argsort(stable=True) == chosen).nonzero())
     vector = torch.cat([call.inputs[0].detach() for call in seen.calls["tail"]])[row].float()
-    seen_at = [n for n in range(len(module.scales)) if n == 0 or (which == n).any()]
-    maps = seen.maps[seen_at.index(int(which[chosen]))]
+    calls = [n for n in range(len(module.scales)) if n == 0 or (which == n).any()]
+    maps = seen.maps[calls.index(int(which[chosen]))]
     (features,), (stride,) = maps.values(), module.backbone.strides.values()
     x0, y0, x1, y1 = windows(rois[[chosen]] * scale, stride, *features.shape[2:])[0].tolist()
     cells = torch.tensor([x0 - 0.5, y0 - 0.5, x1 + 0.5, y1 + 0.5])  # a cell's centre is its number
+    height, width = seen.picture.shape[:2]
     left, top, right, bottom = (cells * stride / scale).round().int().clamp(min=0).tolist()
+    left, top = min(left, width - 1), min(top, height - 1)
     window = seen.picture[top : max(bottom, top + 1), left : max(right, left + 1)]
     factor = WINDOW / max(window.shape[:2])
     window = canvas.resized(window, *(max(1, round(n * factor)) for n in window.shape[:2]))

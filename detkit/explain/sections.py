@@ -150,17 +150,16 @@ def answered(seen: Seen, frame: Frame, photo: Any, score_thresh: float) -> Secti
     answers = [answer.text for answer in seen.prediction.answers()]
     table = [["", "answer"], *([str(n), text] for n, text in enumerate(answers[:ANSWERS], 1))]
     sure = prediction.to_image(frame).filter(score_thresh)
-    shown_on = photo
-    if (factor := SMALL // max(photo.shape[:2])) > 1:  # so that the letters leave something of it
-        sure, shown_on = sure.enlarged(photo.shape[:2], factor), photo.repeat(factor, 0)
-        shown_on = shown_on.repeat(factor, 1)
+    factor = max(1, SMALL // max(photo.shape[:2]))  # so that the letters leave something of it
+    large = photo.repeat(factor, 0).repeat(factor, 1)
+    drawn = sure.enlarged(photo.shape[:2], factor).draw(large)
     height, width = seen.picture.shape[:2]
     text = f"{len(answers)} answers; the network saw the picture as {width}×{height} pixels."
     shown = [
         Picture(
             "What the model says",
             text,
-            canvas.shrunk(sure.draw(shown_on), PHOTO),
+            canvas.shrunk(drawn, PHOTO),
             table if answers else (),
         )
     ]

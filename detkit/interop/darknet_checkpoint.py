@@ -56,14 +56,11 @@ def read(file: Path, beside: Beside = NOTHING) -> Restored:
     """
     cfg = _cfg_of(file, beside.cfg)
     head = sections(cfg_text(cfg), str(cfg))[0]
-    settings = {
-        "name": "darknet_cfg",
-        "cfg": str(cfg),
-        "in_channels": head.integer("channels", 3, 1),
-    }
-    with torch.device("meta"):
-        (first, *_) = DarknetCfg(cfg=str(cfg)).outputs
-    classes = _classes_of(file, beside.names, first)
+    channels = head.integer("channels", 3, 1)
+    settings = {"name": "darknet_cfg", "cfg": str(cfg), "in_channels": channels}
+    with torch.device("meta"):  # to know how many names there have to be
+        drawn = DarknetCfg(cfg=str(cfg), in_channels=channels)
+    classes = _classes_of(file, beside.names, drawn.outputs[0])
     model = build({"name": "darknet_cfg"}, settings, classes)
     assert isinstance(model.backbone, DarknetCfg)
     header = darknet.load(model.backbone, file)

@@ -21,6 +21,8 @@ from detkit.plots.worst_others import (
 )
 
 if TYPE_CHECKING:
+    from detkit.data.records import Records
+    from detkit.evaluation.costliest import Costly
     from detkit.evaluation.evaluate import DetectionEvaluator, PixelEvaluator
     from detkit.evaluation.localization import LocalizationEvaluator
 
@@ -58,11 +60,12 @@ def of_detections(evaluator: DetectionEvaluator, output: Path, say: Say) -> None
 
 def of_pixels(evaluator: PixelEvaluator, output: Path, say: Say) -> None:
     """The confusion matrix of pixels, and the pictures with the most wrong ones."""
-    records = evaluator.records
-    with canvas.attempted(output / CONFUSION, say):
-        _save_confusion(evaluator.confusion, records.names, output / CONFUSION)
-    with canvas.attempted(output / WORST, say):
-        draw_worst_pixels(records, evaluator.worst, output / WORST)
+    _confusion_and_worst(evaluator, draw_worst_pixels, output, say)
+
+
+def of_localizations(evaluator: LocalizationEvaluator, output: Path, say: Say) -> None:
+    """The confusion matrix of the classes, and the pictures with the costliest mistakes."""
+    _confusion_and_worst(evaluator, draw_worst_localizations, output, say)
 
 
 def of_labels(evaluator: LabelEvaluator, output: Path, say: Say) -> None:
@@ -73,13 +76,17 @@ def of_labels(evaluator: LabelEvaluator, output: Path, say: Say) -> None:
         draw_worst_labels(evaluator.records, evaluator.worst, output / WORST)
 
 
-def of_localizations(evaluator: LocalizationEvaluator, output: Path, say: Say) -> None:
-    """The confusion matrix of the classes, and the pictures with the costliest mistakes."""
+def _confusion_and_worst(
+    evaluator: PixelEvaluator | LocalizationEvaluator,
+    draw_worst: Callable[[Records, Sequence[Costly], Path], None],
+    output: Path,
+    say: Say,
+) -> None:
     records = evaluator.records
     with canvas.attempted(output / CONFUSION, say):
         _save_confusion(evaluator.confusion, records.names, output / CONFUSION)
     with canvas.attempted(output / WORST, say):
-        draw_worst_localizations(records, evaluator.worst, output / WORST)
+        draw_worst(records, evaluator.worst, output / WORST)
 
 
 def _save_confusion(

@@ -29,10 +29,10 @@ def draw(names: Sequence[str], values: Sequence[float | None], figure: str, file
         axes.set_yticks(places, texts)
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
-        axes.set_title(figure)
+        axes.set_title(f"{figure} of each job; the best is green")
         for place, value in enumerate(values):
-            told = "–" if value is None else f"{value:.3f}"
-            axes.annotate(f" {told}", (known[place], place), va="center", fontsize=8)
+            text = "–" if value is None else f"{value:.3f}"
+            axes.annotate(f" {text}", (known[place], place), va="center", fontsize=8)
         axes.set_xlim(0, max(known.max() * 1.12, 0.01))
         jobs = [{"settings": n, "value": v} for n, v in zip(names, values, strict=True)]
         canvas.save(sheet, file, {"figure": figure, "jobs": jobs})

@@ -214,7 +214,7 @@ def test_predictions_without_the_unsure_ones_are_told(tmp_path, capsys, least, t
     rows = [{**box, "score": score} for score in (0.9, least)]
     (tmp_path / "r").mkdir()
     (tmp_path / "r/predictions.json").write_text(json.dumps(rows))
-    (tmp_path / "r/predictions.csv").write_text("file,frame,timestamp,class,score\n")
+    (tmp_path / "r/predictions.csv").write_text("file,frame,timestamp,class,score,xmin,ymin\n")
     given = settings(predictions=tmp_path / "r", dataset={"name": "coco", "root": tmp_path})
     given.split, given.output = "val", str(tmp_path / "out")
     figures = evaluate(given)
@@ -222,6 +222,13 @@ def test_predictions_without_the_unsure_ones_are_told(tmp_path, capsys, least, t
     assert ("no score is below 0.37, and AP" in text) == told
     assert figures["in_use/score_thresh"] == (least if told else 0.5)
     assert ("the least that predict left in the file" in text) == told
+
+
+def test_predictions_of_pixels_are_no_objects(tmp_path):
+    (tmp_path / "predictions.csv").write_text("file,frame,timestamp,membrane,cell\n")
+    given = settings(predictions=tmp_path, dataset={"name": "mask_folder", "root": tmp_path})
+    with pytest.raises(DetkitError, match="measure the model itself"):
+        evaluate(given)
 
 
 def test_predictions_are_never_written_over(shared, tmp_path):

@@ -1,4 +1,4 @@
-"""The commands of docs/single_shot.md compose, and each recipe that it names is there.
+"""The commands of docs/single_shot.md and docs/darknet.md compose; recipes that are named exist.
 
 What YOLOv1's fully connected layers ask of a run is said before it begins.
 """
@@ -10,26 +10,34 @@ import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from detkit.__main__ import main
+from detkit.backbones.darknet_cfg import DEFAULT
+from detkit.backbones.darknet_sections import cfg_text
+from detkit.commands.beginning import other_size
 from detkit.commands.telling import room_line
 from detkit.config.compose import compose
+from detkit.data.transforms import build as build_transform
 from detkit.models.build import build
 from detkit.models.model import models
 from detkit.structures import Classes
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/single_shot.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^python scripts/(\w+)\.py (.*)$", TEXT, re.MULTILINE)
+BOTH = TEXT + (ROOT / "docs/darknet.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^python scripts/(\w+)\.py (.*)$", BOTH, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("verb", "rest"), COMMANDS, ids=lambda text: text[:60])
 def test_the_commands_compose(verb, rest, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("RUN.weights").touch()  # a run that settings come from would have to be there
-    words = [word.replace("checkpoint=RUN", "checkpoint=RUN.weights") for word in shlex.split(rest)]
+    for file in ("RUN", "FILE", "yolov3-tiny"):  # what settings may come from has to be there
+        Path(f"{file}.weights").touch()
+    words = re.sub(r"checkpoint=RUN\b", "checkpoint=RUN.weights", rest)
+    words = shlex.split(words, comments=True)
     compose(verb, [word for word in words if not word.startswith("weights=")])
 
 
@@ -40,7 +48,7 @@ def test_networks_and_recipes_exist():
     for row in rows[1:]:
         for recipe in re.findall(r"`(\w+)`", row[2]):
             assert (ROOT / f"conf/experiment/{recipe}.yaml").is_file()
-    assert len(COMMANDS) > 15
+    assert len(COMMANDS) > 22
 
 
 @pytest.mark.parametrize("given", ["transforms.long_side=64", "transforms.sides=[448,64]"])
@@ -60,3 +68,26 @@ def test_the_size_of_yolo_v1s_run_folder_is_said():
         state = SimpleNamespace(model=model, optimizer=SimpleNamespace(defaults=defaults))
         assert told in room_line(state)
     assert room_line(SimpleNamespace(model=torch.nn.Linear(4, 4), optimizer=None)) == ""
+
+
+@pytest.mark.parametrize(
+    ("net", "text", "told"),
+    [
+        ({"width": "320", "height": "256"}, "", "for pictures of 320×256, not of 96×64"),
+        ({"width": "96", "height": "64"}, "", ""),
+        ({}, "", ""),
+        ({"width": "416", "height": "416"}, cfg_text(DEFAULT), ""),
+    ],
+)
+def test_a_cfg_for_pictures_of_another_size_is_told(net, text, told):
+    model = SimpleNamespace(backbone=SimpleNamespace(net=net))
+    transform = build_transform({"name": "darknet", "width": 96, "height": 64}, train=False)
+    session = SimpleNamespace(
+        state=SimpleNamespace(model=model),
+        settings=SimpleNamespace(backbone={"text": text}),
+        data=SimpleNamespace(
+            records=SimpleNamespace(sizes=np.array([[50, 80]])), transform=transform
+        ),
+    )
+    assert told in other_size(session)
+    assert bool(told) == bool(other_size(session))

@@ -106,6 +106,22 @@ def test_pictures_of_any_number_of_bands_are_explained(channels):
     assert {"The answer", "Where it looked", "Maps", "Filters"} <= {s.title for s in found}
 
 
+def test_the_pyramid_is_that_of_the_scale_that_fits():
+    settings = small.small("sppnet")
+    two = replace(settings, model={**settings.model, "scales": [1.0, 2.0]})
+    explained, source = explained_of("sppnet")
+    model = two.build(settings.backbones[0])
+    ready(model)
+    model.proposer = explained.model.proposer
+    found = of_model(replace(explained, model=model), source, Wanted())
+    shown = {p.title: p for section in found for p in section.pictures}
+    text = shown["Bins of the spatial pyramid"].text
+    box, cells = re.search(r", (\d+, \d+, \d+, \d+)\) is a window of (\d+×\d+)", text).groups()
+    left, top, right, bottom = (2 * int(side) for side in box.split(", "))
+    columns, rows = ((b - 1) // 16 - (a - 1) // 16 for a, b in ((left, right), (top, bottom)))
+    assert cells == f"{columns}×{rows}"
+
+
 def test_maps_end_where_the_picture_does():
     explained, source = explained_of("faster_rcnn")
     wide = replace(explained, transform=Transform(lambda height, width: (64, 40)))

@@ -94,6 +94,23 @@ def test_svms_part_objects_from_background_and_a_class_without_any_finds_nothing
     assert not any((one.labels == 2).any() for one in found)
 
 
+def test_where_negatives_are_more_than_there_is_room_for_it_says_of_which_classes(
+    monkeypatch, capsys
+):
+    network, objects = model("sppnet"), random_boxes(4, 3)  # C is small: nothing is easy
+    truth = [targets(*objects[:2].tolist(), labels=[0, 1]), targets(*objects[2:].tolist())]
+    given = batch([random_boxes(30, 4), random_boxes(30, 5)], truth)
+    fit_svms(network, [given], None, torch.Generator())
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr("detkit.models.heads.solving.MEMORY", 4 * 16 * 24)  # 24 rows, 4 of objects
+    fit_svms(network, [given], None, torch.Generator())
+    names = network.class_list.names
+    told = capsys.readouterr().out
+    assert "room for 10 negatives a class" in told
+    assert f"of {names[0]}, {names[1]}\n" in told
+    assert network.svms.svm_weight[:2].any(1).all()
+
+
 def network_images(network: RegionSVM) -> torch.Tensor:
     mean, std = network.mean_std
     return (IMAGES / 255 - mean) / std
