@@ -68,3 +68,15 @@ def note(pairs: Iterable[tuple[str, str]], what: str) -> tuple[str, ...]:
         f"{len(other):,} {what} are spelt otherwise (upper and lower case, or the Unicode form of"
         f" their accents), and read. First: {there} for {written}",
     )
+
+
+def note_of_classes(names: Sequence[str]) -> tuple[str, ...]:
+    """What to tell of classes that may be meant as one."""
+    by_form: dict[str, list[str]] = {}
+    for name in names:
+        by_form.setdefault(form(name), []).append(name)
+    return tuple(
+        f"the classes {' and '.join(map(repr, same))} are {len(same)}, though they look alike"
+        for same in by_form.values()
+        if len(same) > 1
+    )

@@ -6,7 +6,6 @@ objects, so that a message can say where the fault is; Records no longer need th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -56,7 +55,7 @@ def finish(draft: Draft, *, images: bool, bad_boxes: str, bad_images: str) -> Re
             remedy="name the classes with dataset.classes.",
         )
     draft = _with_masks(draft, bad_boxes)
-    draft.notes = (*draft.notes, *_alike(draft.names))
+    draft.notes = (*draft.notes, *alike.note_of_classes(draft.names))
     records = _flat(draft)
     whole = np.ones(len(records), bool)
     if images or draft.relative:
@@ -73,18 +72,6 @@ def finish(draft: Draft, *, images: bool, bad_boxes: str, bad_images: str) -> Re
             "No image is left.", file=draft.root, remedy="see the faults of bad_images=error."
         )
     return records
-
-
-def _alike(names: Sequence[str]) -> tuple[str, ...]:
-    """What to tell of classes that may be meant as one."""
-    by_form: dict[str, list[str]] = {}
-    for name in names:
-        by_form.setdefault(alike.form(name), []).append(name)
-    return tuple(
-        f"the classes {' and '.join(map(repr, same))} are {len(same)}, though they look alike"
-        for same in by_form.values()
-        if len(same) > 1
-    )
 
 
 def _with_masks(draft: Draft, bad_boxes: str) -> Draft:

@@ -671,12 +671,44 @@ def listed_without_xml(root):
     yield {"root": root}
 
 
-@obeys("rename or remove one of them, or set dataset.root")
+@obeys("rename or remove one of them, or move one of the two folders out of here")
 def one_name_in_two_folders(root):
     for folder in "xy":
         write_voc(root / folder, three()[:1], xml="", images="")
     yield {"root": root}
-    yield {"root": root / "x"}
+    (root / "y").rename(root.with_name("out"))
+    yield {"root": root}
+
+
+@obeys("or name the classes of both with dataset.classes")
+def two_lists_of_classes(root):
+    for folder, names in (("x", "cat\ndog\nowl"), ("y", "ant\nbee\nowl")):
+        write_yolo(root / folder, three())
+        (root / folder / "classes.txt").write_text(names)
+    yield {"root": root, "split": "train"}
+    yield {"root": root, "split": "train", "classes": ["a", "b", "c"]}
+    yield {"root": root / "y", "split": "train"}
+
+
+@obeys("or set dataset.root to the folder of one data set")
+def two_files_of_a_split(root):
+    for folder in "xy":
+        write_coco(root / folder, three(), "train/_annotations.coco.json", "train")
+    yield {"root": root, "split": "train"}
+    yield {"root": root, "split": "x/train/_annotations.coco.json"}
+    yield {"root": root / "y", "split": "train"}
+
+
+@obeys("or write a data.yaml here, with all folders of train and val, and names")
+def two_descriptions(root):
+    for folder in "xy":
+        write_yolo(root / folder, three(), names_file=None)
+        (root / folder / "data.yaml").write_text("train: images/train\nnames: [cat, dog, owl]\n")
+    yield {"root": root, "split": "train"}
+    yield {"root": root / "x", "split": "train"}
+    folders = "train: [x/images/train, y/images/train]\nnames: [cat, dog, owl]\n"
+    (root / "data.yaml").write_text(folders)
+    yield {"root": root, "split": "train"}
 
 
 @obeys("rename the category, or leave it out with dataset.classes")
@@ -946,7 +978,8 @@ def test_who_obeys_goes_on(tmp_path, words):
 ROOM = Path(detkit.__file__).parent / "data"
 ELSEWHERE = {  # obeyed by tests of their own, or by a setting of another room
     "anchors.py", "balance.py", "classes.py", "contents.py", "loading.py", "order.py",
-    "presets.py", "single.py", "square_presets.py", "formats/idx.py", "formats/shapes.py",
+    "presets.py", "single.py", "square_presets.py", "workers.py", "formats/idx.py",
+    "formats/shapes.py",
 }  # fmt: skip
 NOT_HERE = (  # what a test can't make or undo, or what sends to other data altogether
     "allow reading it.",  # whoever may read everything
@@ -963,7 +996,7 @@ NOT_HERE = (  # what a test can't make or undo, or what sends to other data alto
     "set dataset.root to its folder, or dataset.annotations to the file",
     "put the annotated image back",
     "values are 0 … ",
-    "set backbone.in_channels=",  # of the network
+    "when training, or convert the picture",  # of the network
 )
 
 
