@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from detkit.models.heads.box_head import Selection
 from detkit.models.heads.grid_head import LossWeights
+from detkit.models.heads.selection import Selection
 from detkit.models.heads.tree_head import TreeHead
 from detkit.structures import Targets
 
