@@ -62,6 +62,19 @@ def test_the_import_is_light_and_asks_no_network():
     assert done.stdout.split() == ["1", "[]"], done.stderr
 
 
+@pytest.mark.parametrize(
+    ("own", "wanted"),
+    [({}, "20000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_threads_that_wait_sleep_soon_unless_the_environment_says_more(own, wanted):
+    known = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    code = "import detkit, os, sys; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=known | own, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [wanted, "False"]
+
+
 def test_load_is_there_and_nothing_else_is():
     from detkit.inference.predictor import load
 
