@@ -48,9 +48,12 @@ def draw_confusion(
     above = np.rot90(_stacked([lettered(name, size) for name in shown[::-1]], cell, classes), -1)
     corner = np.full((above.shape[0], left.shape[1], 3), 255, np.uint8)
     sheet = np.vstack([np.hstack([corner, above]), np.hstack([left, cells])])
-    lines = ["rows: true class, columns: predicted class"]
+    lines = ["rows: annotated class, columns: found as"]
     if background:
-        lines += [f"row {BACKGROUND}: false, nothing is there", f"column {BACKGROUND}: missed"]
+        lines += [
+            f"row {BACKGROUND}: not annotated, or found twice",
+            f"column {BACKGROUND}: missed",
+        ]
     titles = [lettered(line, 16) for line in (*lines, "")]
     width = max(part.shape[1] for part in (sheet, *titles))
     parts = [_widened(part, width) for part in (*titles, sheet)]

@@ -139,7 +139,7 @@ def _explain(
                 kinds[place] = found[meant[place]] = BADLY_PLACED
             elif found[meant[place]] == IGNORED:
                 meant[place] = -1
-            else:
+            elif own.max() > IOU:
                 kinds[place] = DOUBLE
 
 

@@ -39,7 +39,7 @@ def draw(metrics: Path, keys: Sequence[str], file: Path) -> None:
     figures |= {label: found[k] for k, label in named.items() if k in found}
     with canvas.sheet(1200, 420, keys, ncols=2) as (figure, (left, right)):
         _lines(left, losses, logarithmic=True)
-        left.set_title("losses")
+        left.set_title("losses (logarithmic)")
         _lines(right, figures)
         if keys and (chooses := found.get(keys[0])):
             _star(right, *chooses)

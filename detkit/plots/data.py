@@ -177,17 +177,17 @@ def _sizes(axes: Any, objects: Objects) -> None:
         lines, what, colour = np.array(sorted({*objects.strides}), float), "strides", "#2ca02c"
     for place, line in enumerate(lines):
         label = f"{what}: {_few(lines)}" if place == 0 else None
-        axes.axvline(line, color=colour, linewidth=1.2, label=label)
+        axes.axvline(line, color=colour, linewidth=1.2, label=label, zorder=1)
     if len(lines):
         axes.set_ylim(0, heights.max() * 1.25)  # room for the legend
         axes.legend(loc="upper left", frameon=True, framealpha=1, edgecolor="none")
     title = "sides of the objects, pixels of the network's picture (√ of the area)"
     if misfits is not None:
-        share = f"{misfits:.0%} of {len(sides):,}"
+        total = f"of {len(sides):,}"
         title += (
-            f"\n{share} overlap no anchor by more than {FITS:g} (IoU)"
+            f"\n{1 - misfits:.0%} {total} are overlapped by an anchor by more than {FITS:g} (IoU)"
             if objects.anchors is not None
-            else f"\n{share} are smaller than a cell of the finest map"
+            else f"\n{misfits:.0%} {total} are smaller than a cell of the finest map"
         )
     axes.set_title(title)
     axes.set_ylabel("objects")

@@ -87,7 +87,7 @@ def _both(left: Any, right: Any, curve: Mapping[str, np.ndarray], look: dict[str
 def _mark(left: Any, right: Any, point: Point, what: str, marker: str) -> None:
     if point["precision"] is None or point["recall"] is None:
         return
-    look = {"marker": marker, "markersize": 11, "color": "#d62728", "linestyle": "", "zorder": 5}
+    look = {"marker": marker, "markersize": 11, "color": "#7f00ff", "linestyle": "", "zorder": 5}
     shares = ", ".join(f"{key} {point[key]:.2f}" for key in ("precision", "recall"))
     label = f"score {point['score_thresh']:g} ({what}): {shares}"
     left.plot([point["recall"]], [point["precision"]], label=label, **look)

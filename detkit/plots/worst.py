@@ -33,7 +33,7 @@ LABELLED = 30  # marks of a picture that have a text
 LETTERS = 12  # pixels of these
 WHITE = (255, 255, 255)
 INK = {  # RGB, to be told apart by eyes that see red and green alike
-    RIGHT: (150, 150, 150),
+    RIGHT: (90, 90, 90),
     MISSED: (213, 0, 50),
     FALSE: (255, 140, 0),
     BADLY_PLACED: (240, 228, 66),
@@ -41,7 +41,7 @@ INK = {  # RGB, to be told apart by eyes that see red and green alike
     DOUBLE: (60, 130, 255),
 }
 MEANINGS = {  # of those whose names are not enough
-    FALSE: "false: nothing is annotated there",
+    FALSE: "false: nothing is annotated there (forgotten?)",
     BADLY_PLACED: "badly placed (white: where it should be)",
 }
 
@@ -186,7 +186,8 @@ def outline(
 def _key(records: Records, found: Mistakes, least: str) -> np.ndarray:
     """Of what the counts are, and which colour is which mistake."""
     judged = ", judged by boxes" if found.results.masks is not None else ""
-    heading = f"{number(len(records), 'picture')}, detections that score {least} or more{judged}:"
+    heading = f"{number(len(records), 'picture')}, detections that score {least} or more{judged};"
+    heading += f" below, at most {MOST} of them, the costliest first:"
     parts = [lettered(f"{heading}   ", 15)]
     for kind, count in counts(found).items():
         text = lettered(f"{count:,} {MEANINGS.get(kind, KINDS[kind])}   ", 15)
