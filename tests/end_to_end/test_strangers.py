@@ -52,7 +52,7 @@ class Stranger:
         run_dir = f"run_dir={shlex.quote(str(self.run))}"
         added = [f"{SMALL[model]} {FEW_STEPS} {run_dir}", "workers=0 device=cpu", "device=cpu"]
         if model != "unet":
-            added[2] += " score_thresh=0.001"  # three steps give no confidence
+            added[2] += " score_thresh=0"  # three steps give no confidence
         return [f"{line} {more}" for line, more in zip(replaced, added, strict=True)]
 
     def go(self, model: str = "faster_rcnn", by_shell: bool = False) -> list[str]:
