@@ -61,7 +61,7 @@ class UNet(Model):
     """
 
     task, needs = "segment_pixels", frozenset({"pixels"})
-    reach = 96  # three cells of stride 32: beyond them little is seen, though more could be
+    reach = 192  # six cells of stride 32: beyond them little is seen, though more could be
 
     def __init__(
         self,
