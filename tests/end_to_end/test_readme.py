@@ -39,6 +39,7 @@ ADDED = {
     "resume": "device=cpu training.max_steps=4",
     "evaluate": "device=cpu workers=0",
     "predict": "device=cpu score_thresh=0.001",
+    "explain": "threads=1",
 }
 PYTHON = (  # what makes the call of the page small
     'max_steps=2, workers=0, device="cpu", backbone={"width": 0.125},'
@@ -118,6 +119,8 @@ def test_what_the_commands_did(ran):
     assert {file.name for file in out[predict].iterdir()} == {
         *("a.jpg", "b.jpg", "c.jpg", "predictions.json", "predictions.csv"),
     }
+    (explain,) = (command for command in RUN if "explain.py" in command)
+    assert "<img" in (out[explain] / "index.html").read_text()
 
 
 def test_the_python_lines_run(ran, monkeypatch):
