@@ -17,7 +17,7 @@ from detkit.data.images import with_channels
 from detkit.data.mosaic import Picture, companions, mosaic
 from detkit.data.records import Records
 from detkit.data.transforms import STRIDE, Loaded, Transform
-from detkit.data.workers import KILLED, killed, start_worker
+from detkit.data.workers import KILLED, killed, signals_held, start_worker
 from detkit.errors import DetkitError
 from detkit.structures import Batch, Targets
 
@@ -208,7 +208,7 @@ class Batches:
             DetkitError: an image could not be loaded, by a worker or here; or a worker was killed.
         """
         try:
-            for parcel in self.loader:
+            for parcel in self._begun():  # in no variable: an error's traceback would keep it
                 if isinstance(parcel, DetkitError):
                     raise parcel
                 yield parcel.batch()
@@ -216,6 +216,10 @@ class Batches:
             if KILLED not in str(error):
                 raise
             raise killed(error) from error
+
+    def _begun(self) -> Iterator[DetkitError | _Parcel]:
+        with signals_held():
+            return iter(self.loader)
 
 
 @dataclass(frozen=True)

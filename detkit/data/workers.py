@@ -5,13 +5,33 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import cv2
 
 from detkit.errors import DetkitError
 
 KILLED = "DataLoader worker (pid"  # as PyTorch says it
+HELD = {getattr(signal, name, signal.SIGINT) for name in ("SIGINT", "SIGTERM", "SIGHUP")}
 ENDED = ("Terminated", "Interrupt", "Hangup")  # and of what did it, if it was no lack of memory
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """What is begun in here has no signal before `start_worker` has said which ones it heeds.
+
+    A process begins with the mask of the thread that starts it. Signals that come for this process
+    meanwhile are heard at the end.
+    """
+    if not hasattr(signal, "sigwaitinfo"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def start_worker(worker: int) -> None:
@@ -21,7 +41,7 @@ def start_worker(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # on macOS and Windows PyTorch's own handling stays
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD - {signal.SIGTERM})
         threading.Thread(target=_end_for, args=(os.getppid(),), daemon=True).start()
 
     cv2.setNumThreads(0)

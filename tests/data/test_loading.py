@@ -15,13 +15,14 @@ import pytest
 import torch
 
 from detkit.__main__ import _mistake as told_by
-from detkit.data import memory
+from detkit.data import loading, memory
 from detkit.data.balance import repeat_factors
 from detkit.data.formats.shapes import read
 from detkit.data.loading import Dataset, _Parcel, collate
 from detkit.data.order import epoch_length, evaluation_batches, training_batches
 from detkit.data.records import Annotation
 from detkit.data.transforms import Loaded, build
+from detkit.data.workers import start_worker
 from detkit.errors import DetkitError
 from detkit.structures import IGNORE, Frame, Targets
 from detkit.training.signals import Interrupted
@@ -303,6 +304,21 @@ def test_a_sigterm_to_every_process_leaves_the_loading_ones_to_the_main_one(data
     batches += there
     for one, other in zip(training_batches(dataset, **given), batches, strict=True):
         same(one, other)
+
+
+def early(worker):
+    os.kill(os.getpid(), signal.SIGTERM)
+    start_worker(worker)
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="nobody says whose signal it is")
+def test_a_sigterm_to_a_loading_process_that_only_just_begins_is_left_to_the_main_one(
+    dataset, monkeypatch
+):
+    monkeypatch.setattr(loading, "start_worker", early)
+    batches = training_batches(dataset, batch_size=1, steps=4, workers=2)
+    assert len(list(batches)) == 4
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
 
 
 @pytest.mark.parametrize("how", [[], ["exit"]])
