@@ -14,9 +14,11 @@ Differences from the paper:
 - where no box of a cell overlaps its object, the nearest one is responsible, as in Darknet;
 - cells whose centre lies in a crowd are no mistakes, and crowds are not learnt;
 - the last layer starts at boxes in the middle of their cells, of a quarter of the image's side;
-- any backbone: its coarsest map is averaged to S×S cells, without the paper's four convolutions
-  more. Behind the paper's networks `hidden` is the paper's (Fast YOLO's: Darknet's); behind others
-  512 units, since 4,096 behind MobileNetV2 would be 257 million random parameters.
+- any backbone. Four of the paper's convolutions are new behind its pretrained 20 (section 2.2), the
+  second of them halves the map. Behind other backbones there are two, narrow and with batch norms,
+  and the last one halves the map where it has cells enough; 4,096 units behind MobileNetV2's 1,280
+  channels would be 257 million random weights, of which 205 images teach no place. Whatever map
+  comes out is averaged to S×S cells. There the last layer follows at once.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from detkit.backbones.backbone import Backbone, initialize, normalize
 from detkit.backbones.build import COARSEST
 from detkit.errors import DetkitError
 from detkit.models.heads.grid_head import objects_of, winners
+from detkit.models.heads.grid_layers import convolution
 from detkit.models.heads.selection import Selection
 from detkit.models.model import Model, Wants, models
 from detkit.ops.boxes import clip, detections_of, paired_overlap, sides_at_least
@@ -40,7 +43,7 @@ from detkit.predictions import Detections, Prediction
 from detkit.ranges import Count, Positive, Share
 from detkit.structures import Classes, Targets, full_sizes
 
-OTHERS = (512,)  # units behind a backbone that is not the paper's
+NECK = (128, 64)  # channels of the convolutions behind a backbone that is not the paper's
 START = 0.5  # of x, y, √w and √h
 
 
@@ -55,9 +58,11 @@ class YOLOv1(Model):
         side: pixels a side of the images: what the fully connected layers are made for.
         cells: S, a side.
         boxes: A, predicted by each cell.
+        convolutions: channels of the 3×3 convolutions in front of the fully connected layers; null:
+            none behind the paper's own networks, which end with theirs, 128 and 64 behind others.
         hidden: units of the fully connected layers before the last; null: the paper's 4,096 behind
-            its own network, 512 behind others.
-        dropout: behind the first fully connected layer.
+            its own network, none behind others.
+        dropout: behind the first fully connected layer, in front of the only one.
         coord, no_object: weights of the boxes and of the confidence where no object is (λ).
         score_thresh, nms_iou, detections: what is kept of the predictions; NMS is per class.
     """
@@ -72,6 +77,7 @@ class YOLOv1(Model):
         side: Count = 448,
         cells: Count = 7,
         boxes: Count = 2,
+        convolutions: Sequence[Count] | None = None,
         hidden: Sequence[Count] | None = None,
         dropout: Share = 0.5,
         coord: Positive = 5.0,
@@ -84,8 +90,12 @@ class YOLOv1(Model):
         self.side, self.cells, self.boxes = side, cells, boxes
         self.coord, self.no_object = coord, no_object
         self.selection = Selection(score_thresh, nms_iou, detections)
-        units = getattr(backbone, "connected", OTHERS) if hidden is None else hidden
-        widths = [list(backbone.channels.values())[-1] * cells**2, *units]
+        own = getattr(backbone, "connected", None)
+        channels, stride = (list(of.values())[-1] for of in (backbone.channels, backbone.strides))
+        narrow = (() if own else NECK) if convolutions is None else convolutions
+        self.neck = neck([channels, *narrow], halved=side // stride >= 2 * cells)
+        units = (own or ()) if hidden is None else hidden
+        widths = [[channels, *narrow][-1] * cells**2, *units]
         self.head = nn.Sequential(
             *connected(widths, dropout),
             last_layer(widths[-1], cells**2, boxes, len(classes)),
@@ -100,7 +110,7 @@ class YOLOv1(Model):
     ) -> dict[str, Tensor] | list[Prediction]:
         self.check_size(images.shape[2], images.shape[3])
         (features,) = self.backbone(normalize(images, self.mean_std, sizes)).values()
-        pooled = F.adaptive_avg_pool2d(features, self.cells)
+        pooled = F.adaptive_avg_pool2d(self.neck(features), self.cells)
         rows = self.head(pooled.flatten(1)).float().view(len(images), self.cells**2, -1)
         if targets is None:
             return self.detections(rows, full_sizes(images) if sizes is None else sizes)
@@ -130,8 +140,22 @@ class YOLOv1(Model):
         ]
 
 
+def neck(widths: Sequence[int], halved: bool) -> nn.Sequential:
+    """3×3 convolutions from width to width, each with batch norm and a leaky ReLU.
+
+    Args:
+        halved: the last one has a stride of 2.
+    """
+    strides = [1] * (len(widths) - 2) + [2 if halved else 1]
+    pairs = zip(pairwise(widths), strides, strict=False)
+    return nn.Sequential(*(convolution(*pair, 3, stride) for pair, stride in pairs))
+
+
 def connected(widths: Sequence[int], dropout: float) -> list[nn.Module]:
-    """Linear layers, each with a leaky ReLU, and dropout behind the first (section 2.2)."""
+    """Linear layers, each with a leaky ReLU, and dropout behind the first (section 2.2).
+
+    Without one the dropout is all that is left, in front of the last layer.
+    """
     layers: list[nn.Module] = []
     for taken, given in pairwise(widths):
         layers += [nn.Linear(taken, given), nn.LeakyReLU(0.1, inplace=True)]
@@ -141,9 +165,13 @@ def connected(widths: Sequence[int], dropout: float) -> list[nn.Module]:
 
 
 def last_layer(taken: int, places: int, boxes: int, classes: int) -> nn.Linear:
-    """What every cell says, linear; it starts at `START` for boxes and at 0 for all the rest."""
+    """What every cell says, linear; it starts at `START` for boxes and at 0 for all the rest.
+
+    With weights of 0.01 the thousands of inputs would make a noise of half a cell, of which few
+    images never rid it.
+    """
     last = nn.Linear(taken, places * (5 * boxes + classes))
-    nn.init.normal_(last.weight, std=0.01)
+    nn.init.normal_(last.weight, std=0.001)
     start = torch.zeros(places, 5 * boxes + classes)
     start[:, : 5 * boxes].view(places, boxes, 5)[..., :4] = START
     last.bias = nn.Parameter(start.flatten())

@@ -21,6 +21,7 @@ IN_USE = {  # where none is chosen
     "in_use/precision": "precision at the score in use",
     "in_use/recall": "recall at the score in use",
 }
+GREY = "#888888"  # the learning rate, on a scale of its own
 INKS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195")
 
 
@@ -43,6 +44,8 @@ def draw(metrics: Path, keys: Sequence[str], file: Path) -> None:
         _lines(right, figures)
         if keys and (chooses := found.get(keys[0])):
             _star(right, *chooses)
+        if "lr" in found:
+            left.plot([], [], color=GREY, linewidth=1, label="learning rate (scale at the right)")
         for axes, lines in ((left, losses), (right, figures)):
             if lines:
                 axes.legend(loc="best")
@@ -57,8 +60,8 @@ def draw(metrics: Path, keys: Sequence[str], file: Path) -> None:
             beside = left.twinx()
             steps, values = _thin(rate)
             few = "." if len(steps) <= 40 else None
-            beside.plot(steps, values, color="#aaaaaa", linewidth=1, marker=few)
-            beside.set_ylabel("learning rate (grey line)", color="#888888")
+            beside.plot(steps, values, color=GREY, linewidth=1, marker=few)
+            beside.tick_params(colors=GREY)
             beside.set_ylim(0, None)
             beside.grid(visible=False)
             beside.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3), useMathText=False)

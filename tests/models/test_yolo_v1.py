@@ -13,7 +13,7 @@ from torchvision.ops import nms
 from detkit.backbones.backbone import Backbone
 from detkit.errors import DetkitError
 from detkit.models.build import build
-from detkit.models.yolo_v1 import YOLOv1, losses
+from detkit.models.yolo_v1 import YOLOv1, last_layer, losses
 from detkit.structures import Classes, Targets
 
 SIDE = 64
@@ -197,8 +197,22 @@ def test_the_papers_networks_have_their_size(name, parameters):
 def test_behind_another_backbone_the_layers_are_narrow():
     with torch.device("meta"):
         model = build({"name": "yolo_v1"}, {"name": "mobilenet_v2"}, Classes.numbered(20))
-    assert model.head[0].in_features == 1280 * 49
-    assert model.head[0].out_features == 512
+        (maps,) = model.backbone(torch.empty(1, 3, 448, 448)).values()
+    assert maps.shape == (1, 1280, 14, 14)
+    assert model.neck(maps).shape == (1, 64, 7, 7)
+    assert [layer.in_features for layer in model.head if isinstance(layer, nn.Linear)] == [64 * 49]
+
+
+def test_an_untrained_last_layer_says_boxes_in_the_middle_of_their_cells():
+    """Its thousands of inputs would else add up to noise that few images never rid it of."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        last = last_layer(4096, 49, 2, 3)
+        rows = last(torch.randn(8, 4096)).view(8, 49, -1).detach()
+    boxes = rows[..., :10].unflatten(2, (2, 5))
+    assert (boxes[..., :4] - 0.5).abs().max() < 0.5
+    assert (boxes[..., :4] - 0.5).std() < 0.1
+    assert boxes[..., 4].std() < 0.1
 
 
 @pytest.mark.parametrize("shape", [(48, 64), (64, 96), (128, 128)])

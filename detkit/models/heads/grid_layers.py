@@ -12,9 +12,9 @@ from detkit.backbones.darknet import ConvNorm
 PRIOR = 1e-3  # objectness of an untrained predictor
 
 
-def convolution(taken: int, given: int, side: int) -> ConvNorm:
+def convolution(taken: int, given: int, side: int, stride: int = 1) -> ConvNorm:
     """Darknet's unit, started for its leaky ReLU."""
-    unit = ConvNorm(taken, given, side)
+    unit = ConvNorm(taken, given, side, stride)
     nn.init.kaiming_normal_(unit[0].weight, a=0.1)  # type: ignore[arg-type]
     return unit
 
