@@ -25,7 +25,7 @@ from detkit.ops.ridge import Ridge
 from detkit.structures import Batch, Targets
 
 # Bytes that are kept: with what a process has and needs at once beside them less than 4 GiB.
-MEMORY = 7 * 2**28  # of features, of the objects and the hard negatives
+MEMORY = 6 * 2**28  # of features, of the objects and the hard negatives
 OBJECTS = 3  # a part of it is the objects' at most: one third
 SUMS = 3 * 2**29  # of the regressions' sums
 NORMED = 16  # proposals of an image that the features' norm is measured on
