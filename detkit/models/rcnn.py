@@ -40,6 +40,7 @@ from detkit.ranges import Count, Natural
 from detkit.structures import Classes
 
 CHUNK = 2_000_000  # pixels of warped regions that go through the network at once
+ON_CPU = 700_000  # of them so many through the backbone: more make a CPU no faster
 
 
 @models.register("rcnn", defaults={"roi_least_iou": 0.0})
@@ -77,7 +78,7 @@ class RCNN(RegionSVM):
 
     def at_once(self) -> int:
         """How many regions go through the network together: those that are trained stay together,
-        for the sake of batch norms; others are few, so that VGG-16's maps of them take 2 GB.
+        for the sake of batch norms; others are few, for the sake of memory.
         """
         return max(CHUNK // self.side**2, self.rules.number if self.training else 1)
 
@@ -88,6 +89,17 @@ class RCNN(RegionSVM):
         for some, numbers in zip(boxes.split(at_once), image.split(at_once), strict=True):
             regions = warped(images, some, numbers, self.side, self.context)
             if len(regions):
-                (last,) = self.backbone(regions).values()
-                found.append(self.tail(last))
+                found.append(self.tail(self._last_maps(regions)))
         return torch.cat(found)
+
+    def _last_maps(self, regions: Tensor) -> Tensor:
+        """(R, C, h, w), the backbone's last map of each region.
+
+        On a CPU fewer at once than the tail gets: VGG-16's maps of a region take 40 MB on the way,
+        its last one 0.4 MB, and each lot reads all of fc6 and fc7.
+        """
+        few = len(regions)
+        if regions.device.type == "cpu" and not self.training:
+            few = max(1, ON_CPU // self.side**2)
+        parts = regions.split(few)
+        return torch.cat([last for part in parts for last in self.backbone(part).values()])

@@ -79,6 +79,43 @@ def test_images_side_by_side_have_the_features_that_each_has_alone(name):
             torch.testing.assert_close(both[i], alone, atol=1e-4, rtol=1e-4)
 
 
+def test_few_regions_are_in_the_backbone_at_once_more_in_the_tail_and_all_that_train(monkeypatch):
+    """What VGG-16's maps take is bounded by it, beside the rows that the SVMs keep."""
+    network, images, boxes = model("rcnn"), IMAGES.float() / 255, [random_boxes(40, 1)]
+    seen: dict[str, list[int]] = {"backbone": [], "tail": []}
+    for part, lots in seen.items():
+        getattr(network, part).register_forward_hook(
+            lambda _, inputs, __, lots=lots: lots.append(len(inputs[0]))
+        )
+    with torch.no_grad():
+        together = network.features(images[:1], boxes)
+        assert seen == {"backbone": [40], "tail": [40]}
+        monkeypatch.setattr("detkit.models.rcnn.ON_CPU", 9 * 64 * 64)
+        apart = network.features(images[:1], boxes)
+        assert seen == {"backbone": [40, 9, 9, 9, 9, 4], "tail": [40, 40]}
+        torch.testing.assert_close(apart, together, atol=1e-4, rtol=1e-4)
+        network.train().features(images[:1], boxes)
+    assert seen["backbone"][-1] == 40  # batch norms see all of them
+
+
+@pytest.mark.parametrize("fit", [fit_svms, fit_boxes])
+def test_features_of_one_image_at_a_time_are_in_memory(fit, monkeypatch):
+    network, objects = model("rcnn"), random_boxes(2, 3)
+    counts, features = [], network.features
+    monkeypatch.setattr(
+        network, "learnt_features", lambda x, rois: counts.append(len(rois)) or features(x, rois)
+    )
+    truth = [targets(*objects.tolist(), labels=[0, 1])] * 2
+    fit(
+        network,
+        [batch([torch.cat([objects, random_boxes(9, 4)])] * 2, truth)],
+        None,
+        torch.Generator(),
+    )
+    assert len(counts) >= 2
+    assert set(counts) == {1}
+
+
 @pytest.mark.parametrize("name", sorted(OWN))
 def test_svms_part_objects_from_background_and_a_class_without_any_finds_nothing(name):
     network = model(name, svm_penalty=10.0, **({"head_channels": 64} if name == "sppnet" else {}))

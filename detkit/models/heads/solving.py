@@ -25,7 +25,7 @@ from detkit.ops.ridge import Ridge
 from detkit.structures import Batch, Targets
 
 # Bytes that are kept: with what a process has and needs at once beside them less than 4 GiB.
-MEMORY = 7 * 2**28  # of features, of the objects and the hard negatives
+MEMORY = 6 * 2**28  # of features, of the objects and the hard negatives
 OBJECTS = 3  # a part of it is the objects' at most: one third
 SUMS = 3 * 2**29  # of the regressions' sums
 NORMED = 16  # proposals of an image that the features' norm is measured on
@@ -55,17 +55,13 @@ def fit_svms(
     svms = network.svms
     miners = _miners(network, batches, generator)
     rules = svms.rules
-    for images, batch in _normalised(network, batches):
-        chosen, is_negative = [], []
-        for boxes, targets in zip(batch.proposals or [], batch.targets, strict=True):
-            negative = negatives_of(boxes, targets, svms.num_classes, rules.neg_iou)
-            some = distinct(boxes, negative.any(1), rules.distinct_iou)
-            chosen.append(boxes[some])
-            is_negative.append(negative[some])
-        if sum(map(len, chosen)):
-            features = svms.scaled(network.learnt_features(images, chosen))
+    for image, boxes, targets in _each(network, batches):
+        negative = negatives_of(boxes, targets, svms.num_classes, rules.neg_iou)
+        some = distinct(boxes, negative.any(1), rules.distinct_iou)
+        if len(some):
+            features = svms.scaled(network.learnt_features(image, [boxes[some]]))
             for label, miner in miners.items():
-                miner.see(features[torch.cat(is_negative)[:, label]])
+                miner.see(features[negative[some, label]])
     svms.svm_weight.zero_()
     svms.svm_bias.fill_(-1e4)  # a score of 0
     for label, miner in miners.items():
@@ -93,18 +89,14 @@ def _miners(
     seed = generator.initial_seed()
     objects = ObjectRows(max(2 * classes, room // OBJECTS), channels, classes, seed)
     norm, count = 0.0, 0
-    for images, batch in _normalised(network, batches):
-        some = [
-            p[torch.randperm(len(p), generator=generator)[:NORMED].to(p.device)]
-            for p in batch.proposals or []
-        ]
-        if sum(map(len, some)):
-            norms = network.learnt_features(images, some).float().norm(dim=1)
+    for image, boxes, targets in _each(network, batches):
+        some = torch.randperm(len(boxes), generator=generator)[:NORMED].to(boxes.device)
+        if len(some):
+            norms = network.learnt_features(image, [boxes[some]]).float().norm(dim=1)
             norm, count = norm + norms.sum().item(), count + len(norms)
-        real = [alone(targets) for targets in batch.targets]
-        if sum(map(len, real)):
-            features = network.learnt_features(images, [one.boxes for one in real])
-            objects.add(features.float(), torch.cat([one.labels for one in real]))
+        real = alone(targets)
+        if len(real):
+            objects.add(network.learnt_features(image, [real.boxes]).float(), real.labels)
     svms.scale.fill_(NORM * count / norm if norm > 0 else 1.0)
     counts = {label: number for label in range(classes) if (number := objects.number(label))}
     most = max(2, (room - sum(counts.values())) // max(1, len(counts)))
@@ -154,10 +146,10 @@ def fit_boxes(
     together = max(1, SUMS // (8 * (channels + 1) ** 2))
     for labels in torch.arange(head.num_classes).split(together):
         sums = {label: Ridge(channels, 4, device) for label in labels.tolist()}
-        for images, batch in _normalised(network, batches):
-            near, deltas, of = _near(network, batch, set(sums))
+        for image, boxes, targets in _each(network, batches):
+            near, deltas, of = _near(head, boxes, targets, set(sums))
             if len(of):
-                features = head.scaled(network.learnt_features(images, near))
+                features = head.scaled(network.learnt_features(image, [near]))
                 for label in of.unique().tolist():
                     sums[label].add(features[of == label], deltas[of == label])
         for label, ridge in sums.items():
@@ -172,30 +164,33 @@ def _regressing(network: RegionModel) -> SVMHead:
 
 
 def _near(
-    network: RegionModel, batch: Batch, labels: set[int]
-) -> tuple[list[Tensor], Tensor, Tensor]:
-    """The proposals of each image near an object of these classes, their deltas and labels."""
-    head = _regressing(network)
-    near, deltas, of = [], [], []
-    for boxes, targets in zip(batch.proposals or [], batch.targets, strict=True):
-        objects = alone(targets)
-        wide = (boxes[:, 2:] > boxes[:, :2]).all(1)
-        if not len(objects):
-            wide = torch.zeros_like(wide)
-            best = object_of = boxes.new_zeros(len(boxes))
-        else:
-            best, object_of = overlap(boxes, objects.boxes).max(1)
-            served = torch.isin(objects.labels, objects.labels.new_tensor(sorted(labels)))
-            wide &= served[object_of] & (best > head.rules.box_iou)
-        which = object_of[wide].long()
-        near.append(boxes[wide])
-        deltas.append(head.box_coder.encode(objects.boxes[which], boxes[wide]))
-        of.append(objects.labels[which])
-    return near, torch.cat(deltas), torch.cat(of)
+    head: SVMHead, boxes: Tensor, targets: Targets, labels: set[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The proposals near an object of these classes, their deltas and labels."""
+    objects = alone(targets)
+    wide = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    if not len(objects):
+        wide = torch.zeros_like(wide)
+        best = object_of = boxes.new_zeros(len(boxes))
+    else:
+        best, object_of = overlap(boxes, objects.boxes).max(1)
+        served = torch.isin(objects.labels, objects.labels.new_tensor(sorted(labels)))
+        wide &= served[object_of] & (best > head.rules.box_iou)
+    which = object_of[wide].long()
+    deltas = head.box_coder.encode(objects.boxes[which], boxes[wide])
+    return boxes[wide], deltas, objects.labels[which]
 
 
-def _normalised(network: RegionModel, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Batch]]:
-    """Each batch on the model's device, with its images as the network wants them."""
+def _each(
+    network: RegionModel, batches: Iterable[Batch]
+) -> Iterator[tuple[Tensor, Tensor, Targets]]:
+    """Each image, its proposals and objects, on the model's device; one at a time, for the features
+    of 2,000 proposals are 32 MB, and there are three copies on the way.
+
+    Yields:
+        (1, C, H, W), as the network wants it; (P, 4); targets.
+    """
     for loaded in batches:
         batch = loaded.to(network.mean_std.device)
-        yield normalize(batch.images, network.mean_std, batch.sizes), batch
+        images = normalize(batch.images, network.mean_std, batch.sizes)
+        yield from zip(images.split(1), batch.proposals or [], batch.targets, strict=True)
