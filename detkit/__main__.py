@@ -101,8 +101,8 @@ def _mistake(error: Exception) -> Exception:
     if ONE_VALUE in said:
         return DetkitError(
             "A batch norm that is trained sees a single value of each channel.",
-            remedy="raise training.batch_size or transforms.short_side, or set"
-            " backbone.norm=frozen.",
+            remedy="raise training.batch_size, or take larger pictures; in the backbone"
+            " backbone.norm=frozen does it too.",
         )
     return error
 

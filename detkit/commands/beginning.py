@@ -163,6 +163,7 @@ def objects_of(session: Session) -> plot.Objects:
     data, model = session.data, session.state.model
     size = picture_size(data.records, data.transform)
     sized = "boxes" in data.dataset.needs and len(data.records.labels) > 0
+    strides = list(getattr(model.backbone, "strides", {}).values())
     with same_random_states(session.world.device):
         counts, noun = plot.counted(_dataset(session), _keys(session), len(data.classes))
     return plot.Objects(
@@ -170,7 +171,7 @@ def objects_of(session: Session) -> plot.Objects:
         noun,
         sizes_of(data.records, data.transform) if sized else None,
         anchor_sizes(model, size) if sized else None,
-        list(getattr(model.backbone, "strides", {}).values()) if sized else [],
+        getattr(model, "strides", strides) if sized else [],  # YOLOv1's cells are not its map's
     )
 
 

@@ -21,14 +21,15 @@ ENDED = ("Terminated", "Interrupt", "Hangup")  # and of what did it, if it was n
 def signals_held() -> Iterator[None]:
     """What is begun in here has no signal before `start_worker` has said which ones it heeds.
 
-    A process begins with the mask of the thread that starts it. Signals that come for this process
-    meanwhile are heard at the end.
+    A process begins with the mask of the thread that starts it. Signals that this thread would have
+    heard meanwhile are heard at the end.
     """
     if not hasattr(signal, "sigwaitinfo"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)  # a handler may raise in here
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -41,6 +42,7 @@ def start_worker(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # on macOS and Windows PyTorch's own handling stays
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD - {signal.SIGTERM})
         threading.Thread(target=_end_for, args=(os.getppid(),), daemon=True).start()
 

@@ -16,9 +16,9 @@ Differences from the paper:
 - the last layer starts at boxes in the middle of their cells, of a quarter of the image's side;
 - any backbone. Four of the paper's convolutions are new behind its pretrained 20 (section 2.2), the
   second of them halves the map. Behind other backbones there are two, narrow and with batch norms,
-  and the last one halves the map where it has cells enough; 4,096 units behind MobileNetV2's 1,280
-  channels would be 257 million random weights, of which 205 images teach no place. Whatever map
-  comes out is averaged to S×S cells. There the last layer follows at once.
+  and the last one halves the map where it has cells enough. The last layer follows at once: 4,096
+  units behind MobileNetV2's 1,280 channels would be 257 million random weights. Whatever map comes
+  out is averaged to S×S cells.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class YOLOv1(Model):
         boxes: A, predicted by each cell.
         convolutions: channels of the 3×3 convolutions in front of the fully connected layers; null:
             none behind the paper's own networks, which end with theirs, 128 and 64 behind others.
-        hidden: units of the fully connected layers before the last; null: the paper's 4,096 behind
-            its own network, none behind others.
+        hidden: units of the fully connected layers before the last; null: the paper's 4,096
+            (Fast YOLO's: Darknet's 256 and 4,096) behind its own network, none behind others.
         dropout: behind the first fully connected layer, in front of the only one.
         coord, no_object: weights of the boxes and of the confidence where no object is (λ).
         score_thresh, nms_iou, detections: what is kept of the predictions; NMS is per class.
@@ -88,6 +88,7 @@ class YOLOv1(Model):
     ) -> None:
         super().__init__(backbone, classes)
         self.side, self.cells, self.boxes = side, cells, boxes
+        self.strides = [round(side / cells)]  # pixels a side of a cell
         self.coord, self.no_object = coord, no_object
         self.selection = Selection(score_thresh, nms_iou, detections)
         own = getattr(backbone, "connected", None)

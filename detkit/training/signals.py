@@ -42,7 +42,7 @@ def stop_signals() -> Iterator[Stop]:
 
     Under `torchrun` one Ctrl-C arrives twice: from the terminal and from torchrun.
 
-    The loader's processes inherit the handler until they have set their own (`data.loading`), and
+    The loader's processes inherit the handler until they have set their own (`data.workers`), and
     leave the matter to this one.
     """
     stop, main = Stop(), os.getpid()

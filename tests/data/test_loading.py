@@ -22,7 +22,7 @@ from detkit.data.loading import Dataset, _Parcel, collate
 from detkit.data.order import epoch_length, evaluation_batches, training_batches
 from detkit.data.records import Annotation
 from detkit.data.transforms import Loaded, build
-from detkit.data.workers import start_worker
+from detkit.data.workers import signals_held, start_worker
 from detkit.errors import DetkitError
 from detkit.structures import IGNORE, Frame, Targets
 from detkit.training.signals import Interrupted
@@ -315,10 +315,29 @@ def early(worker):
 def test_a_sigterm_to_a_loading_process_that_only_just_begins_is_left_to_the_main_one(
     dataset, monkeypatch
 ):
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     monkeypatch.setattr(loading, "start_worker", early)
     batches = training_batches(dataset, batch_size=1, steps=4, workers=2)
     assert len(list(batches)) == 4
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="nobody says whose signal it is")
+def test_a_handler_that_raises_as_signals_begin_to_be_held_leaves_none_blocked(monkeypatch):
+    """Python runs what came before inside of the call that blocks it."""
+    mask = signal.pthread_sigmask
+
+    def interrupted(how, signals):
+        found = mask(how, signals)
+        if how == signal.SIG_BLOCK and signals:
+            raise Interrupted
+        return found
+
+    before = mask(signal.SIG_BLOCK, ())
+    monkeypatch.setattr(signal, "pthread_sigmask", interrupted)
+    with pytest.raises(Interrupted), signals_held():
+        pass
+    assert mask(signal.SIG_BLOCK, ()) == before
 
 
 @pytest.mark.parametrize("how", [[], ["exit"]])

@@ -13,7 +13,7 @@ from torchvision.ops import nms
 from detkit.backbones.backbone import Backbone
 from detkit.errors import DetkitError
 from detkit.models.build import build
-from detkit.models.yolo_v1 import YOLOv1, last_layer, losses
+from detkit.models.yolo_v1 import YOLOv1, connected, last_layer, losses
 from detkit.structures import Classes, Targets
 
 SIDE = 64
@@ -201,6 +201,19 @@ def test_behind_another_backbone_the_layers_are_narrow():
     assert maps.shape == (1, 1280, 14, 14)
     assert model.neck(maps).shape == (1, 64, 7, 7)
     assert [layer.in_features for layer in model.head if isinstance(layer, nn.Linear)] == [64 * 49]
+
+
+def test_a_map_of_as_many_cells_as_the_head_has_is_not_halved():
+    assert network().neck(torch.zeros(2, 8, 4, 4)).shape == (2, 64, 4, 4)
+    assert not len(network(convolutions=[]).neck)
+
+
+def test_dropout_stands_behind_the_first_connected_layer_or_in_front_of_the_only_one():
+    assert [type(layer) for layer in connected([8], 0.5)] == [nn.Dropout]
+    assert [type(layer) for layer in connected([8, 4, 4], 0.5)] == [
+        *(nn.Linear, nn.LeakyReLU, nn.Dropout),
+        *(nn.Linear, nn.LeakyReLU),
+    ]
 
 
 def test_an_untrained_last_layer_says_boxes_in_the_middle_of_their_cells():

@@ -1,1 +1,1 @@
-MODEL = {"name": "yolo_v1", "side": 64, "cells": 4, "hidden": [32]}
+MODEL = {"name": "yolo_v1", "side": 64, "cells": 4}
