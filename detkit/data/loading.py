@@ -218,6 +218,8 @@ class Batches:
             raise killed(error) from error
 
     def _begun(self) -> Iterator[DetkitError | _Parcel]:
+        if not self.loader.num_workers:
+            return iter(self.loader)
         with signals_held():
             return iter(self.loader)
 
